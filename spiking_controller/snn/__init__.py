@@ -1,0 +1,1 @@
+"""Spiking networks: neurons, surrogate gradients, initialisation and layered networks. Knows no robot."""

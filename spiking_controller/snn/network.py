@@ -1,0 +1,337 @@
+"""A layered spiking network: analogue features in, K ticks of spiking layers, a leaky readout out. State is explicit.
+
+The network is stepped once per control step. Within a step the features are constant; neuron state persists from
+step to step and is handed in and out. Time constants, weights and gains that depend only on the parameters are
+computed once per pass (`SpikingNetwork.effective`) and reused by every step of an unroll.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+
+from spiking_controller.errors import ConfigError
+from spiking_controller.snn import initialisation
+from spiking_controller.snn.neurons import Backend, LIFDecay, LIFState, Threshold, initial_state, scan
+from spiking_controller.snn.surrogate import surrogate_derivative
+
+_LOG_TAU_RANGE = (-7.0, 2.0)
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes and initial values of one spiking network.
+
+    Attributes:
+        hidden: neurons of each hidden layer.
+        recurrent: whether each layer receives its own mean spikes of the previous control step.
+        rank: latent dimension of spike-to-spike weights (layer to layer and recurrent); 0 for full matrices.
+        neuron: "adaptive_lif" or "lif".
+        surrogate: name of the surrogate derivative.
+        ticks: SNN ticks per control step, K.
+        tick: length of a tick, s.
+        tau_membrane, tau_synaptic, tau_adaptation: initial time constants, s (learnable per neuron).
+        tau_readout_membrane, tau_readout_synaptic: the same for the readout, s.
+        threshold_decay: linear decay of the threshold base, 1/s (adaptive_lif).
+        adaptation_strength: ξ (adaptive_lif).
+        input_gain, output_gain: initial learnable scales.
+        rate: ν of the fluctuation-driven initialisation, Hz.
+        feed_forward_variance: α, share of the membrane's variance that feed-forward input brings if recurrent.
+    """
+
+    hidden: tuple[int, ...] = (256, 256)
+    recurrent: bool = False
+    rank: int = 32
+    neuron: Literal["adaptive_lif", "lif"] = "adaptive_lif"
+    surrogate: str = "multi_gaussian"
+    ticks: int = 4
+    tick: float = 0.005
+    tau_membrane: float = 0.006
+    tau_synaptic: float = 0.003
+    tau_adaptation: float = 0.1
+    tau_readout_membrane: float = 0.02
+    tau_readout_synaptic: float = 0.01
+    threshold_decay: float = 10.0
+    adaptation_strength: float = 0.05
+    input_gain: float = 0.5
+    output_gain: float = 0.5
+    rate: float = 50.0
+    feed_forward_variance: float = 0.9
+
+    def __post_init__(self) -> None:
+        surrogate_derivative(self.surrogate)
+        if not self.hidden or min(self.hidden) < 1:
+            raise ConfigError(f"hidden = {self.hidden!r} must list at least one layer of at least one neuron.")
+        if self.neuron not in ("adaptive_lif", "lif"):
+            raise ConfigError(f"neuron '{self.neuron}' is unknown; choose adaptive_lif or lif.")
+        if self.rank < 0 or self.ticks < 1:
+            raise ConfigError(f"rank = {self.rank} must be at least 0 and ticks = {self.ticks} at least 1.")
+        for name in ("tick", "tau_membrane", "tau_synaptic", "tau_adaptation", "rate", "input_gain", "output_gain"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name} = {getattr(self, name)} must be above 0.")
+        if not 0 < self.feed_forward_variance <= 1:
+            raise ConfigError(f"feed_forward_variance = {self.feed_forward_variance} must lie in (0, 1].")
+
+    @property
+    def threshold(self) -> Threshold:
+        """How the firing threshold moves, per tick."""
+        if self.neuron == "lif":
+            return Threshold()
+        return Threshold(1.0, self.threshold_decay * self.tick, self.adaptation_strength)
+
+
+class LayerState(NamedTuple):
+    """State of a hidden layer: its neurons, and the mean spikes of the last control step, [batch, neurons]."""
+
+    neurons: LIFState
+    mean_spikes: Tensor
+
+
+class NetworkState(NamedTuple):
+    """State of a network: its layers and the readout's two integrators, [batch, outputs] each."""
+
+    layers: tuple[LayerState, ...]
+    readout_synaptic: Tensor
+    readout_membrane: Tensor
+
+    def detach(self) -> "NetworkState":
+        """The same state without its history."""
+        return NetworkState(
+            tuple(
+                LayerState(LIFState(*(part.detach() for part in layer.neurons)), layer.mean_spikes.detach())
+                for layer in self.layers
+            ),
+            self.readout_synaptic.detach(),
+            self.readout_membrane.detach(),
+        )
+
+
+class _ReadoutResponse(NamedTuple):
+    """Closed form of the readout's leaky integrators over the K ticks of a step (they are linear).
+
+    With currents c_k, k = 1..K: syn_K = synaptic_keep·syn_0 + Σ synaptic_gain_k·c_k, and
+    mem_K = membrane_keep·mem_0 + membrane_from_synaptic·syn_0 + Σ membrane_gain_k·c_k.
+    Gains are [ticks, 1, outputs], the rest [outputs].
+    """
+
+    synaptic_keep: Tensor
+    synaptic_gain: Tensor
+    membrane_keep: Tensor
+    membrane_from_synaptic: Tensor
+    membrane_gain: Tensor
+
+
+class Effective(NamedTuple):
+    """What the parameters amount to: decay factors, gains and the readout's response, good for a whole unroll."""
+
+    decays: tuple[LIFDecay, ...]
+    input_gain: Tensor
+    output_gain: Tensor
+    readout: _ReadoutResponse
+
+
+def readout_response(beta_synaptic: Tensor, beta_membrane: Tensor, ticks: int) -> _ReadoutResponse:
+    """The closed form of `ticks` steps of syn <- β_s·syn + c, mem <- β_m·mem + (1 - β_m)·syn.
+
+    Args:
+        beta_synaptic, beta_membrane: decay factors per tick, [outputs].
+        ticks: K.
+    """
+    one = torch.ones_like(beta_synaptic)
+    zero = torch.zeros_like(beta_synaptic)
+    gains_synaptic, gains_membrane = [one], [1.0 - beta_membrane]
+    for _ in range(ticks - 1):
+        gains_synaptic.append(beta_synaptic * gains_synaptic[-1])
+        gains_membrane.append(beta_membrane * gains_membrane[-1] + (1.0 - beta_membrane) * gains_synaptic[-1])
+    from_synaptic, keep = zero, one
+    for _ in range(ticks):
+        keep = beta_synaptic * keep
+        from_synaptic = beta_membrane * from_synaptic + (1.0 - beta_membrane) * keep
+    return _ReadoutResponse(
+        beta_synaptic**ticks,
+        torch.stack(gains_synaptic[::-1]).unsqueeze(1),
+        beta_membrane**ticks,
+        from_synaptic,
+        torch.stack(gains_membrane[::-1]).unsqueeze(1),
+    )
+
+
+class SpikingNetwork(nn.Module):
+    """Features -> spiking layers -> leaky readout from every layer (DESIGN section 7).
+
+    The first layer receives W·x + b, constant over the step; each further layer the spikes of the one before, through
+    A·B with latent rank k; a recurrent layer also its own mean spikes of the previous control step.
+    """
+
+    def __init__(self, config: NetworkConfig, inputs: int, outputs: int, seed: int, backend: Backend = "fused") -> None:
+        """Initialise fluctuation-driven.
+
+        Args:
+            config: sizes and initial values.
+            inputs, outputs: number of features and of readout values.
+            seed: of the initial weights.
+            backend: how a layer's ticks are run, see `neurons.scan`.
+        """
+        super().__init__()
+        self.config = config
+        self.inputs = inputs
+        self.outputs = outputs
+        self.backend: Backend = backend
+        generator = torch.Generator().manual_seed(seed)
+        feed_forward = math.sqrt(config.feed_forward_variance) if config.recurrent else 1.0
+        recurrent = math.sqrt(1.0 - config.feed_forward_variance)
+
+        self.log_tau = nn.ParameterList(
+            nn.Parameter(torch.tensor([config.tau_synaptic, config.tau_membrane, config.tau_adaptation]).log()
+                         .unsqueeze(1).repeat(1, neurons))
+            for neurons in config.hidden
+        )
+        self.input_weight = nn.Parameter(
+            initialisation.normal(
+                (config.hidden[0], inputs),
+                feed_forward * initialisation.analogue_weight_deviation(inputs, config.tau_synaptic, config.tick)
+                / config.input_gain,
+                generator,
+            )
+        )
+        self.bias = nn.ParameterList()
+        fan_in = inputs
+        for neurons in config.hidden:
+            bound = 1.0 / math.sqrt(fan_in)
+            self.bias.append(nn.Parameter((torch.rand(neurons, generator=generator) * 2.0 - 1.0) * bound))
+            fan_in = neurons
+        self.expand = nn.ParameterList()
+        self.compress = nn.ParameterList()
+        for before, after in zip(config.hidden[:-1], config.hidden[1:], strict=True):
+            self._append_weights(self.expand, self.compress, after, before, feed_forward, generator)
+        self.recurrent_expand = nn.ParameterList()
+        self.recurrent_compress = nn.ParameterList()
+        if config.recurrent:
+            for neurons in config.hidden:
+                self._append_weights(
+                    self.recurrent_expand, self.recurrent_compress, neurons, neurons, recurrent, generator
+                )
+        self.readout_weight = nn.ParameterList(
+            nn.Parameter(
+                initialisation.normal(
+                    (outputs, neurons),
+                    initialisation.spike_weight_deviation(
+                        sum(config.hidden), config.rate, config.tau_readout_synaptic, config.tau_readout_membrane,
+                        config.tick,
+                    ),
+                    generator,
+                )
+            )
+            for neurons in config.hidden
+        )
+        self.readout_log_tau = nn.Parameter(
+            torch.tensor([config.tau_readout_synaptic, config.tau_readout_membrane]).log().unsqueeze(1)
+            .repeat(1, outputs)
+        )
+        self.log_input_gain = nn.Parameter(torch.tensor(config.input_gain).log())
+        self.log_output_gain = nn.Parameter(torch.full((outputs,), config.output_gain).log())
+
+    def _append_weights(
+        self,
+        expand: nn.ParameterList,
+        compress: nn.ParameterList,
+        after: int,
+        before: int,
+        share: float,
+        generator: Generator,
+    ) -> None:
+        """Weights between spiking neurons: A and B of rank k, or one full matrix in `expand` if k is 0."""
+        config = self.config
+        deviation = share * initialisation.spike_weight_deviation(
+            before, config.rate, config.tau_synaptic, config.tau_membrane, config.tick
+        )
+        if config.rank and config.rank < min(before, after):
+            left, right = initialisation.low_rank(after, before, config.rank, deviation, generator)
+            expand.append(nn.Parameter(left))
+            compress.append(nn.Parameter(right))
+        else:
+            expand.append(nn.Parameter(initialisation.normal((after, before), deviation, generator)))
+
+    @staticmethod
+    def _through(spikes: Tensor, expand: nn.ParameterList, compress: nn.ParameterList, index: int) -> Tensor:
+        latent = spikes @ compress[index].t() if len(compress) else spikes
+        return latent @ expand[index].t()
+
+    def effective(self) -> Effective:
+        """Decay factors, gains and readout response of the current parameters; differentiable."""
+        tick = self.config.tick
+
+        def decay(log_tau: Tensor) -> Tensor:
+            return torch.exp(-tick * torch.exp(-log_tau.clamp(*_LOG_TAU_RANGE)))
+
+        readout = decay(self.readout_log_tau)
+        return Effective(
+            tuple(LIFDecay(*decay(log_tau)) for log_tau in self.log_tau),
+            self.log_input_gain.exp(),
+            self.log_output_gain.exp(),
+            readout_response(readout[0], readout[1], self.config.ticks),
+        )
+
+    def initial_state(self, batch: int) -> NetworkState:
+        """The state at the start of an episode, for `batch` independent copies."""
+        like = self.input_weight
+        layers = tuple(
+            LayerState(initial_state(batch, neurons, self.config.threshold, like), like.new_zeros(batch, neurons))
+            for neurons in self.config.hidden
+        )
+        zeros = like.new_zeros(batch, self.outputs)
+        return NetworkState(layers, zeros, zeros)
+
+    def input_drive(self, features: Tensor, effective: Effective) -> Tensor:
+        """The constant drive of the first layer, [..., neurons], from features [..., inputs]."""
+        return nn.functional.linear(features * effective.input_gain, self.input_weight, self.bias[0])
+
+    def step(
+        self, features: Tensor, state: NetworkState, effective: Effective
+    ) -> tuple[Tensor, NetworkState, tuple[Tensor, ...]]:
+        """One control step.
+
+        Args:
+            features: analogue inputs, [batch, inputs].
+            state: the network's state before the step.
+            effective: from `effective()`, of the same parameters.
+        Returns:
+            The readout [batch, outputs], the state after the step, and the spikes of each layer,
+            [ticks, batch, neurons].
+        """
+        return self.step_from_drive(self.input_drive(features, effective), state, effective)
+
+    def step_from_drive(
+        self, input_drive: Tensor, state: NetworkState, effective: Effective
+    ) -> tuple[Tensor, NetworkState, tuple[Tensor, ...]]:
+        """`step` from the first layer's drive [batch, neurons], for callers that computed many steps' at once."""
+        config = self.config
+        drive = input_drive.unsqueeze(0)
+        layers, all_spikes = [], []
+        currents: Tensor | None = None
+        for index, (layer, decay) in enumerate(zip(state.layers, effective.decays, strict=True)):
+            if index > 0:
+                drive = self._through(all_spikes[-1], self.expand, self.compress, index - 1) + self.bias[index]
+            if config.recurrent:
+                drive = drive + self._through(
+                    layer.mean_spikes, self.recurrent_expand, self.recurrent_compress, index
+                )
+            spikes, neurons = scan(
+                drive, layer.neurons, decay, config.threshold, ticks=config.ticks, surrogate=config.surrogate,
+                backend=self.backend,
+            )
+            layers.append(LayerState(neurons, spikes.mean(0) if config.recurrent else layer.mean_spikes))
+            all_spikes.append(spikes)
+            current = spikes @ self.readout_weight[index].t()
+            currents = current if currents is None else currents + current
+        assert currents is not None
+        response = effective.readout
+        synaptic = response.synaptic_keep * state.readout_synaptic + (response.synaptic_gain * currents).sum(0)
+        membrane = (
+            response.membrane_keep * state.readout_membrane
+            + response.membrane_from_synaptic * state.readout_synaptic
+            + (response.membrane_gain * currents).sum(0)
+        )
+        return membrane * effective.output_gain, NetworkState(tuple(layers), synaptic, membrane), tuple(all_spikes)

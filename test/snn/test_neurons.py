@@ -1,0 +1,102 @@
+"""The neuron equations: against plain NumPy, and the compiled kernel against the PyTorch reference."""
+
+import numpy as np
+import pytest
+import torch
+
+from spiking_controller.snn.neurons import LIFDecay, LIFState, Threshold, adaptive_lif_step, initial_state, scan
+
+ADAPTIVE = Threshold(rest=1.0, decrement=0.05, adaptation_strength=0.05)
+PLAIN = Threshold()
+
+
+def random_layer(seed: int, batch: int, neurons: int, dtype: torch.dtype) -> tuple[LIFState, LIFDecay]:
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
+        return (low + (high - low) * torch.rand(*shape, generator=generator, dtype=torch.float64)).to(dtype)
+
+    state = LIFState(
+        uniform(-1, 1, batch, neurons),
+        uniform(-1, 1, batch, neurons),
+        uniform(0, 2, batch, neurons),
+        uniform(0.5, 1, batch, neurons),
+    )
+    return state, LIFDecay(*(uniform(0.2, 0.95, neurons) for _ in range(3)))
+
+
+@pytest.mark.parametrize("threshold", [ADAPTIVE, PLAIN])
+def test_one_tick_equals_a_plain_numpy_step(threshold: Threshold) -> None:
+    state, decay = random_layer(1, 8, 32, torch.float64)
+    drive = torch.randn(8, 32, generator=torch.Generator().manual_seed(2), dtype=torch.float64) * 2
+    spikes, after = adaptive_lif_step(drive, state, decay, threshold, "gaussian")
+
+    syn, mem, ada, base = (tensor.numpy() for tensor in state)
+    beta_syn, beta_mem, beta_ada = (tensor.numpy() for tensor in decay)
+    syn = beta_syn * syn + drive.numpy()
+    mem = beta_mem * mem + (1 - beta_mem) * syn
+    base = base - threshold.decrement
+    level = base + threshold.adaptation_strength * ada
+    fired = (mem > level).astype(float)
+    np.testing.assert_allclose(spikes.numpy(), fired, atol=1e-6)
+    assert 0 < fired.sum() < fired.size
+    np.testing.assert_allclose(after.synaptic_current.numpy(), syn, atol=1e-6)
+    np.testing.assert_allclose(after.membrane.numpy(), mem - level * fired, atol=1e-6)
+    np.testing.assert_allclose(after.adaptation.numpy(), beta_ada * ada + fired, atol=1e-6)
+    np.testing.assert_allclose(after.threshold_base.numpy(), np.where(fired > 0, threshold.rest, base), atol=1e-6)
+
+
+@pytest.mark.parametrize("threshold", [ADAPTIVE, PLAIN])
+@pytest.mark.parametrize("surrogate", ["gaussian", "multi_gaussian"])
+@pytest.mark.parametrize("constant_drive", [True, False])
+def test_fused_kernel_equals_the_reference_in_values_and_gradients(
+    threshold: Threshold, surrogate: str, constant_drive: bool
+) -> None:
+    ticks, batch, neurons = 5, 6, 24
+    generator = torch.Generator().manual_seed(3)
+    weights = torch.randn(ticks, batch, neurons, generator=generator)
+    results = {}
+    for backend in ("torch", "fused"):
+        state, decay = random_layer(4, batch, neurons, torch.float32)
+        leaves = [
+            (torch.randn(1 if constant_drive else ticks, batch, neurons, generator=torch.Generator().manual_seed(5)))
+            .requires_grad_(),
+            *(tensor.clone().requires_grad_() for tensor in state[:3]),
+            *(tensor.clone().requires_grad_() for tensor in decay),
+        ]
+        spikes, after = scan(
+            leaves[0],
+            LIFState(leaves[1], leaves[2], leaves[3], state.threshold_base),
+            LIFDecay(*leaves[4:]),
+            threshold,
+            ticks=ticks,
+            surrogate=surrogate,
+            backend=backend,  # type: ignore[arg-type]
+        )
+        loss = (spikes * weights).sum() + sum((part * weights[0]).sum() for part in after[:3])
+        gradients = torch.autograd.grad(loss, leaves)
+        results[backend] = [spikes, *after, *gradients]
+    assert results["torch"][0].sum() > 10
+    for reference, fused in zip(results["torch"], results["fused"], strict=True):
+        torch.testing.assert_close(fused, reference, rtol=1e-4, atol=2e-5)
+
+
+def test_state_carries_over_so_two_steps_equal_one_long_step() -> None:
+    state, decay = random_layer(6, 3, 10, torch.float32)
+    drive = torch.randn(8, 3, 10, generator=torch.Generator().manual_seed(7))
+    whole, end = scan(drive, state, decay, ADAPTIVE, ticks=8)
+    first, middle = scan(drive[:4], state, decay, ADAPTIVE, ticks=4)
+    second, end_of_second = scan(drive[4:], middle, decay, ADAPTIVE, ticks=4)
+    assert torch.equal(whole, torch.cat((first, second)))
+    for left, right in zip(end, end_of_second, strict=True):
+        assert torch.equal(left, right)
+
+
+def test_a_silent_neuron_lowers_its_threshold_until_it_fires() -> None:
+    threshold = Threshold(rest=1.0, decrement=0.1, adaptation_strength=0.0)
+    state = initial_state(1, 1, threshold, torch.zeros(1))
+    decay = LIFDecay(*(torch.full((1,), 0.5) for _ in range(3)))
+    spikes, _ = scan(torch.full((1, 1, 1), 0.25), state, decay, threshold, ticks=20)
+    assert 0 < spikes.sum() < 20
+    silent, _ = scan(torch.full((1, 1, 1), 0.25), state, decay, PLAIN, ticks=20)
+    assert silent.sum() == 0
