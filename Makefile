@@ -1,0 +1,52 @@
+# Each target does its own set-up in $(VENV) and leaves a stamp there, so that the second run starts at once.
+#
+#   make demo    bring the ROS graph up, send eight goals, write out/demo/
+#   make test    the whole test suite
+#   make lint    ruff and mypy
+#   make clean   remove the virtual environment and everything built
+
+PYTHON ?= python3
+VENV ?= .venv
+# What pip is asked for to get PyTorch. A CPU build is enough; override it to take another version or index, for example
+#   make demo TORCH="torch --index-url <address of PyTorch's CPU wheels>"
+TORCH ?= torch==2.13.0
+DEMO_ARGS ?=
+PYTEST_ARGS ?=
+
+# With a ROS 2 installation in reach its rclpy is used; without one, pip brings rclpy as wheels.
+SYSTEM_ROS := $(shell $(PYTHON) -c 'import rclpy' 2>/dev/null && echo yes)
+VENV_FLAGS := $(if $(SYSTEM_ROS),--system-site-packages)
+comma := ,
+ROS_EXTRA := $(if $(SYSTEM_ROS),,ros$(comma))
+RUN := $(VENV)/bin/python -m
+PIP := $(RUN) pip install --quiet --disable-pip-version-check
+
+.PHONY: help demo test lint clean
+help:
+	@sed -n '/^#   make/s/^#   //p' Makefile
+
+demo: $(VENV)/.ready
+	$(VENV)/bin/spiking_controller demo $(DEMO_ARGS)
+
+test: $(VENV)/.ready-dev
+	$(RUN) pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.ready-dev
+	$(RUN) ruff check .
+	$(RUN) mypy
+
+$(VENV)/.ready: setup.py setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "Setting up $(VENV) (some minutes the first time)"
+	$(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
+	$(PIP) $(TORCH)
+	$(PIP) --editable '.[$(ROS_EXTRA)viz]'
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
+	$(PIP) --editable '.[$(ROS_EXTRA)dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build install log out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,92 @@
+"""Builds the package for pip and for colcon (ament_python) from the same description."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+PACKAGE = "spiking_controller"
+ROOT = Path(__file__).parent
+
+
+def version() -> str:
+    """The version as the package itself states it, read without importing the package's dependencies."""
+    source = (ROOT / PACKAGE / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "([^"]+)"', source, flags=re.MULTILINE)
+    if found is None:
+        raise RuntimeError(f"{PACKAGE}/__init__.py states no __version__.")
+    return found.group(1)
+
+
+def share_files(*folders: str) -> list[tuple[str, list[str]]]:
+    """Every file below the folders, to be installed under the same path in `share/spiking_controller`."""
+    found = [path for folder in folders for path in sorted((ROOT / folder).rglob("*")) if path.is_file()]
+    relative = [path.relative_to(ROOT) for path in found if "__pycache__" not in path.parts]
+    return [(f"share/{PACKAGE}/{path.parent.as_posix()}", [path.as_posix()]) for path in relative]
+
+
+# The wheels that stand in for a ROS 2 installation where there is none. They are an extra, so that a machine with
+# a full ROS 2 keeps its own rclpy.
+ROS = [
+    "ros-jazzy-common-interfaces",
+    "ros-jazzy-diagnostic-msgs",
+    "ros-jazzy-lifecycle-msgs",
+    "ros-jazzy-rclpy",
+    "ros-jazzy-rmw-fastrtps-cpp",
+    "ros-jazzy-rosgraph-msgs",
+]
+VIZ = ["matplotlib>=3.8", "pillow>=10.1"]
+DEV = [
+    *VIZ,
+    "example-robot-data>=4.3",
+    "hypothesis>=6.90",
+    "mypy>=1.11",
+    "pin>=3.1",
+    "pytest>=8.0",
+    "ruff>=0.6",
+    "types-PyYAML",
+    "types-setuptools",
+    "types-tqdm",
+]
+
+setup(
+    name=PACKAGE,
+    version=version(),
+    description="A spiking controller for robot arms in ROS 2, trained through a spiking forward model",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author="spiking_controller maintainers",
+    author_email="maintainers@spiking-controller.example",
+    maintainer="spiking_controller maintainers",
+    maintainer_email="maintainers@spiking-controller.example",
+    license="Apache-2.0",
+    packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
+    package_data={PACKAGE: ["py.typed"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
+        (f"share/{PACKAGE}", ["package.xml"]),
+        *share_files("launch", "config", "models"),
+    ],
+    python_requires=">=3.11",
+    install_requires=[
+        "gymnasium>=1.0",
+        "mujoco>=4.0",
+        "numba>=0.60",
+        "numpy>=1.26",
+        "pyyaml>=6.0",
+        "safetensors>=0.4",
+        "snntorch>=1.0",
+        "tensorboard>=2.15",
+        "torch>=2.4",
+        "tqdm>=4.64",
+    ],
+    extras_require={"ros": ROS, "viz": VIZ, "dev": DEV},
+    entry_points={
+        "console_scripts": [
+            f"spiking_controller = {PACKAGE}.cli:main",
+            f"controller = {PACKAGE}.nodes.controller:main",
+            f"mujoco_bridge = {PACKAGE}.nodes.mujoco_bridge:main",
+        ]
+    },
+    zip_safe=False,
+)

@@ -1,0 +1,134 @@
+"""The command line: one program, whose subcommands are imported only when they are asked for.
+
+`spiking_controller --help` must answer at once and in any environment, while `train` needs PyTorch, `up` needs
+ROS 2 and `demo` needs both.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, cast
+
+from spiking_controller import __version__
+from spiking_controller.errors import ConfigError, SpikingControllerError
+
+
+class Command(Protocol):
+    """What a module must offer to be a subcommand."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the subcommand's options on its own parser."""
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Do the work; the result is the exit code of the process."""
+
+
+class CommandEntry(NamedTuple):
+    """Where a subcommand lives and the line that `--help` shows for it."""
+
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    "up": CommandEntry(
+        "spiking_controller.nodes.up", "start the ROS graph: MuJoCo bridge and controller, in real time"
+    ),
+    "demo": CommandEntry(
+        "spiking_controller.nodes.demo", "bring the graph up, send goals, write figures and a report"
+    ),
+    "train": CommandEntry(
+        "spiking_controller.learning.training_command", "train forward model and policy for a task"
+    ),
+    "evaluate": CommandEntry(
+        "spiking_controller.evaluation.evaluate_command", "measure a checkpoint on held-out goals"
+    ),
+    "goal": CommandEntry("spiking_controller.nodes.goal_command", "send one goal to a running controller"),
+}
+
+_ROS_MEND = "source a ROS 2 installation, or run `pip install 'spiking_controller[ros]'`"
+_VIZ_MEND = "run `pip install 'spiking_controller[viz]'`"
+# Top-level modules that an extra brings: what to do when one is missing.
+_OPTIONAL_MODULES = {
+    "matplotlib": _VIZ_MEND,
+    "PIL": _VIZ_MEND,
+    **dict.fromkeys(
+        (
+            "builtin_interfaces",
+            "diagnostic_msgs",
+            "geometry_msgs",
+            "lifecycle_msgs",
+            "rcl_interfaces",
+            "rclpy",
+            "rosgraph_msgs",
+            "sensor_msgs",
+            "std_msgs",
+            "std_srvs",
+        ),
+        _ROS_MEND,
+    ),
+}
+
+
+def load_command(name: str) -> Command:
+    """Import the module of a subcommand.
+
+    Raises:
+        ConfigError: the subcommand needs an optional dependency that is not installed.
+    """
+    try:
+        return cast(Command, importlib.import_module(COMMANDS[name].module))
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _OPTIONAL_MODULES:
+            raise
+        raise ConfigError(
+            f"`spiking_controller {name}` needs the Python module '{missing}', which is not installed; "
+            f"{_OPTIONAL_MODULES[missing]}."
+        ) from error
+
+
+def build_parser(chosen: str | None) -> tuple[argparse.ArgumentParser, Command | None]:
+    """The parser with every subcommand's name, and the options of the chosen one only."""
+    parser = argparse.ArgumentParser(
+        prog="spiking_controller",
+        description="A spiking controller for robot arms in ROS 2, trained through a spiking forward model.",
+        epilog="`spiking_controller COMMAND --help` shows the options of a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"spiking_controller {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    command = None
+    for name, entry in COMMANDS.items():
+        subparser = subparsers.add_parser(
+            name,
+            help=entry.summary,
+            description=entry.summary[0].upper() + entry.summary[1:] + ".",
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        if name == chosen:
+            command = load_command(name)
+            command.add_arguments(subparser)
+    return parser, command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand; an error that a user can mend is one sentence on stderr and exit code 2."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    chosen = next((argument for argument in arguments if argument in COMMANDS), None)
+    try:
+        parser, command = build_parser(chosen)
+        args = parser.parse_args(arguments)
+        if command is None:
+            parser.error(f"'{args.command}' is not a command")
+        return command.run(args)
+    except SpikingControllerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
