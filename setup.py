@@ -25,8 +25,8 @@ def share_files(*folders: str) -> list[tuple[str, list[str]]]:
     return [(f"share/{PACKAGE}/{path.parent.as_posix()}", [path.as_posix()]) for path in relative]
 
 
-# The wheels that stand in for a ROS 2 installation where there is none. They are an extra, so that a machine with
-# a full ROS 2 keeps its own rclpy.
+# The wheels that stand in for a ROS 2 installation where there is none. They are an extra, so that a machine
+# with a full ROS 2 keeps its own rclpy.
 ROS = [
     "ros-jazzy-common-interfaces",
     "ros-jazzy-diagnostic-msgs",

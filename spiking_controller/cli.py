@@ -1,7 +1,7 @@
 """The command line: one program, whose subcommands are imported only when they are asked for.
 
-`spiking_controller --help` must answer at once and in any environment, while `train` needs PyTorch, `up` needs
-ROS 2 and `demo` needs both.
+`spiking_controller --help` must answer at once and in any environment, while `train` needs PyTorch and `up`
+needs ROS 2.
 """
 
 import argparse
