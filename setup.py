@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 PACKAGE = "spiking_controller"
-ROOT = Path(__file__).parent
+ROOT = Path(__file__).resolve().parent  # `colcon build --symlink-install` runs a link to this file
 
 
 def version() -> str:
