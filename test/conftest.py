@@ -2,6 +2,6 @@
 
 import os
 
-# Set before any test module imports rclpy, and not as a default: a developer's shell may name the lab's domain.
+# Set before any test module imports rclpy, and not as a default: the shell may name the lab's domain.
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)

@@ -61,11 +61,6 @@ def test_every_ros_package_that_the_code_imports_is_declared(
     manifest: ElementTree.Element, root: Path
 ) -> None:
     keys = declared(manifest)
-    third_party = {distribution_name(text) for text in setup_python_requirements(root)} | {
-        "yaml",
-        "PIL",
-        "torch",
-    }
     imported = imported_modules(root / "spiking_controller" / "nodes") | imported_modules(root / "launch")
     ros = imported - set(sys.stdlib_module_names) - NOT_ROS
     assert ros <= keys, f"add to package.xml: {sorted(ros - keys)}"
