@@ -1,0 +1,14 @@
+"""Reaching tasks: what the network sees and does, vectorised episodes, and how well an episode went.
+
+Importing this package registers the Gymnasium vector environments `spiking_controller/PandaReach-v0` and
+`spiking_controller/PlanarReach-v0` (for `gymnasium.make_vec`).
+"""
+
+from gymnasium.envs.registration import register
+
+for _id, _task in (("PandaReach-v0", "panda_reach"), ("PlanarReach-v0", "planar_reach")):
+    register(
+        id=f"spiking_controller/{_id}",
+        vector_entry_point="spiking_controller.tasks.environment:ReachVectorEnv",
+        kwargs={"task": _task},
+    )

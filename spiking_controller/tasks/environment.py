@@ -1,0 +1,360 @@
+"""Runs many reaching episodes at once in MuJoCo, with the live graph's torque rule, limits and delay.
+
+What the policy meets here is what it meets on the arm: the torque law and the limiter are the same code
+that the controller runs, and the torque arrives `delay_steps` physics steps after the observation that
+caused it.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import gymnasium
+import mujoco
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from mujoco.batch import Batch, SimulationError
+from numpy.typing import NDArray
+
+from spiking_controller.errors import ConfigError, GoalError, RobotModelError
+from spiking_controller.robots.limits import TorqueLimiter
+from spiking_controller.tasks.goals import sample_goals, sample_joint_position
+from spiking_controller.tasks.observation import ObservationCodec
+from spiking_controller.tasks.reach import FloatArray, ReachTask, get_task
+from spiking_controller.tasks.torque import TorqueLaw
+
+Observation = dict[str, NDArray[np.float32]]
+Columns = slice | NDArray[np.intp]
+
+ABSURD_VELOCITY = 10.0
+"""A joint faster than this many times its velocity limit ends the episode: the simulation has exploded."""
+
+
+class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]]):
+    """`num_envs` arms, each with its own goal, stepped together.
+
+    Observation: {"observation": [N, 2m + d] (see ObservationCodec), "goal": [N, d]}, float32.
+    Action: [N, m], clipped to [-1, 1], held for one control period.
+    Reward: minus the hand-to-goal distance, m.
+
+    Episodes are explicit (autoreset mode DISABLED): each is truncated after `task.steps_per_episode` steps,
+    and `step` then refuses until `reset` (of all, or of those in options["reset_mask"]). A NaN in the action,
+    an error in the physics or an absurd velocity terminates an episode: that arm goes home, ignores its
+    actions and rests there until it is reset, so that its numbers stay finite.
+
+    info of `reset` and `step`:
+        "distance"           [N], hand to goal, m
+    info of `step` only:
+        "action"             [N, m], what was carried out
+        "torque"             [N, n], the last torque on the joints, N·m
+        "torque_rate"        [N], mean absolute rate of the controlled joints' torque, N·m/s
+        "filter_intervened"  [N], share of physics steps in which the limiter changed the torque
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}
+
+    def __init__(
+        self,
+        task: ReachTask | str,
+        num_envs: int = 1,
+        seed: int | None = None,
+        threads: int = 0,
+        random_start: bool = True,
+    ) -> None:
+        """Load the arm and reserve the simulations; call `reset` before `step`.
+
+        Args:
+            task: the task or its name.
+            num_envs: N, how many arms.
+            seed: start of the random numbers; `reset(seed=...)` starts them anew.
+            threads: simulation threads, 0 for one per processor; results do not depend on it.
+            random_start: start at random postures, otherwise at home.
+        Raises:
+            ConfigError: unknown task, or `num_envs` below 1.
+            RobotModelError: the arm's model has another time step than the task or lacks a motor.
+        """
+        self.task = get_task(task) if isinstance(task, str) else task
+        if num_envs < 1:
+            raise ConfigError(f"num_envs is {num_envs}; give at least 1.")
+        self.num_envs = num_envs
+        self.random_start = random_start
+        self.codec = ObservationCodec(self.task)
+
+        arm = self.task.arm
+        self._law = TorqueLaw(self.task)
+        self._limiter = TorqueLimiter(arm.limits, self.task.soft_limit_fraction)
+        self._home = np.asarray(arm.home, dtype=np.float64)
+        self._absurd = ABSURD_VELOCITY * np.asarray(arm.limits.velocity)
+
+        model = arm.load_model()
+        if not np.isclose(model.opt.timestep, self.task.physics_period):
+            raise RobotModelError(
+                f"{arm.mjcf}: the time step is {model.opt.timestep} s, but task {self.task.name!r} needs "
+                f"{self.task.physics_period} s; change one of them."
+            )
+        self._batch = Batch(model, num_envs, nthread=threads)
+        self._position_columns = _columns([model.joint(name).qposadr[0] for name in arm.joint_names])
+        self._velocity_columns = _columns([model.joint(name).dofadr[0] for name in arm.joint_names])
+        self._motor_columns = _columns([_motor_of(model, name) for name in arm.joint_names])
+        self._qpos = self._batch.bind("qpos")
+        self._qvel = self._batch.bind("qvel")
+        self._ctrl = self._batch.bind("ctrl")
+
+        joints = len(arm.joint_names)
+        shape = (num_envs, joints)
+        self._goal = np.zeros((num_envs, self.task.goal_dimensions))
+        self._queue = [np.zeros(shape) for _ in range(self.task.delay_steps)]
+        self._limited_torque = np.zeros(shape)
+        self._applied_torque = np.zeros(shape)
+        self._terminated = np.zeros(num_envs, dtype=bool)
+        self._elapsed = np.full(num_envs, self.task.steps_per_episode)
+
+        d = self.task.goal_dimensions
+        centre = np.asarray(arm.shoulder, dtype=np.float64)[:d]
+        self._goal_bounds = centre - arm.reach, centre + arm.reach
+        self.single_observation_space = spaces.Dict(
+            {
+                "observation": spaces.Box(-np.inf, np.inf, (self.codec.size,), np.float32),
+                "goal": spaces.Box(
+                    self._goal_bounds[0].astype(np.float32),
+                    self._goal_bounds[1].astype(np.float32),
+                    (d,),
+                    np.float32,
+                ),
+            }
+        )
+        self.single_action_space = spaces.Box(-1.0, 1.0, (self.task.controlled_joints,), np.float32)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        if seed is not None:
+            super().reset(seed=seed)
+
+    @property
+    def joint_position(self) -> FloatArray:
+        """Present angles of all joints, rad, [N, n] (a copy)."""
+        return np.array(self._qpos[:, self._position_columns])
+
+    @property
+    def joint_velocity(self) -> FloatArray:
+        """Present velocities of all joints, rad/s, [N, n] (a copy)."""
+        return np.array(self._qvel[:, self._velocity_columns])
+
+    @property
+    def hand_position(self) -> FloatArray:
+        """Present hand position in the base frame, m, [N, 3]."""
+        return self.task.arm.chain.position(self.joint_position)
+
+    @property
+    def goal(self) -> FloatArray:
+        """Present goals in the base frame, m, [N, d] (a copy)."""
+        return self._goal.copy()
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start new episodes: arms at rest, no torque under way.
+
+        Args:
+            seed: starts the random numbers anew; the same seed gives the same episodes.
+            options:
+                "start": joint positions [N, n] or [n], rad, "home" or "random" (default: see `random_start`);
+                "goals": [N, d] or [d], m; random by default;
+                "reset_mask": bool [N], the episodes to start anew; all by default. Random numbers are drawn
+                for all N either way.
+        Returns:
+            observation and info.
+        Raises:
+            ConfigError: an unknown option, or one of a wrong shape or kind.
+            GoalError: a goal that is not finite or out of the arm's reach.
+        """
+        super().reset(seed=seed)
+        options = dict(options or {})
+        mask = np.asarray(options.pop("reset_mask", np.ones(self.num_envs, dtype=bool)))
+        start = self._start(options.pop("start", "random" if self.random_start else "home"))
+        goals = self._checked_goals(options.pop("goals", None))
+        if options:
+            raise ConfigError(
+                f"unknown reset option {sorted(options)[0]!r}; known are start, goals and reset_mask."
+            )
+        if mask.shape != (self.num_envs,) or mask.dtype != bool:
+            raise ConfigError(f"reset_mask is {mask.dtype} {list(mask.shape)}; give bool [{self.num_envs}].")
+        self._goal[mask] = goals[mask]
+        self._place(mask, start)
+        self._terminated[mask] = False
+        self._elapsed[mask] = 0
+        return self._observation(), {"distance": self._distance()}
+
+    def step(
+        self, actions: NDArray[np.floating]
+    ) -> tuple[Observation, FloatArray, NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """Carry out one action per arm for one control period.
+
+        Args:
+            actions: [N, m], clipped to [-1, 1].
+        Returns:
+            observation, reward [N], terminated [N], truncated [N], info.
+        Raises:
+            gymnasium.error.ResetNeeded: an episode is over (or none was started).
+            ConfigError: actions of a wrong shape.
+        """
+        over = self._elapsed >= self.task.steps_per_episode
+        if over.any():
+            raise gymnasium.error.ResetNeeded(
+                f"{int(over.sum())} of {self.num_envs} episodes are over; call reset() before step()."
+            )
+        action = np.array(actions, dtype=np.float64)
+        if action.shape != self.action_space.shape:
+            raise ConfigError(
+                f"actions have shape {list(action.shape)}; give {list(self.action_space.shape or ())}."
+            )
+        self._terminate(~np.isfinite(action).all(axis=1))
+        action[self._terminated] = 0.0
+        np.clip(action, -1.0, 1.0, out=action)
+
+        intervened = np.zeros(self.num_envs)
+        travel = np.zeros(self.num_envs)
+        for _ in range(self.task.substeps):
+            self._physics_step(action, intervened, travel)
+        self._terminate(self._exploded())
+        for record in (action, intervened, travel):
+            record[self._terminated] = 0.0
+
+        self._elapsed += 1
+        distance = self._distance()
+        info = {
+            "distance": distance,
+            "action": action,
+            "torque": self._applied_torque.copy(),
+            "torque_rate": travel / (self.task.control_period * self.task.controlled_joints),
+            "filter_intervened": intervened / self.task.substeps,
+        }
+        truncated = self._elapsed >= self.task.steps_per_episode
+        return self._observation(), -distance, self._terminated.copy(), truncated, info
+
+    def _physics_step(self, action: FloatArray, intervened: FloatArray, travel: FloatArray) -> None:
+        """One torque and one physics step; adds to `intervened` [N] and to the torque's `travel` [N]."""
+        position = self._qpos[:, self._position_columns]
+        velocity = self._qvel[:, self._velocity_columns]
+        wanted = self._law.torque(action, position, velocity)
+        limited = self._limiter.limit(
+            wanted, self._limited_torque, position, velocity, self.task.physics_period
+        )
+        intervened += (limited != wanted).any(axis=1)
+        change = np.abs(limited - self._limited_torque)
+        travel += change[:, : self.task.controlled_joints].sum(axis=1)
+        self._limited_torque = limited
+        self._queue.append(limited)
+        self._applied_torque = self._queue.pop(0)
+        self._ctrl[:, self._motor_columns] = self._applied_torque
+        try:
+            self._batch.step()
+        except SimulationError as error:
+            failed = np.zeros(self.num_envs, dtype=bool)
+            failed[error.ids] = True
+            self._terminate(failed)
+
+    def _exploded(self) -> NDArray[np.bool_]:
+        """Which simulations are not finite, were reset by MuJoCo or move absurdly fast; bool [N]."""
+        velocity = self._qvel[:, self._velocity_columns]
+        finite = np.isfinite(self._qpos).all(axis=1) & np.isfinite(self._qvel).all(axis=1)
+        calm = (np.abs(velocity) < self._absurd).all(axis=1)
+        return ~(finite & calm) | (self._batch.warning[:, _UNSTABLE] > 0).any(axis=1)
+
+    def _terminate(self, mask: NDArray[np.bool_]) -> None:
+        """End the episodes in the mask [N]: those arms go home and stay."""
+        if mask.any():
+            self._terminated |= mask
+            self._place(mask, np.broadcast_to(self._home, (self.num_envs, self._home.size)))
+
+    def _place(self, mask: NDArray[np.bool_], joint_position: FloatArray) -> None:
+        """Put the arms in the mask [N] at rest at joint_position [N, n], with no torque under way."""
+        self._batch.reset(mask, stage=mujoco.mjtStage.mjSTAGE_NONE.value)
+        self._batch.warning[mask] = 0
+        rows = np.flatnonzero(mask)
+        self._qpos[_at(rows, self._position_columns)] = joint_position[rows]
+        for torque in (*self._queue, self._limited_torque, self._applied_torque):
+            torque[rows] = 0.0
+
+    def _start(self, start: object) -> FloatArray:
+        """Joint positions [N, n] from the option "start"."""
+        shape = (self.num_envs, self._home.size)
+        if isinstance(start, str):
+            if start == "home":
+                return np.broadcast_to(self._home, shape)
+            if start == "random":
+                return sample_joint_position(self.task, self.np_random, self.num_envs)
+            raise ConfigError(f"start is {start!r}; give 'home', 'random' or joint positions {list(shape)}.")
+        position = np.asarray(start, dtype=np.float64)
+        if position.shape not in (shape, shape[1:]) or not np.isfinite(position).all():
+            raise ConfigError(
+                f"start has shape {list(position.shape)}; give finite joint positions {list(shape)}."
+            )
+        return np.broadcast_to(position, shape)
+
+    def _checked_goals(self, goals: object) -> FloatArray:
+        """Goals [N, d] from the option "goals"."""
+        shape = self._goal.shape
+        if goals is None:
+            return sample_goals(self.task, self.np_random, self.num_envs)
+        given = np.asarray(goals, dtype=np.float64)
+        if given.shape not in (shape, shape[1:]):
+            raise ConfigError(f"goals have shape {list(given.shape)}; give {list(shape)}.")
+        lower, upper = self._goal_bounds
+        wrong = ~((given >= lower) & (given <= upper)).all(axis=-1)
+        if wrong.any():
+            first = np.atleast_2d(given)[np.flatnonzero(np.atleast_1d(wrong))[0]]
+            raise GoalError(
+                f"goal {first.tolist()} m is out of reach; give finite coordinates between "
+                f"{lower.round(3).tolist()} and {upper.round(3).tolist()} m."
+            )
+        return np.broadcast_to(given, shape)
+
+    def _distance(self) -> FloatArray:
+        """Present hand-to-goal distance, m, [N]."""
+        offset = self.hand_position[:, : self._goal.shape[1]] - self._goal
+        return np.asarray(np.linalg.norm(offset, axis=1))
+
+    def _observation(self) -> Observation:
+        position = self.joint_position
+        hand = self.task.arm.chain.position(position)
+        encoded = self.codec.encode(position, self.joint_velocity, hand)
+        return {"observation": encoded.astype(np.float32), "goal": self._goal.astype(np.float32)}
+
+
+_UNSTABLE = [
+    int(kind)
+    for kind in (
+        mujoco.mjtWarning.mjWARN_BADQPOS,
+        mujoco.mjtWarning.mjWARN_BADQVEL,
+        mujoco.mjtWarning.mjWARN_BADQACC,
+        mujoco.mjtWarning.mjWARN_BADCTRL,
+    )
+]
+"""The warnings after which MuJoCo has reset a simulation or dropped its controls."""
+
+
+def _columns(addresses: Sequence[int]) -> Columns:
+    """The addresses as a slice where they are consecutive (views, no copies), else as an index array."""
+    array = np.array(addresses, dtype=np.intp)
+    if (np.diff(array) == 1).all():
+        return slice(int(array[0]), int(array[-1]) + 1)
+    return array
+
+
+def _at(rows: NDArray[np.intp], columns: Columns) -> tuple[Any, Columns]:
+    """Index of the block rows x columns."""
+    return (rows, columns) if isinstance(columns, slice) else (rows[:, None], columns)
+
+
+def _motor_of(model: mujoco.MjModel, joint_name: str) -> int:
+    """Number of the motor that drives the joint.
+
+    Raises:
+        RobotModelError: no motor does.
+    """
+    drives = model.actuator_trnid[:, 0] == model.joint(joint_name).id
+    drives &= model.actuator_trntype == mujoco.mjtTrn.mjTRN_JOINT
+    if not drives.any():
+        raise RobotModelError(f"joint {joint_name!r} has no motor in the model; add one to its MJCF.")
+    return int(np.flatnonzero(drives)[0])

@@ -1,0 +1,108 @@
+"""Says how well reaching episodes went, in the numbers that every table and figure of the project uses."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spiking_controller.tasks.episodes import Episodes
+from spiking_controller.tasks.observation import ObservationCodec
+from spiking_controller.tasks.reach import FloatArray, ReachTask
+
+TOLERANCES_CM = (12.3, 5.0, 2.0, 1.0)
+"""Distances that count as "on target", cm; 12.3 is the one of Huebotter et al. 2025 for the Panda."""
+FINAL_TIME = 0.5
+"""The end of an episode over which the final error is averaged, s."""
+
+Metrics = dict[str, FloatArray]
+
+
+def reach_metrics(episodes: Episodes, task: ReachTask) -> Metrics:
+    """Metrics of each episode, arrays [B].
+
+        final_error_m           mean hand-to-goal distance over the last 0.5 s
+        first_reach_{x}cm_s     time of the first control step within x cm, s; inf if never
+        share_on_target_{x}cm   share of the control steps within x cm
+        cumulative_distance_m_s integral of the distance over the episode, m·s
+        mean_torque_rate        mean |rate of torque| of the controlled joints, N·m/s
+        intervention_share      share of the torques that the limiter changed
+        joint_limit_margin      smallest distance of a controlled joint to its position limit, rad
+        rms_final_joint_speed   root mean square of the controlled joints' velocity over the last 0.5 s, rad/s
+        ended_early             1 if the episode broke off (see Episodes.valid_steps), else 0
+
+    An episode that broke off counts, from there on, as if the hand were twice the arm's reach away, so that
+    it is neither dropped nor taken for a success; its torque, margin and speed are those of its valid part.
+    """
+    codec = ObservationCodec(task)
+    steps = episodes.action.shape[1]
+    period = task.control_period
+    step = np.arange(steps + 1)
+    valid = step <= episodes.valid_steps[:, None]
+    distance = np.where(valid, episodes.distance, 2.0 * task.arm.reach)
+    final = step > steps - round(FINAL_TIME / period)
+
+    metrics: Metrics = {"final_error_m": distance[:, final].mean(axis=1)}
+    for tolerance in TOLERANCES_CM:
+        within = distance < 0.01 * tolerance
+        first = np.where(within.any(axis=1), within.argmax(axis=1) * period, np.inf)
+        metrics[f"first_reach_{tolerance:g}cm_s"] = first
+        metrics[f"share_on_target_{tolerance:g}cm"] = within.mean(axis=1)
+    metrics["cumulative_distance_m_s"] = np.trapezoid(distance, dx=period, axis=1)
+
+    done = valid[:, 1:]
+    metrics["mean_torque_rate"] = _mean_where(done, episodes.torque_rate)
+    metrics["intervention_share"] = _mean_where(done, episodes.intervened)
+
+    m = task.controlled_joints
+    position = codec.joint_position(episodes.observation)
+    lower, upper = task.arm.limits.position_lower[:m], task.arm.limits.position_upper[:m]
+    margin = np.minimum(position - lower, upper - position).min(axis=-1)
+    metrics["joint_limit_margin"] = np.where(valid, margin, np.inf).min(axis=1)
+
+    squared_speed = (codec.joint_velocity(episodes.observation) ** 2).mean(axis=-1)
+    last = (step <= episodes.valid_steps[:, None]) & (step > episodes.valid_steps[:, None] - int(final.sum()))
+    metrics["rms_final_joint_speed"] = np.sqrt(_mean_where(last, squared_speed))
+    metrics["ended_early"] = (episodes.valid_steps < steps).astype(np.float64)
+    return metrics
+
+
+def summarise(metrics: Mapping[str, NDArray[np.floating]]) -> dict[str, float | None]:
+    """The metrics of many episodes [B] in a flat table.
+
+    `{name}_median` of every metric; `{name}_p90` of those of which more is worse, and `_p10` of the
+    joint-limit margin; `share_under_{x}cm` (share of episodes with a final error below x),
+    `share_reached_{x}cm` and `ended_early_share`. A quantile of a time that falls on episodes that never
+    reach is None.
+    """
+    summary: dict[str, float | None] = {}
+    for name, values in metrics.items():
+        if name == "ended_early":
+            summary["ended_early_share"] = float(values.mean())
+            continue
+        summary[f"{name}_median"] = _quantile(values, 0.5)
+        if name == "joint_limit_margin":
+            summary[f"{name}_p10"] = _quantile(values, 0.1)
+        elif not name.startswith("share_on_target"):
+            summary[f"{name}_p90"] = _quantile(values, 0.9)
+    for tolerance in TOLERANCES_CM:
+        error = metrics["final_error_m"]
+        summary[f"share_under_{tolerance:g}cm"] = float((error < 0.01 * tolerance).mean())
+        reached = np.isfinite(metrics[f"first_reach_{tolerance:g}cm_s"])
+        summary[f"share_reached_{tolerance:g}cm"] = float(reached.mean())
+    return summary
+
+
+def _mean_where(mask: NDArray[np.bool_], values: NDArray[np.floating]) -> FloatArray:
+    """Mean of values [B, T] over the mask [B, T], 0 where the mask is empty; [B]."""
+    count = np.maximum(mask.sum(axis=1), 1)
+    return np.asarray(np.where(mask, values, 0.0).sum(axis=1, dtype=np.float64) / count)
+
+
+def _quantile(values: NDArray[np.floating], share: float) -> float | None:
+    """The quantile of values [B], None where it falls on "never" (infinite)."""
+    ordered = np.sort(values)
+    place = share * (len(ordered) - 1)
+    low, high = ordered[int(np.floor(place))], ordered[int(np.ceil(place))]
+    if not np.isfinite(high):
+        return None
+    return float(low + (high - low) * (place - np.floor(place)))

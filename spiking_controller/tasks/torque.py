@@ -1,0 +1,52 @@
+"""Turns the network's action into joint torques; the same rule runs in training and on the live arm.
+
+The rule runs at the physics rate on fresh velocities while the action is held for a control period: a fast
+local damping loop below the network.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spiking_controller.tasks.reach import FloatArray, ReachTask
+
+
+class TorqueLaw:
+    """Torque of the controlled and the held joints.
+
+    controlled:  tau = torque_scale * u - damping * q̇        (u = ±1 settles at the velocity limit)
+    held:        tau = stiffness * (home - q) - damping * q̇
+    """
+
+    def __init__(self, task: ReachTask) -> None:
+        arm = task.arm
+        self._joints = task.controlled_joints
+        self._torque_scale = task.torque_scale
+        self._damping = task.damping
+        self._held_home = np.asarray(arm.home, dtype=np.float64)[self._joints :]
+        self._held_stiffness = np.asarray(arm.held_stiffness, dtype=np.float64)
+        self._held_damping = np.asarray(arm.held_damping, dtype=np.float64)
+
+    def torque(
+        self,
+        action: NDArray[np.floating],
+        joint_position: NDArray[np.floating],
+        joint_velocity: NDArray[np.floating],
+    ) -> FloatArray:
+        """The torque that the action asks for, before any limit.
+
+        Args:
+            action: in [-1, 1], [..., m].
+            joint_position: rad, [..., n].
+            joint_velocity: rad/s, [..., n].
+        Returns:
+            torque, N·m, [..., n].
+        """
+        m = self._joints
+        torque = np.empty(joint_position.shape)
+        torque[..., :m] = self._torque_scale * action - self._damping * joint_velocity[..., :m]
+        if m < joint_position.shape[-1]:
+            torque[..., m:] = (
+                self._held_stiffness * (self._held_home - joint_position[..., m:])
+                - self._held_damping * joint_velocity[..., m:]
+            )
+        return torque

@@ -1,0 +1,36 @@
+"""The task definitions carry the numbers of the training recipe."""
+
+import numpy as np
+import pytest
+
+from spiking_controller.errors import ConfigError
+from spiking_controller.tasks.reach import get_task
+
+
+def test_panda_reach_is_the_task_of_the_recipe() -> None:
+    task = get_task("panda_reach")
+    assert (task.controlled_joints, task.goal_dimensions) == (6, 3)
+    assert (task.substeps, task.steps_per_episode) == (10, 200)
+    np.testing.assert_allclose(task.torque_scale, [17.4] * 4 + [2.4] * 2)
+    np.testing.assert_allclose(task.damping, [8.0] * 4 + [2.4 / 2.61] * 2)
+
+
+def test_planar_reach_is_the_task_of_the_recipe() -> None:
+    task = get_task("planar_reach")
+    assert (task.controlled_joints, task.goal_dimensions) == (2, 2)
+    np.testing.assert_allclose(task.velocity_scale, np.pi / 2)
+    np.testing.assert_allclose(task.torque_scale, 20.0)
+
+
+@pytest.mark.parametrize("name", ["panda_reach", "planar_reach"])
+def test_soft_bounds_lie_at_the_soft_fraction_of_the_position_range(name: str) -> None:
+    task = get_task(name)
+    m = task.controlled_joints
+    lower, upper = task.arm.limits.position_lower[:m], task.arm.limits.position_upper[:m]
+    np.testing.assert_allclose(task.position_centre, (lower + upper) / 2)
+    np.testing.assert_allclose(task.position_half_range, task.soft_limit_fraction * (upper - lower) / 2)
+
+
+def test_unknown_task_is_refused_with_the_known_names() -> None:
+    with pytest.raises(ConfigError, match=r"'pandareach'.*panda_reach, planar_reach"):
+        get_task("pandareach")
