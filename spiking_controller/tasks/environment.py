@@ -259,7 +259,7 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
         velocity = self._qvel[:, self._velocity_columns]
         finite = np.isfinite(self._qpos).all(axis=1) & np.isfinite(self._qvel).all(axis=1)
         calm = (np.abs(velocity) < self._absurd).all(axis=1)
-        return ~(finite & calm) | (self._batch.warning[:, _UNSTABLE] > 0).any(axis=1)
+        return ~(finite & calm) | (self._batch.warning[:, _UNSTABLE, 1] > 0).any(axis=1)
 
     def _terminate(self, mask: NDArray[np.bool_]) -> None:
         """End the episodes in the mask [N]: those arms go home and stay."""
@@ -270,7 +270,6 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
     def _place(self, mask: NDArray[np.bool_], joint_position: FloatArray) -> None:
         """Put the arms in the mask [N] at rest at joint_position [N, n], with no torque under way."""
         self._batch.reset(mask, stage=mujoco.mjtStage.mjSTAGE_NONE.value)
-        self._batch.warning[mask] = 0
         rows = np.flatnonzero(mask)
         self._qpos[_at(rows, self._position_columns)] = joint_position[rows]
         for torque in (*self._queue, self._limited_torque, self._applied_torque):

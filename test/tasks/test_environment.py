@@ -1,6 +1,7 @@
 """The vectorised environment runs the live graph's torque rule in real physics, repeatably and robustly."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -179,6 +180,13 @@ def test_a_bad_action_ends_its_own_episode_only(bad: float) -> None:
     assert not env.step(np.zeros((3, 6)))[2].any()
 
 
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run in a temporary folder: MuJoCo writes its warnings into a file in the current one."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("elsewhere")
 def test_an_absurd_velocity_ends_the_episode() -> None:
     env = ReachVectorEnv("panda_reach", 2)
     env.reset(seed=0, options={"start": "home"})
@@ -189,6 +197,7 @@ def test_an_absurd_velocity_ends_the_episode() -> None:
         assert np.isfinite(value).all()
 
 
+@pytest.mark.usefixtures("elsewhere")
 def test_a_broken_simulation_ends_the_episode() -> None:
     env = ReachVectorEnv("panda_reach", 2)
     env.reset(seed=0, options={"start": "home"})
