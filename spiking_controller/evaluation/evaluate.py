@@ -1,0 +1,195 @@
+"""Measures a checkpoint on held-out goals: DESIGN's task metrics, the forward model's predictions, spiking activity."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from spiking_controller.learning.agent import SpikingAgent
+from spiking_controller.learning.checkpoint import Checkpoint
+from spiking_controller.snn.network import SpikingNetwork
+from spiking_controller.tasks.environment import ReachVectorEnv
+from spiking_controller.tasks.episodes import Agent, Episodes, run_episodes
+from spiking_controller.tasks.metrics import reach_metrics, summarise
+from spiking_controller.tasks.observation import ObservationCodec
+from spiking_controller.tasks.set_point import SetPointIntegral
+
+HELD_OUT_SEED = 987_654_321
+"""Seed of the held-out starts and goals. Training draws its seeds below 2**31 from hashes of (run seed, iteration,
+purpose) and never uses this one."""
+
+PREDICTION_STEPS = (1, 10, 50)
+
+FloatArray = NDArray[np.floating]
+
+
+class IntegralAgent:
+    """The agent as the live controller runs it: with the bounded set-point integral on the goal it is given."""
+
+    def __init__(self, agent: Agent, integral: SetPointIntegral, codec: ObservationCodec) -> None:
+        self._agent = agent
+        self._integral = integral
+        self._codec = codec
+
+    def reset(self, batch: int) -> None:
+        """Start of an episode."""
+        self._agent.reset(batch)
+        self._integral.reset()
+
+    def act(self, observation: FloatArray, goal: FloatArray) -> FloatArray:
+        """Actions for the shifted goal."""
+        return self._agent.act(
+            observation, self._integral.shift(goal, self._codec.hand_position(observation))
+        )
+
+
+class SpikeCounter:
+    """Passes through to an agent and counts the spikes of every layer."""
+
+    def __init__(self, agent: SpikingAgent) -> None:
+        self._agent = agent
+        self._sums: dict[str, float] = {}
+        self._neuron_ticks: dict[str, int] = {}
+        self._arm_steps = 0
+
+    def reset(self, batch: int) -> None:
+        """Start of an episode; counting goes on."""
+        self._agent.reset(batch)
+
+    def act(self, observation: FloatArray, goal: FloatArray) -> FloatArray:
+        """The agent's actions; the forward model runs too, as in the live controller."""
+        action = self._agent.act(observation, goal)
+        self._agent.predict(observation)
+        self._arm_steps += len(observation)
+        for name, spikes in self._agent.batch_spikes.items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(spikes.sum())
+            self._neuron_ticks[name] = self._neuron_ticks.get(name, 0) + spikes.size
+        return action
+
+    def summary(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        """Firing rates in spikes per neuron and second, by layer and over all, and synaptic operations.
+
+        A synaptic operation is one spike passing one weight (a spike through a low-rank connection passes the `rank`
+        weights of its column of B); the dense products behind it are not counted.
+        """
+        tick = checkpoint.contract.tick_length
+        operations = 0.0
+        for prefix, network in (
+            ("policy", checkpoint.policy.network),
+            ("forward_model", checkpoint.forward_model.network),
+        ):
+            for index, fan_out in enumerate(_fan_out(network)):
+                operations += self._sums[f"{prefix}/hidden{index + 1}"] * fan_out
+        rates = {name: self._sums[name] / (self._neuron_ticks[name] * tick) for name in self._sums}
+        return {
+            "spikes_per_neuron_per_second": sum(self._sums.values())
+            / (sum(self._neuron_ticks.values()) * tick),
+            "spikes_per_neuron_per_second_by_layer": rates,
+            "synaptic_operations_per_control_step": operations / self._arm_steps,
+        }
+
+
+def _fan_out(network: SpikingNetwork) -> list[int]:
+    """Weights that a spike of each hidden layer passes."""
+    hidden, rank = network.config.hidden, network.config.rank
+    result = []
+    for index, neurons in enumerate(hidden):
+        fan_out = network.outputs
+        if index + 1 < len(hidden):
+            fan_out += min(rank or hidden[index + 1], hidden[index + 1])
+        if network.config.recurrent:
+            fan_out += min(rank or neurons, neurons)
+        result.append(fan_out)
+    return result
+
+
+def prediction_errors(checkpoint: Checkpoint, episodes: Episodes, warm_up: int = 10) -> dict[str, float]:
+    """Error of the forward model k control steps ahead, along recorded actions, beside two trivial predictors.
+
+    From 12 points of every episode the model follows the recorded observations for `warm_up` steps and then its own
+    predictions. "state stays" predicts no change; "linear" extrapolates the joint angles at constant velocity.
+
+    Returns:
+        For k = 1, 10, 50: mean absolute error of the joint angles in rad and mean error of the hand in m, as
+        `{predictor}_{k}_joint_rad` and `{predictor}_{k}_hand_m`.
+    """
+    task, model = checkpoint.task, checkpoint.forward_model
+    codec = ObservationCodec(task)
+    longest = max(PREDICTION_STEPS)
+    complete = np.flatnonzero(episodes.valid_steps >= episodes.action.shape[1])
+    starts = np.linspace(0, episodes.action.shape[1] - longest - warm_up, 12).astype(int)
+    row, start = (grid.reshape(-1) for grid in np.meshgrid(complete, starts, indexing="ij"))
+    step = start[:, None] + np.arange(warm_up + longest + 1)
+    observation = episodes.observation[row[:, None], step].swapaxes(0, 1)
+    padded = np.concatenate((np.zeros_like(episodes.action[:, :1]), episodes.action), axis=1)
+    action = padded[row[:, None], step[:, 1:]].swapaxes(0, 1)
+    previous = padded[row[:, None], step[:, :-1]].swapaxes(0, 1)
+
+    errors: dict[str, float] = {}
+
+    def record(name: str, k: int, predicted: FloatArray) -> None:
+        truth = observation[warm_up + k]
+        joints = np.abs(codec.joint_position(predicted) - codec.joint_position(truth)).mean()
+        hand = np.linalg.norm(codec.hand_position(predicted) - codec.hand_position(truth), axis=-1).mean()
+        errors[f"{name}_{k}_joint_rad"] = float(joints)
+        errors[f"{name}_{k}_hand_m"] = float(hand)
+
+    with torch.inference_mode():
+        effective, state = model.effective(), model.initial_state(len(row))
+        now = torch.from_numpy(observation[0])
+        for t in range(warm_up + longest):
+            now, state, _ = model.step(
+                now, torch.from_numpy(action[t]), torch.from_numpy(previous[t]), state, effective
+            )
+            ahead_steps = t + 1 - warm_up
+            if ahead_steps <= 0:
+                now = torch.from_numpy(observation[t + 1])
+            elif ahead_steps in PREDICTION_STEPS:
+                record("forward_model", ahead_steps, now.numpy())
+    held = observation[warm_up]
+    angle, velocity = codec.joint_position(held), codec.joint_velocity(held)
+    arm = task.arm
+    for k in PREDICTION_STEPS:
+        record("state_stays", k, held)
+        ahead = np.tile(np.asarray(arm.home, dtype=np.float64), (len(held), 1))
+        ahead[:, : task.controlled_joints] = angle + velocity * k * task.control_period
+        record("linear", k, codec.encode(ahead, velocity, arm.chain.position(ahead)))
+    return errors
+
+
+def evaluate_checkpoint(
+    checkpoint: Checkpoint, *, goals: int = 200, seed: int = HELD_OUT_SEED, start: str = "random"
+) -> dict[str, Any]:
+    """Run the policy on held-out starts and goals, alone and with the set-point integral of the live controller.
+
+    Args:
+        checkpoint: what to measure.
+        goals: number of episodes, one goal each.
+        seed: of starts and goals.
+        start: "random" or "home".
+    Returns:
+        Plain data: the setting, `network_alone` and `with_integral` (task metrics, see `tasks.metrics`), `activity`
+        (spiking), `forward_model` (prediction errors on the same episodes).
+    """
+    task = checkpoint.task
+    env = ReachVectorEnv(task, goals)
+    agent = SpikingAgent(checkpoint.policy, checkpoint.forward_model)
+    counter = SpikeCounter(agent)
+    alone = run_episodes(env, counter, start=start, seed=seed)
+    integral = SetPointIntegral(period=task.control_period)
+    helped = run_episodes(
+        env, IntegralAgent(SpikingAgent(checkpoint.policy), integral, env.codec), start=start, seed=seed
+    )
+    return {
+        "checkpoint": checkpoint.source,
+        "sha256": checkpoint.metadata["sha256"],
+        "task": task.name,
+        "goals": goals,
+        "seed": seed,
+        "start": start,
+        "network_alone": summarise(reach_metrics(alone, task)),
+        "with_integral": summarise(reach_metrics(helped, task)),
+        "activity": counter.summary(checkpoint),
+        "forward_model": prediction_errors(checkpoint, alone),
+    }
