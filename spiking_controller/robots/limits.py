@@ -1,0 +1,142 @@
+"""Keeps joint torques legal: one limiter for training and for the live arm, so that the policy knows it."""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from spiking_controller.errors import RobotModelError
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class JointLimits:
+    """What each joint of an arm may do. Every array is [joints] and read-only.
+
+    Attributes:
+        position_lower: smallest angle, rad.
+        position_upper: largest angle, rad.
+        velocity: largest speed in either direction, rad/s.
+        torque: largest torque in either direction, N·m.
+        torque_rate: largest change of torque in a second, N·m/s.
+    """
+
+    position_lower: FloatArray
+    position_upper: FloatArray
+    velocity: FloatArray
+    torque: FloatArray
+    torque_rate: FloatArray
+
+    def __post_init__(self) -> None:
+        """Copy the arrays and check that they fit together.
+
+        Raises:
+            RobotModelError: different lengths, a bound that is not finite, a lower bound that is not below
+                the upper one, or a limit that is not positive.
+        """
+        joints = np.asarray(self.position_lower).shape
+        for field in fields(self):
+            values = np.array(getattr(self, field.name), dtype=np.float64)
+            if values.ndim != 1 or values.shape != joints:
+                raise RobotModelError(
+                    f"{field.name} has the shape {values.shape}, but position_lower has {joints}; "
+                    "give one number for each joint."
+                )
+            if not np.all(np.isfinite(values)):
+                raise RobotModelError(f"{field.name} is {values.tolist()}; give finite numbers.")
+            if not field.name.startswith("position") and np.any(values <= 0.0):
+                raise RobotModelError(f"{field.name} is {values.tolist()}; give numbers above zero.")
+            values.flags.writeable = False
+            object.__setattr__(self, field.name, values)
+        if np.any(self.position_lower >= self.position_upper):
+            raise RobotModelError(
+                f"position_lower is {self.position_lower.tolist()} and position_upper is "
+                f"{self.position_upper.tolist()}; each lower bound must be below its upper bound."
+            )
+
+    @property
+    def joints(self) -> int:
+        """Number of joints."""
+        return int(self.position_lower.size)
+
+    def soft_bounds(self, fraction: float) -> tuple[FloatArray, FloatArray]:
+        """Bounds of the middle part of the position range: centre ± fraction · half range.
+
+        Args:
+            fraction: share of the range, above 0 and up to 1.
+        Returns:
+            Lower and upper bound, rad, each [joints].
+        Raises:
+            RobotModelError: the fraction is outside (0, 1].
+        """
+        if not 0.0 < fraction <= 1.0:
+            raise RobotModelError(
+                f"the soft limit fraction is {fraction}; give a number above 0 and up to 1."
+            )
+        if fraction == 1.0:
+            return self.position_lower.copy(), self.position_upper.copy()
+        centre = 0.5 * (self.position_lower + self.position_upper)
+        half_range = 0.5 * (self.position_upper - self.position_lower)
+        return centre - fraction * half_range, centre + fraction * half_range
+
+
+class TorqueLimiter:
+    """Limits torques in the order torque, position, velocity, rate; a legal torque stays bit-equal.
+
+    The rate comes last, as on the arm's own interface: a torque that the position or velocity rule takes away
+    ramps to zero as fast as the rate limit allows.
+    """
+
+    def __init__(self, limits: JointLimits, soft_fraction: float = 0.8) -> None:
+        """Set the limits.
+
+        Args:
+            limits: what the joints may do.
+            soft_fraction: share of the position range in which outward torque is allowed.
+        Raises:
+            RobotModelError: `soft_fraction` is outside (0, 1].
+        """
+        self.limits = limits
+        self.soft_fraction = soft_fraction
+        self._lower, self._upper = limits.soft_bounds(soft_fraction)
+
+    def limit(
+        self,
+        torque: ArrayLike,
+        previous_torque: ArrayLike,
+        joint_position: ArrayLike,
+        joint_velocity: ArrayLike,
+        period: float,
+    ) -> FloatArray:
+        """The legal torque that is nearest to the wanted one. All values must be finite.
+
+        - |torque| is clipped to the torque limit.
+        - At or beyond a soft position bound, a torque that pushes further out becomes 0.
+        - At or beyond the velocity limit, a torque that accelerates becomes 0.
+        - The result differs from `previous_torque` by at most torque_rate · period (libfranka's rule).
+
+        A previous torque beyond the torque limits is taken as clipped to them, so that the result is always
+        within.
+
+        Args:
+            torque: wanted torque, N·m, [..., joints].
+            previous_torque: what this method returned a period ago (zero at the start), N·m, [..., joints].
+            joint_position: rad, [..., joints].
+            joint_velocity: rad/s, [..., joints].
+            period: time since the previous torque, s.
+        Returns:
+            Legal torque, N·m, [..., joints].
+        """
+        limits = self.limits
+        wanted = np.asarray(torque, dtype=np.float64)
+        previous = np.clip(np.asarray(previous_torque, dtype=np.float64), -limits.torque, limits.torque)
+        position = np.asarray(joint_position, dtype=np.float64)
+        velocity = np.asarray(joint_velocity, dtype=np.float64)
+
+        legal = np.clip(wanted, -limits.torque, limits.torque)
+        no_push_up = (position >= self._upper) | (velocity >= limits.velocity)
+        no_push_down = (position <= self._lower) | (velocity <= -limits.velocity)
+        legal = np.where(((legal > 0.0) & no_push_up) | ((legal < 0.0) & no_push_down), 0.0, legal)
+        step = limits.torque_rate * period
+        return np.clip(legal, previous - step, previous + step)
