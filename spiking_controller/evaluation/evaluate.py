@@ -39,9 +39,7 @@ class IntegralAgent:
 
     def act(self, observation: FloatArray, goal: FloatArray) -> FloatArray:
         """Actions for the shifted goal."""
-        return self._agent.act(
-            observation, self._integral.shift(goal, self._codec.hand_position(observation))
-        )
+        return self._agent.act(observation, self._integral.shift(goal, self._codec.hand_position(observation)))
 
 
 class SpikeCounter:
@@ -83,8 +81,7 @@ class SpikeCounter:
                 operations += self._sums[f"{prefix}/hidden{index + 1}"] * fan_out
         rates = {name: self._sums[name] / (self._neuron_ticks[name] * tick) for name in self._sums}
         return {
-            "spikes_per_neuron_per_second": sum(self._sums.values())
-            / (sum(self._neuron_ticks.values()) * tick),
+            "spikes_per_neuron_per_second": sum(self._sums.values()) / (sum(self._neuron_ticks.values()) * tick),
             "spikes_per_neuron_per_second_by_layer": rates,
             "synaptic_operations_per_control_step": operations / self._arm_steps,
         }

@@ -14,9 +14,7 @@ from spiking_controller.learning.checkpoint import load_checkpoint, write_atomic
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `evaluate`."""
-    parser.add_argument(
-        "checkpoint", type=Path, help="a .safetensors file made by `spiking_controller train`"
-    )
+    parser.add_argument("checkpoint", type=Path, help="a .safetensors file made by `spiking_controller train`")
     parser.add_argument("--goals", type=int, default=200, metavar="N", help="held-out goals (default: 200)")
     parser.add_argument(
         "--seed", type=int, default=HELD_OUT_SEED, metavar="N", help="of starts and goals (default: fixed)"
@@ -69,9 +67,7 @@ def table(result: dict[str, Any]) -> str:
     ]
     for predictor in ("forward_model", "state_stays", "linear"):
         for label, suffix, unit in (("joints", "joint_rad", "rad"), ("hand", "hand_m", "m")):
-            cells = (
-                _cell(result["forward_model"][f"{predictor}_{k}_{suffix}"], unit) for k in PREDICTION_STEPS
-            )
+            cells = (_cell(result["forward_model"][f"{predictor}_{k}_{suffix}"], unit) for k in PREDICTION_STEPS)
             title = f"{predictor.replace('_', ' ')}, {label}"
             lines.append(f"{title:38}" + "".join(f"{cell:>16}" for cell in cells))
     activity = result["activity"]
@@ -96,9 +92,7 @@ def run(args: argparse.Namespace) -> int:
             f"--goals {args.goals} and --threads {args.threads} must be at least 1, --seed {args.seed} at least 0."
         )
     torch.set_num_threads(args.threads)
-    result = evaluate_checkpoint(
-        load_checkpoint(args.checkpoint), goals=args.goals, seed=args.seed, start=args.start
-    )
+    result = evaluate_checkpoint(load_checkpoint(args.checkpoint), goals=args.goals, seed=args.seed, start=args.start)
     print(table(result))
     if args.json:
         write_atomically(args.json, (json.dumps(result, indent=2) + "\n").encode())

@@ -59,9 +59,7 @@ def normal(shape: tuple[int, ...], deviation: float, generator: Generator) -> Te
     return torch.randn(*shape, generator=generator) * deviation
 
 
-def low_rank(
-    outputs: int, inputs: int, rank: int, deviation: float, generator: Generator
-) -> tuple[Tensor, Tensor]:
+def low_rank(outputs: int, inputs: int, rank: int, deviation: float, generator: Generator) -> tuple[Tensor, Tensor]:
     """Factors A [outputs, rank], B [rank, inputs] of a weight matrix whose entries have that standard deviation.
 
     B has orthonormal rows, so an entry of A·B has the variance Var(A)·rank/inputs.

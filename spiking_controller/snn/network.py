@@ -68,7 +68,15 @@ class NetworkConfig:
             raise ConfigError(f"neuron '{self.neuron}' is unknown; choose adaptive_lif or lif.")
         if self.rank < 0 or self.ticks < 1:
             raise ConfigError(f"rank = {self.rank} must be at least 0 and ticks = {self.ticks} at least 1.")
-        for name in ("tick", "tau_membrane", "tau_synaptic", "tau_adaptation", "rate", "input_gain", "output_gain"):
+        for name in (
+            "tick",
+            "tau_membrane",
+            "tau_synaptic",
+            "tau_adaptation",
+            "rate",
+            "input_gain",
+            "output_gain",
+        ):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} = {getattr(self, name)} must be above 0.")
         if not 0 < self.feed_forward_variance <= 1:
@@ -184,14 +192,19 @@ class SpikingNetwork(nn.Module):
         recurrent = math.sqrt(1.0 - config.feed_forward_variance)
 
         self.log_tau = nn.ParameterList(
-            nn.Parameter(torch.tensor([config.tau_synaptic, config.tau_membrane, config.tau_adaptation]).log()
-                         .unsqueeze(1).repeat(1, neurons))
+            nn.Parameter(
+                torch.tensor([config.tau_synaptic, config.tau_membrane, config.tau_adaptation])
+                .log()
+                .unsqueeze(1)
+                .repeat(1, neurons)
+            )
             for neurons in config.hidden
         )
         self.input_weight = nn.Parameter(
             initialisation.normal(
                 (config.hidden[0], inputs),
-                feed_forward * initialisation.analogue_weight_deviation(inputs, config.tau_synaptic, config.tick)
+                feed_forward
+                * initialisation.analogue_weight_deviation(inputs, config.tau_synaptic, config.tick)
                 / config.input_gain,
                 generator,
             )
@@ -218,7 +231,10 @@ class SpikingNetwork(nn.Module):
                 initialisation.normal(
                     (outputs, neurons),
                     initialisation.spike_weight_deviation(
-                        sum(config.hidden), config.rate, config.tau_readout_synaptic, config.tau_readout_membrane,
+                        sum(config.hidden),
+                        config.rate,
+                        config.tau_readout_synaptic,
+                        config.tau_readout_membrane,
                         config.tick,
                     ),
                     generator,
@@ -227,7 +243,9 @@ class SpikingNetwork(nn.Module):
             for neurons in config.hidden
         )
         self.readout_log_tau = nn.Parameter(
-            torch.tensor([config.tau_readout_synaptic, config.tau_readout_membrane]).log().unsqueeze(1)
+            torch.tensor([config.tau_readout_synaptic, config.tau_readout_membrane])
+            .log()
+            .unsqueeze(1)
             .repeat(1, outputs)
         )
         self.log_input_gain = nn.Parameter(torch.tensor(config.input_gain).log())
@@ -315,11 +333,14 @@ class SpikingNetwork(nn.Module):
             if index > 0:
                 drive = self._through(all_spikes[-1], self.expand, self.compress, index - 1) + self.bias[index]
             if config.recurrent:
-                drive = drive + self._through(
-                    layer.mean_spikes, self.recurrent_expand, self.recurrent_compress, index
-                )
+                drive = drive + self._through(layer.mean_spikes, self.recurrent_expand, self.recurrent_compress, index)
             spikes, neurons = scan(
-                drive, layer.neurons, decay, config.threshold, ticks=config.ticks, surrogate=config.surrogate,
+                drive,
+                layer.neurons,
+                decay,
+                config.threshold,
+                ticks=config.ticks,
+                surrogate=config.surrogate,
                 backend=self.backend,
             )
             layers.append(LayerState(neurons, spikes.mean(0) if config.recurrent else layer.mean_spikes))
@@ -334,4 +355,8 @@ class SpikingNetwork(nn.Module):
             + response.membrane_from_synaptic * state.readout_synaptic
             + (response.membrane_gain * currents).sum(0)
         )
-        return membrane * effective.output_gain, NetworkState(tuple(layers), synaptic, membrane), tuple(all_spikes)
+        return (
+            membrane * effective.output_gain,
+            NetworkState(tuple(layers), synaptic, membrane),
+            tuple(all_spikes),
+        )

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from typing import Final
 
-import torch
 from snntorch.surrogate import custom_surrogate
 from torch import Tensor
 
@@ -19,7 +18,7 @@ _SIDE_LOBE_WIDTH: Final = 6.0
 
 def _bell(scaled: Tensor) -> Tensor:
     """exp(-x²/2), cut where it would become denormal: arithmetic on such numbers is ten times slower."""
-    return torch.exp((scaled.square() * -0.5).clamp(min=-80.0))
+    return scaled.square().mul_(-0.5).clamp_(min=-80.0).exp_()
 
 
 def gaussian(distance: Tensor) -> Tensor:
@@ -49,8 +48,10 @@ def multi_gaussian(distance: Tensor) -> Tensor:
     lobe = _SIDE_LOBE_HEIGHT / _SIDE_LOBE_WIDTH
     width = 0.5 / _SIDE_LOBE_WIDTH**2
     peak = 1.0 + _SIDE_LOBE_HEIGHT - 2.0 * lobe * math.exp(-width)
-    lobes = _bell((scaled - 1.0) / _SIDE_LOBE_WIDTH) + _bell((scaled + 1.0) / _SIDE_LOBE_WIDTH)
-    return ((1.0 + _SIDE_LOBE_HEIGHT) * _bell(scaled) - lobe * lobes) / peak
+    result = _bell(scaled).mul_((1.0 + _SIDE_LOBE_HEIGHT) / peak)
+    for centre in (-1.0, 1.0):
+        result.add_(_bell((scaled - centre).div_(_SIDE_LOBE_WIDTH)), alpha=-lobe / peak)
+    return result
 
 
 SURROGATES: Final[dict[str, SurrogateDerivative]] = {"gaussian": gaussian, "multi_gaussian": multi_gaussian}

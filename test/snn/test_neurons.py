@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from spiking_controller.snn.neurons import LIFDecay, LIFState, Threshold, adaptive_lif_step, initial_state, scan
+from spiking_controller.snn.neurons import (
+    LIFDecay,
+    LIFState,
+    Threshold,
+    adaptive_lif_step,
+    initial_state,
+    scan,
+)
 
 ADAPTIVE = Threshold(rest=1.0, decrement=0.05, adaptation_strength=0.05)
 PLAIN = Threshold()
@@ -59,8 +66,9 @@ def test_fused_kernel_equals_the_reference_in_values_and_gradients(
     for backend in ("torch", "fused"):
         state, decay = random_layer(4, batch, neurons, torch.float32)
         leaves = [
-            (torch.randn(1 if constant_drive else ticks, batch, neurons, generator=torch.Generator().manual_seed(5)))
-            .requires_grad_(),
+            (
+                torch.randn(1 if constant_drive else ticks, batch, neurons, generator=torch.Generator().manual_seed(5))
+            ).requires_grad_(),
             *(tensor.clone().requires_grad_() for tensor in state[:3]),
             *(tensor.clone().requires_grad_() for tensor in decay),
         ]

@@ -15,7 +15,10 @@ def normal(x: np.ndarray, mean: float, deviation: float) -> np.ndarray:
 def test_gaussian_equals_its_formula() -> None:
     x = torch.linspace(-1, 1, 401, dtype=torch.float64)
     np.testing.assert_allclose(
-        surrogate_derivative("gaussian")(x).numpy(), np.exp(-((16 * x.numpy()) ** 2) / 2), rtol=1e-12, atol=1e-30
+        surrogate_derivative("gaussian")(x).numpy(),
+        np.exp(-((16 * x.numpy()) ** 2) / 2),
+        rtol=1e-12,
+        atol=1e-30,
     )
 
 

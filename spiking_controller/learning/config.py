@@ -1,0 +1,237 @@
+"""Training configuration: every number of a run in one dataclass, read from YAML, saved with the checkpoint."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import dacite
+import yaml
+
+from spiking_controller.errors import ConfigError
+from spiking_controller.learning.networks import Predicts
+from spiking_controller.snn.network import NetworkConfig
+from spiking_controller.tasks.reach import ReachTask, get_task
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """What a run may change about its task; see `tasks.reach.ReachTask` for the meaning of each."""
+
+    action_scale: float | None = None
+    hard_goal_fraction: float | None = None
+    delay_steps: int | None = None
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """Ornstein-Uhlenbeck noise on the action, x <- ρ·x + sqrt(1 - ρ²)·σ·N(0, 1) per control step.
+
+    Attributes:
+        random_deviation: σ of the first, random episodes.
+        policy_deviation: σ while the policy acts, falling linearly to zero over the run.
+        correlation: ρ.
+    """
+
+    random_deviation: float = 0.4
+    policy_deviation: float = 0.2
+    correlation: float = 0.9
+
+
+@dataclass(frozen=True)
+class ModelUpdates:
+    """How the forward model learns from the replay memory.
+
+    Attributes:
+        first: updates on the random episodes, before the policy acts.
+        per_iteration: updates per iteration.
+        batch: windows per update.
+        warm_up: steps that only set the neurons' state.
+        unroll: steps that count.
+        learning_rate: Adam, before the schedule.
+    """
+
+    first: int = 800
+    per_iteration: int = 120
+    batch: int = 32
+    warm_up: int = 5
+    unroll: int = 10
+    learning_rate: float = 3e-3
+
+
+@dataclass(frozen=True)
+class GoalMix:
+    """Where the goals of imagined roll-outs come from; the rest of the share is near the hand.
+
+    Attributes:
+        recorded: share with the goal of the recorded episode.
+        reachable: share with a fresh reachable goal.
+        near_deviation: of a near goal from the hand, m, scaled by 2u with u uniform in [0, 1].
+    """
+
+    recorded: float = 0.5
+    reachable: float = 0.3
+    near_deviation: float = 0.08
+
+
+@dataclass(frozen=True)
+class PolicyLoss:
+    """Weights of the policy's loss, summed over the imagined roll-out's steps and divided by their number.
+
+    Attributes:
+        action: on the squared action.
+        smoothness_start, smoothness_end: on the squared change of the action; rises geometrically over the run.
+        rest: on the squared joint velocity (scaled by the limit) while the hand is near the goal.
+        rest_zone: "near" is exp(-(distance / rest_zone)²), m.
+        limit_soft, limit_near, velocity: on leaving the soft bounds, coming within 5 % of them, on speed above 90 %.
+        saturation: on readouts beyond ±3.
+    """
+
+    action: float = 3e-3
+    smoothness_start: float = 0.3
+    smoothness_end: float = 3.0
+    rest: float = 0.0
+    rest_zone: float = 0.05
+    limit_soft: float = 0.1
+    limit_near: float = 1.0
+    velocity: float = 0.1
+    saturation: float = 1e-3
+
+
+@dataclass(frozen=True)
+class PolicyUpdates:
+    """How the policy learns by back-propagation through the forward model's imagined roll-outs.
+
+    Attributes:
+        per_iteration: updates per iteration.
+        batch: roll-outs per update.
+        warm_up: recorded steps that set the state of both networks, without gradient.
+        unroll: imagined steps.
+        learning_rate: Adam, before the schedule.
+        goals: where the goals come from.
+        loss: weights.
+    """
+
+    per_iteration: int = 50
+    batch: int = 32
+    warm_up: int = 5
+    unroll: int = 30
+    learning_rate: float = 2e-3
+    goals: GoalMix = field(default_factory=GoalMix)
+    loss: PolicyLoss = field(default_factory=PolicyLoss)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One training run.
+
+    Attributes:
+        task: name of the task.
+        seed: of everything random in the run.
+        iterations: collect-and-learn cycles; the schedules below are stretched over them.
+        random_episodes: episodes of noise before the first update.
+        episodes_per_iteration: episodes with the policy per iteration.
+        replay_episodes: capacity of the replay memory.
+        constant_share: share of the run with the full learning rates; then a cosine falls to `final_rate`.
+        final_rate: last learning rate as a share of the full one.
+        time_constant_learning_rate: Adam, for the logarithms of the time constants.
+        gradient_norm: gradients are clipped to this norm.
+        evaluate_every: iterations between evaluations (each writes a checkpoint).
+        evaluation_episodes: episodes per evaluation during training.
+        predicts: what the forward model predicts.
+        task_options: changes to the task.
+        exploration, forward_model, policy, model_updates, policy_updates: see their classes.
+    """
+
+    task: str
+    seed: int = 1
+    iterations: int = 220
+    random_episodes: int = 64
+    episodes_per_iteration: int = 24
+    replay_episodes: int = 1000
+    constant_share: float = 0.3
+    final_rate: float = 0.03
+    time_constant_learning_rate: float = 1e-2
+    gradient_norm: float = 1.0
+    evaluate_every: int = 10
+    evaluation_episodes: int = 200
+    predicts: Predicts = "velocities"
+    task_options: TaskOptions = field(default_factory=TaskOptions)
+    exploration: Exploration = field(default_factory=Exploration)
+    forward_model: NetworkConfig = field(default_factory=NetworkConfig)
+    policy: NetworkConfig = field(default_factory=NetworkConfig)
+    model_updates: ModelUpdates = field(default_factory=ModelUpdates)
+    policy_updates: PolicyUpdates = field(default_factory=PolicyUpdates)
+
+    def __post_init__(self) -> None:
+        for name in (
+            "iterations",
+            "random_episodes",
+            "episodes_per_iteration",
+            "replay_episodes",
+            "evaluate_every",
+            "evaluation_episodes",
+        ):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} = {getattr(self, name)} must be at least 1.")
+        if self.replay_episodes < self.random_episodes:
+            raise ConfigError(
+                f"replay_episodes = {self.replay_episodes} must hold the random_episodes = {self.random_episodes}."
+            )
+        period = self.reach_task.control_period
+        for name in ("forward_model", "policy"):
+            network: NetworkConfig = getattr(self, name)
+            if abs(network.ticks * network.tick - period) > 1e-9:
+                raise ConfigError(
+                    f"{name}: ticks × tick = {network.ticks} × {network.tick} s must equal the control period of "
+                    f"{period} s."
+                )
+
+    @property
+    def reach_task(self) -> ReachTask:
+        """The task with this run's changes.
+
+        Raises:
+            ConfigError: there is no task of that name.
+        """
+        changes = {name: value for name, value in vars(self.task_options).items() if value is not None}
+        return replace(get_task(self.task), **changes)
+
+
+def config_from_dict(values: dict[str, Any], source: str) -> TrainingConfig:
+    """Build a configuration from plain data, as read from YAML or from a checkpoint.
+
+    Args:
+        values: nested mapping of the fields of `TrainingConfig`.
+        source: where it came from, for messages.
+    Raises:
+        ConfigError: an unknown key, a wrong type or a value out of range; names the source and the key.
+    """
+    try:
+        return dacite.from_dict(TrainingConfig, values, dacite.Config(strict=True, cast=[tuple, float]))
+    except dacite.UnexpectedDataError as error:
+        keys = ", ".join(f"'{key}'" for key in sorted(error.keys))
+        raise ConfigError(
+            f"{source}: unknown configuration key {keys}; the known keys stand in "
+            "spiking_controller/learning/config.py and in config/train/*.yaml."
+        ) from None
+    except dacite.DaciteError as error:
+        raise ConfigError(f"{source}: {error}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+
+
+def load_config(path: Path) -> TrainingConfig:
+    """Read a configuration file.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or holds an unknown key or a wrong value.
+    """
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a training configuration file.") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: must hold a mapping of configuration keys, found {type(values).__name__}.")
+    return config_from_dict(values, str(path))

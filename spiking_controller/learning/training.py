@@ -1,0 +1,322 @@
+"""The joint training loop: collect episodes with the policy, teach the forward model, teach the policy through it.
+
+Every random draw of an iteration comes from generators seeded by (run seed, iteration, purpose), so that a run that
+was stopped and resumed continues exactly as if it had not been.
+"""
+
+import csv
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from safetensors import safe_open
+from safetensors.torch import save as serialise
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from spiking_controller.errors import ConfigError
+from spiking_controller.learning.agent import ExploringAgent, SpikingAgent
+from spiking_controller.learning.checkpoint import build_networks, save_checkpoint, write_atomically
+from spiking_controller.learning.config import TrainingConfig, config_from_dict
+from spiking_controller.learning.replay import ReplayMemory
+from spiking_controller.learning.updates import Updater
+from spiking_controller.tasks.environment import ReachVectorEnv
+from spiking_controller.tasks.episodes import run_episodes
+from spiking_controller.tasks.goals import sample_goals
+from spiking_controller.tasks.metrics import reach_metrics, summarise
+from spiking_controller.tasks.observation import ObservationCodec
+
+_GOAL_POOL = 4000
+_STATE_FILE = "training_state.safetensors"
+_LOG_FILE = "log.csv"
+_EVALUATION_COLUMNS = (
+    "final_error_m_median",
+    "final_error_m_p90",
+    "share_under_5cm",
+    "share_under_2cm",
+    "share_under_1cm",
+    "rms_final_joint_speed_median",
+    "mean_torque_rate_median",
+)
+_COLUMNS = (
+    "iteration",
+    "seconds",
+    "episodes",
+    "dropped_episodes",
+    "model_loss",
+    "policy_loss",
+    "imagined_distance_m",
+    "action_change",
+    *_EVALUATION_COLUMNS,
+)
+
+
+class _Purpose(IntEnum):
+    """What a random generator is for."""
+
+    GOAL_POOL = 0
+    RANDOM_EPISODES = 1
+    POLICY_EPISODES = 2
+    NOISE = 3
+    UPDATES = 4
+    EVALUATION = 5
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a run reports after each iteration.
+
+    Attributes:
+        iteration, iterations: done and planned.
+        row: the line of the log.
+        errors: last evaluation: median, p90, shares; empty before the first.
+    """
+
+    iteration: int
+    iterations: int
+    row: dict[str, Any]
+    errors: dict[str, float | None]
+
+
+class TrainingRun:
+    """One run in one folder: networks, optimisers, replay memory, log and checkpoints."""
+
+    def __init__(self, config: TrainingConfig, directory: Path, *, resume: bool = False) -> None:
+        """Start a run, or continue one from its last saved state.
+
+        Args:
+            config: of the run; a resumed run must have the same.
+            directory: where everything is written.
+            resume: continue the run in `directory`.
+        Raises:
+            ConfigError: the folder holds another run, or nothing to resume.
+        """
+        self.config = config
+        self.directory = directory
+        self.task = config.reach_task
+        state_file = directory / _STATE_FILE
+        if resume and not state_file.is_file():
+            raise ConfigError(f"{directory}: holds no {_STATE_FILE} to resume; start without --resume.")
+        if not resume and (directory / _LOG_FILE).exists():
+            raise ConfigError(
+                f"{directory}: already holds a training run; add --resume to continue it or give another --out."
+            )
+        torch.manual_seed(config.seed)
+        policy, model = build_networks(config)
+        rng = self._rng(_Purpose.GOAL_POOL, 0)
+        self._updater = Updater(config, policy, model, sample_goals(self.task, rng, _GOAL_POOL))
+        task = self.task
+        self._memory = ReplayMemory(
+            config.replay_episodes,
+            task.steps_per_episode,
+            ObservationCodec(task).size,
+            task.controlled_joints,
+            task.goal_dimensions,
+        )
+        self._env = ReachVectorEnv(task, config.episodes_per_iteration)
+        self._evaluation_env = ReachVectorEnv(task, config.evaluation_episodes)
+        self.iteration = 0
+        self._seconds = 0.0
+        self._dropped = 0
+        self.errors: dict[str, float | None] = {}
+        directory.mkdir(parents=True, exist_ok=True)
+        if resume:
+            self._load_state(state_file)
+            self._rewind_log()
+        else:
+            (directory / "config.yaml").write_text(yaml.safe_dump(_plain(config), sort_keys=False))
+            with (directory / _LOG_FILE).open("w", newline="") as file:
+                csv.DictWriter(file, _COLUMNS).writeheader()
+        self._board = SummaryWriter(str(directory / "tensorboard"), purge_step=self.iteration + 1)
+
+    @property
+    def checkpoint(self) -> Path:
+        """The newest checkpoint."""
+        return self.directory / f"{self.config.task}.safetensors"
+
+    def _rng(self, purpose: _Purpose, iteration: int) -> np.random.Generator:
+        return np.random.default_rng([self.config.seed, iteration, int(purpose)])
+
+    def _seed(self, purpose: _Purpose, iteration: int) -> int:
+        return int(self._rng(purpose, iteration).integers(2**31))
+
+    def run(self, report: Callable[[Progress], None], should_stop: Callable[[], bool]) -> None:
+        """Train until the planned iterations are done or `should_stop` says so between two of them; then save.
+
+        Args:
+            report: called after each iteration.
+            should_stop: asked after each iteration.
+        Raises:
+            RuntimeError: a gradient is not finite; the last saved state and checkpoint stay.
+        """
+        began = time.perf_counter() - self._seconds
+        if len(self._memory) == 0:
+            self._first_episodes()
+        while self.iteration < self.config.iterations:
+            row = self._iterate()
+            self.iteration += 1
+            evaluated = self.iteration % self.config.evaluate_every == 0 or self.iteration == self.config.iterations
+            stop = should_stop()
+            if evaluated:
+                self.errors = self._evaluate()
+                row.update({name: self.errors[name] for name in _EVALUATION_COLUMNS})
+            self._seconds = time.perf_counter() - began
+            self._log(row)
+            if evaluated or stop:
+                self._save(numbered=evaluated)
+            report(Progress(self.iteration, self.config.iterations, row, self.errors))
+            if stop:
+                break
+        self._board.close()
+
+    def _first_episodes(self) -> None:
+        """Random episodes, from which the forward model learns before the policy acts."""
+        config = self.config
+        env = ReachVectorEnv(self.task, config.random_episodes)
+        agent = self._exploring(None, config.exploration.random_deviation, 0)
+        episodes = run_episodes(env, agent, seed=self._seed(_Purpose.RANDOM_EPISODES, 0))
+        self._dropped += self._memory.add(episodes)
+        kept = self._memory.observation[: len(self._memory)]
+        self._updater.model.fit_scale(
+            torch.from_numpy(kept[:, :-1].reshape(-1, kept.shape[-1])),
+            torch.from_numpy(kept[:, 1:].reshape(-1, kept.shape[-1])),
+        )
+        rng = self._rng(_Purpose.UPDATES, 0)
+        for _ in range(config.model_updates.first):
+            self._updater.update_model(self._memory, rng, 0.0)
+
+    def _exploring(self, agent: SpikingAgent | None, deviation: float, iteration: int) -> ExploringAgent:
+        return ExploringAgent(
+            agent,
+            self.task.controlled_joints,
+            deviation,
+            self.config.exploration.correlation,
+            self._rng(_Purpose.NOISE, iteration),
+        )
+
+    def _iterate(self) -> dict[str, Any]:
+        """Collect, then update both networks; returns the log line without evaluation."""
+        config, number = self.config, self.iteration + 1
+        progress = self.iteration / config.iterations
+        deviation = config.exploration.policy_deviation * (1.0 - progress)
+        agent = self._exploring(SpikingAgent(self._updater.policy), deviation, number)
+        episodes = run_episodes(self._env, agent, seed=self._seed(_Purpose.POLICY_EPISODES, number))
+        self._dropped += self._memory.add(episodes)
+        rng = self._rng(_Purpose.UPDATES, number)
+        model_losses = [
+            self._updater.update_model(self._memory, rng, progress) for _ in range(config.model_updates.per_iteration)
+        ]
+        terms = [
+            self._updater.update_policy(self._memory, rng, progress) for _ in range(config.policy_updates.per_iteration)
+        ]
+        return {
+            "iteration": number,
+            "episodes": self._memory.added,
+            "dropped_episodes": self._dropped,
+            "model_loss": float(np.mean(model_losses)),
+            "policy_loss": float(np.mean([float(term.total) for term in terms])),
+            "imagined_distance_m": float(np.mean([term.distance for term in terms])),
+            "action_change": float(np.mean([term.action_change for term in terms])),
+        }
+
+    def _evaluate(self) -> dict[str, float | None]:
+        """The policy alone on this run's own validation goals, the same at every evaluation."""
+        seed = self._seed(_Purpose.EVALUATION, 0)
+        episodes = run_episodes(self._evaluation_env, SpikingAgent(self._updater.policy), seed=seed)
+        return summarise(reach_metrics(episodes, self.task))
+
+    def _log(self, row: dict[str, Any]) -> None:
+        row["seconds"] = round(self._seconds, 1)
+        with (self.directory / _LOG_FILE).open("a", newline="") as file:
+            csv.DictWriter(file, _COLUMNS).writerow(
+                {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()}
+            )
+        for name, value in row.items():
+            if name != "iteration" and value is not None:
+                self._board.add_scalar(name, value, self.iteration)
+
+    def _rewind_log(self) -> None:
+        """Drop the log lines after the saved state: those iterations will be done again."""
+        path = self.directory / _LOG_FILE
+        with path.open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if int(row["iteration"]) <= self.iteration]
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, _COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def _save(self, *, numbered: bool) -> None:
+        """Write the checkpoint (and at an evaluation a numbered copy), then the state to resume from."""
+        updater = self._updater
+        figures = {"iteration": self.iteration, "seconds": round(self._seconds, 1), **self.errors}
+        paths = [self.checkpoint]
+        if numbered:
+            paths.append(self.directory / "checkpoints" / f"{self.config.task}_{self.iteration:05d}.safetensors")
+        for path in paths:
+            save_checkpoint(path, updater.policy, updater.model, self.config, evaluation=figures)
+        tensors: dict[str, Tensor] = {
+            "memory.observation": torch.from_numpy(self._memory.observation[: len(self._memory)]),
+            "memory.action": torch.from_numpy(self._memory.action[: len(self._memory)]),
+            "memory.goal": torch.from_numpy(self._memory.goal[: len(self._memory)]),
+        }
+        for name, network, optimizer in self._learners():
+            tensors.update({f"{name}.{key}": value for key, value in network.state_dict().items()})
+            for index, values in optimizer.state_dict()["state"].items():
+                tensors.update({f"{name}.adam.{index}.{key}": value for key, value in values.items()})
+        header = {
+            "iteration": self.iteration,
+            "seconds": self._seconds,
+            "dropped": self._dropped,
+            "added": self._memory.added,
+            "errors": self.errors,
+            "config": _plain(self.config),
+        }
+        data = serialise({k: v.contiguous() for k, v in tensors.items()}, metadata={"state": json.dumps(header)})
+        write_atomically(self.directory / _STATE_FILE, data)
+
+    def _learners(self) -> tuple[tuple[str, torch.nn.Module, torch.optim.Adam], ...]:
+        updater = self._updater
+        return (
+            ("policy", updater.policy, updater.policy_optimizer),
+            ("forward_model", updater.model, updater.model_optimizer),
+        )
+
+    def _load_state(self, path: Path) -> None:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads(file.metadata()["state"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+        if config_from_dict(header["config"], str(path)) != self.config:
+            raise ConfigError(
+                f"{path}: was saved by a run with another configuration; resume with {self.directory / 'config.yaml'}."
+            )
+        for name, network, optimizer in self._learners():
+            own = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
+            network.load_state_dict({key: t for key, t in own.items() if not key.startswith("adam.")})
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, tensor in own.items():
+                if key.startswith("adam."):
+                    _, index, field = key.split(".")
+                    state.setdefault(int(index), {})[field] = tensor
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+        count = len(tensors["memory.goal"])
+        self._memory.observation[:count] = tensors["memory.observation"].numpy()
+        self._memory.action[:count] = tensors["memory.action"].numpy()
+        self._memory.goal[:count] = tensors["memory.goal"].numpy()
+        self._memory.added = header["added"]
+        self.iteration = header["iteration"]
+        self._seconds = header["seconds"]
+        self._dropped = header["dropped"]
+        self.errors = header["errors"]
+
+
+def _plain(config: TrainingConfig) -> dict[str, Any]:
+    """The configuration as plain data, as in YAML."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return plain

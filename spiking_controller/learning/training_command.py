@@ -1,0 +1,107 @@
+"""`spiking_controller train`: trains a forward model and a policy for a task, with a progress bar and a clean stop."""
+
+import argparse
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+import torch
+from tqdm import tqdm
+
+from spiking_controller.errors import ConfigError
+from spiking_controller.learning.config import TrainingConfig, load_config
+from spiking_controller.learning.training import Progress, TrainingRun
+from spiking_controller.resources import share_path
+from spiking_controller.tasks.reach import get_task
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `train`."""
+    parser.add_argument("task", help="panda_reach or planar_reach")
+    parser.add_argument(
+        "--config", type=Path, metavar="F", help="training configuration (default: config/train/TASK.yaml)"
+    )
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="seed of everything random (default: the configuration's)"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/TASK-seedN)")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue the run in the folder exactly where it was saved"
+    )
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="PyTorch threads (default: 1)")
+
+
+def _config(args: argparse.Namespace) -> TrainingConfig:
+    get_task(args.task)
+    path = args.config
+    if path is None and args.resume and args.out is not None and (args.out / "config.yaml").is_file():
+        path = args.out / "config.yaml"
+    config = load_config(path or share_path("config", "train", f"{args.task}.yaml"))
+    if config.task != args.task:
+        raise ConfigError(f"{path}: is a configuration for task '{config.task}'; give it with that task's name.")
+    return config if args.seed is None else replace(config, seed=args.seed)
+
+
+class _StopRequest:
+    """Remembers the first Ctrl-C (or SIGTERM) so that the iteration under way can be finished and saved."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        print(
+            "\nStopping after this iteration, then saving; once more to stop at once.",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _describe(progress: Progress) -> str:
+    row, errors = progress.row, progress.errors
+    text = f"model loss {row['model_loss']:.3f}, imagined distance {100 * row['imagined_distance_m']:.1f} cm"
+    median, p90 = errors.get("final_error_m_median"), errors.get("final_error_m_p90")
+    if median is not None and p90 is not None:
+        text += f", final error median {100 * median:.2f} cm, p90 {100 * p90:.1f} cm"
+    return text
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; returns the exit code.
+
+    Raises:
+        ConfigError: unknown task, wrong configuration, or a folder that does not fit.
+    """
+    if args.threads < 1:
+        raise ConfigError(f"--threads {args.threads} must be at least 1.")
+    config = _config(args)
+    directory = args.out or Path("runs") / f"{config.task}-seed{config.seed}"
+    torch.set_num_threads(args.threads)
+    training = TrainingRun(config, directory, resume=args.resume)
+    stop = _StopRequest()
+    interactive = sys.stderr.isatty()
+    with tqdm(
+        total=config.iterations,
+        initial=training.iteration,
+        unit="iteration",
+        dynamic_ncols=interactive,
+        mininterval=0.1 if interactive else 30.0,
+    ) as bar:
+
+        def report(progress: Progress) -> None:
+            bar.set_postfix_str(_describe(progress), refresh=False)
+            bar.update()
+
+        training.run(report, lambda: stop.requested)
+    done = training.iteration >= config.iterations
+    print(f"{'Finished' if done else 'Stopped'} after {training.iteration} of {config.iterations} iterations.")
+    if not done:
+        print(f"Continue with: spiking_controller train {config.task} --out {directory} --resume")
+    print(f"Checkpoint: {training.checkpoint}")
+    return 0

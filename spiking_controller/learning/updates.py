@@ -1,0 +1,226 @@
+"""The two gradient steps of the method: the forward model on recorded windows, the policy on imagined roll-outs."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spiking_controller.learning.config import (
+    GoalMix,
+    ModelUpdates,
+    PolicyLoss,
+    PolicyUpdates,
+    TrainingConfig,
+)
+from spiking_controller.learning.networks import ForwardModel, Policy
+from spiking_controller.learning.replay import ReplayMemory, Windows
+from spiking_controller.snn.network import NetworkState
+
+
+class PolicyLossTerms(NamedTuple):
+    """Parts of one policy loss, scalars: the loss, and for the log the mean distance (m) and |Δaction| per joint."""
+
+    total: Tensor
+    distance: float
+    action_change: float
+
+
+def _torch(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+
+
+def forward_model_loss(model: ForwardModel, windows: Windows, warm_up: int) -> Tensor:
+    """Mean squared error of the normalised change over the steps after warm-up, with teacher forcing.
+
+    Args:
+        model: the forward model.
+        windows: recorded steps.
+        warm_up: first steps that set the neurons' state and do not count.
+    """
+    observation, action = _torch(windows.observation), _torch(windows.action)
+    length, batch, _ = action.shape
+    effective = model.effective()
+    features = model.inputs(observation[:-1], action, _torch(windows.previous_action))
+    drive = model.network.input_drive(features, effective)
+    target = model.target(observation[:-1], observation[1:])
+    state = model.initial_state(batch)
+    loss = torch.zeros(())
+    for step in range(length):
+        readout, state, _ = model.network.step_from_drive(drive[step], state, effective)
+        if step >= warm_up:
+            loss = loss + (readout - target[step]).square().mean()
+    return loss / (length - warm_up)
+
+
+def imagined_goals(
+    mix: GoalMix, windows: Windows, hand: np.ndarray, reachable: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Goals of imagined roll-outs, [batch, goal], m: recorded ones, fresh reachable ones, and ones near the hand.
+
+    Args:
+        mix: shares.
+        windows: the recorded steps that the roll-outs start from.
+        hand: present hand positions, [batch, goal].
+        reachable: pool of reachable goals, [pool, goal].
+        rng: random numbers.
+    """
+    batch, dimensions = windows.goal.shape
+    kind = rng.random(batch)[:, None]
+    spread = mix.near_deviation * 2.0 * rng.random((batch, 1))
+    near = hand + spread * rng.standard_normal((batch, dimensions))
+    fresh = reachable[rng.integers(0, len(reachable), batch)]
+    return np.where(kind < mix.recorded, windows.goal, np.where(kind < mix.recorded + mix.reachable, fresh, near))
+
+
+def policy_loss(
+    policy: Policy,
+    model: ForwardModel,
+    windows: Windows,
+    goal: np.ndarray,
+    unroll: int,
+    weights: PolicyLoss,
+    smoothness: float,
+) -> PolicyLossTerms:
+    """Loss of an imagined roll-out through the forward model (Huebotter et al. 2025), with its gradient graph.
+
+    Both networks' states are set on the recorded window without gradient; then the policy acts on what the model
+    predicts. Per step, with e the hand-to-goal distance:
+
+        e² + sqrt(e² + 1e-5) + action·|a|² + smoothness·|Δa|² + rest·|q̇|²·exp(-(e/zone)²)
+        + penalties on joint angles near or beyond the soft bounds, on joint speed, and on saturated readouts
+
+    Args:
+        policy, model: the networks.
+        windows: recorded steps to start from, their last observation being where imagination begins.
+        goal: [batch, goal], m.
+        unroll: imagined steps.
+        weights: of the terms.
+        smoothness: weight of |Δa|² at this point of the run.
+    """
+    observed, action = _torch(windows.observation), _torch(windows.action)
+    previous = _torch(windows.previous_action)
+    target = _torch(goal)
+    length, batch, controlled = action.shape
+    with torch.no_grad():
+        policy_state, model_state = _warm_up(policy, model, observed, action, previous, target)
+    policy_effective, model_effective = policy.effective(), model.effective()
+    observation, last = observed[length], action[length - 1]
+    total = torch.zeros(())
+    distances, changes = torch.zeros(()), torch.zeros(())
+    for _ in range(unroll):
+        now, readout, policy_state, _ = policy.step(observation, last, target, policy_state, policy_effective)
+        observation, model_state, _ = model.step(observation, now, last, model_state, model_effective)
+        squared = (model.features.hand(observation) - target).square().sum(-1)
+        distance = torch.sqrt(squared + 1e-5)
+        angle = observation[:, :controlled].abs()
+        velocity = observation[:, controlled : 2 * controlled]
+        change = (now - last).square().sum(-1)
+        step = (
+            squared
+            + distance
+            + weights.action * now.square().sum(-1)
+            + smoothness * change
+            + weights.limit_soft * torch.relu(angle - 1.0).square().sum(-1)
+            + weights.limit_near * torch.relu(angle - 0.95).square().sum(-1)
+            + weights.velocity * torch.relu(velocity.abs() - 0.9).square().sum(-1)
+            + weights.saturation * torch.relu(readout.abs() - 3.0).square().sum(-1)
+        )
+        if weights.rest > 0:
+            near = torch.exp(-squared.detach() / weights.rest_zone**2)
+            step = step + weights.rest * near * velocity.square().sum(-1)
+        total = total + step.mean()
+        distances = distances + distance.detach().mean()
+        changes = changes + (now - last).detach().abs().mean()
+        last = now
+    return PolicyLossTerms(total / unroll, float(distances) / unroll, float(changes) / unroll)
+
+
+def _warm_up(
+    policy: Policy, model: ForwardModel, observed: Tensor, action: Tensor, previous: Tensor, target: Tensor
+) -> tuple[NetworkState, NetworkState]:
+    """States of both networks after the recorded steps."""
+    length, batch, _ = action.shape
+    policy_state, model_state = policy.initial_state(batch), model.initial_state(batch)
+    policy_effective, model_effective = policy.effective(), model.effective()
+    for step in range(length):
+        _, _, policy_state, _ = policy.step(observed[step], previous[step], target, policy_state, policy_effective)
+        _, model_state, _ = model.step(observed[step], action[step], previous[step], model_state, model_effective)
+    return policy_state, model_state
+
+
+class Updater:
+    """Holds the optimisers and carries out single updates; the schedule is handed in as `progress` in [0, 1]."""
+
+    def __init__(self, config: TrainingConfig, policy: Policy, model: ForwardModel, reachable: np.ndarray) -> None:
+        """Prepare Adam for both networks.
+
+        Args:
+            config: of the run.
+            policy, model: the networks, updated in place.
+            reachable: pool of reachable goals, [pool, goal], m.
+        """
+        self._config = config
+        self.policy = policy
+        self.model = model
+        self._reachable = reachable
+        self.policy_optimizer = self._adam(policy, config.policy_updates.learning_rate)
+        self.model_optimizer = self._adam(model, config.model_updates.learning_rate)
+
+    def _adam(self, network: nn.Module, rate: float) -> torch.optim.Adam:
+        time_constants = [p for name, p in network.named_parameters() if "log_tau" in name]
+        weights = [p for name, p in network.named_parameters() if "log_tau" not in name]
+        slow = self._config.time_constant_learning_rate
+        groups = [{"params": weights, "full_rate": rate}, {"params": time_constants, "full_rate": slow}]
+        return torch.optim.Adam(groups, lr=rate, fused=True)
+
+    def _rate_share(self, progress: float) -> float:
+        constant, final = self._config.constant_share, self._config.final_rate
+        if progress <= constant:
+            return 1.0
+        cosine = 0.5 * (1.0 + np.cos(np.pi * min(1.0, (progress - constant) / max(1e-9, 1.0 - constant))))
+        return float(final + (1.0 - final) * cosine)
+
+    def _descend(self, optimizer: torch.optim.Adam, loss: Tensor, progress: float) -> float:
+        """One clipped step; returns the gradient's norm before clipping."""
+        share = self._rate_share(progress)
+        for group in optimizer.param_groups:
+            group["lr"] = group["full_rate"] * share
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = nn.utils.clip_grad_norm_(parameters, self._config.gradient_norm, error_if_nonfinite=True)
+        optimizer.step()
+        return float(norm)
+
+    def update_model(self, memory: ReplayMemory, rng: np.random.Generator, progress: float) -> float:
+        """One gradient step of the forward model; returns its loss.
+
+        Raises:
+            RuntimeError: the gradient is not finite.
+        """
+        options: ModelUpdates = self._config.model_updates
+        windows = memory.windows(rng, options.batch, options.warm_up + options.unroll)
+        loss = forward_model_loss(self.model, windows, options.warm_up)
+        self._descend(self.model_optimizer, loss, progress)
+        return float(loss.detach())
+
+    def update_policy(self, memory: ReplayMemory, rng: np.random.Generator, progress: float) -> PolicyLossTerms:
+        """One gradient step of the policy through the forward model; returns its loss terms.
+
+        Raises:
+            RuntimeError: the gradient is not finite.
+        """
+        options: PolicyUpdates = self._config.policy_updates
+        windows = memory.windows(rng, options.batch, options.warm_up)
+        hand = windows.observation[-1][:, -windows.goal.shape[1] :]
+        goal = imagined_goals(options.goals, windows, hand, self._reachable, rng)
+        weights = options.loss
+        smoothness = weights.smoothness_start * (weights.smoothness_end / weights.smoothness_start) ** progress
+        self.model.requires_grad_(False)
+        try:
+            terms = policy_loss(self.policy, self.model, windows, goal, options.unroll, weights, smoothness)
+            self._descend(self.policy_optimizer, terms.total, progress)
+        finally:
+            self.model.requires_grad_(True)
+        return PolicyLossTerms(terms.total.detach(), terms.distance, terms.action_change)
