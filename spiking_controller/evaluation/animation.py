@@ -1,4 +1,4 @@
-"""Turns a recording into frames: the arm in its recorded postures, the goal as a sphere, the hand's recent path."""
+"""Turns a recording into an animation: the arm as it moved, the goal as a sphere, the hand's recent path."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +30,7 @@ def draw_animation(recording: Recording, arm_name: str, output: Path) -> None:
         output: the file to write.
     """
     frames = list(_frames(recording, arm_name))
-    # One palette for all frames and no dithering: what does not move stays the same from frame to frame, and is
+    # One palette for all frames and no dithering: what does not move stays the same from frame to frame and is
     # stored once.
     sample = Image.new("RGB", (_WIDTH, _HEIGHT * 4))
     for row, index in enumerate(np.linspace(0, len(frames) - 1, 4).round().astype(int)):
@@ -110,4 +110,10 @@ def _label(
     draw = ImageDraw.Draw(frame)
     draw.text((14, 10), f"goal {goal + 1} of {goals}", font=font, fill=(31, 41, 51))
     draw.text((14, 32), f"{100 * distance:.1f} cm to go", font=font, fill=(23, 105, 170))
-    draw.text((_WIDTH - 14, 12), f"{time:.1f} s, shown at {_SPEED:g} x", font=small, fill=(90, 100, 110), anchor="ra")
+    draw.text(
+        (_WIDTH - 14, 12),
+        f"{time:.1f} s, shown at {_SPEED:g} x",
+        font=small,
+        fill=(90, 100, 110),
+        anchor="ra",
+    )

@@ -1,6 +1,7 @@
 """Draws what a recording shows: how the hand closes in on its goals, and the spikes that move it."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -27,7 +28,7 @@ _DISTANCE_TICKS = {0.001: "1 mm", 0.002: "2 mm", 0.005: "5 mm", 0.01: "1 cm", 0.
     1.0: "1 m",
     2.0: "2 m",
 }
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.edgecolor": _MUTED,
     "axes.labelcolor": _INK,
@@ -90,7 +91,7 @@ def draw_distance(recording: Recording, path: Path) -> None:
 
 
 def draw_spikes(recording: Recording, path: Path) -> None:
-    """Write a raster of every layer's spikes around the moment when a new goal arrives, and their population rate."""
+    """Write a raster of every layer's spikes as a new goal arrives, and the share of neurons that fire."""
     with matplotlib.rc_context(_STYLE):
         layers = recording.spikes
         figure = Figure(figsize=(10, 1.2 + 2.0 * len(layers)), dpi=130, layout="constrained")

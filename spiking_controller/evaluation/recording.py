@@ -5,6 +5,7 @@ Plain arrays, so that a demo, a bag file or a test can fill it alike.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,8 +48,12 @@ class Recording:
 
     def save(self, path: Path) -> None:
         """Write everything as one compressed NumPy archive."""
-        layers = {f"spikes/{name}": np.packbits(spikes, axis=-1) for name, spikes in self.spikes.items()}
-        neurons = {f"neurons/{name}": np.array(spikes.shape[-1]) for name, spikes in self.spikes.items()}
+        layers: dict[str, Any] = {
+            f"spikes/{name}": np.packbits(spikes, axis=-1) for name, spikes in self.spikes.items()
+        }
+        neurons: dict[str, Any] = {
+            f"neurons/{name}": np.array(spikes.shape[-1]) for name, spikes in self.spikes.items()
+        }
         np.savez_compressed(
             path,
             joint_names=np.array(self.joint_names),
@@ -85,9 +90,7 @@ class Recording:
                     goal_duration=float(archive["goal_duration"]),
                     spike_time=archive["spike_time"],
                     spikes={
-                        name: np.unpackbits(
-                            archive[f"spikes/{name}"], axis=-1, count=int(archive[f"neurons/{name}"])
-                        )
+                        name: np.unpackbits(archive[f"spikes/{name}"], axis=-1, count=int(archive[f"neurons/{name}"]))
                         for name in names
                     },
                 )
@@ -99,18 +102,18 @@ class Recording:
         return np.searchsorted(self.goal_time, time, side="right") - 1
 
     def distance(self) -> FloatArray:
-        """Distance of the hand from the active goal at each `hand_time`, m, [poses]; NaN before the first goal."""
+        """Distance of the hand from the active goal at each `hand_time`, m, [poses]; NaN before any goal."""
         index = self.active_goal(self.hand_time)
         distance = np.linalg.norm(self.hand_position - self.goal[index], axis=-1)
         return np.where(index >= 0, distance, np.nan)
 
     def elapsed(self) -> FloatArray:
-        """Time since the active goal was sent at each `hand_time`, s, [poses]; NaN before the first goal."""
+        """Time since the active goal was sent at each `hand_time`, s, [poses]; NaN before any goal."""
         index = self.active_goal(self.hand_time)
         return np.where(index >= 0, self.hand_time - self.goal_time[index], np.nan)
 
     def final_error(self) -> FloatArray:
-        """Mean distance over the last 0.5 s of each goal, m, [goals]; NaN for a goal that was not seen to its end."""
+        """Mean distance over the last 0.5 s of each goal, m, [goals]; NaN for a goal not seen to its end."""
         index, distance, elapsed = self.active_goal(self.hand_time), self.distance(), self.elapsed()
         in_window = (elapsed > self.goal_duration - FINAL_WINDOW) & (elapsed <= self.goal_duration)
         result = np.full(len(self.goal_time), np.nan)

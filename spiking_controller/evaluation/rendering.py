@@ -1,7 +1,7 @@
 """Renders the recorded motion of an arm, off-screen, as an animated GIF with the goal as a sphere.
 
-A failing OpenGL driver can end the whole process, and MuJoCo picks its OpenGL platform once per process. So every
-platform is tried in a process of its own: this module is also the program that renders.
+A failing OpenGL driver can end the whole process, and MuJoCo picks its OpenGL platform once per process. So
+every platform is tried in a process of its own: this module is also the program that renders.
 """
 
 import argparse
@@ -47,7 +47,14 @@ def render(recording: Path, arm: str, output: Path) -> None:
 
 def _render_with(platform: str, recording: Path, arm: str, output: Path) -> str | None:
     """Render in a process of its own; the reason if that failed."""
-    command = [sys.executable, "-m", "spiking_controller.evaluation.rendering", str(recording), arm, str(output)]
+    command = [
+        sys.executable,
+        "-m",
+        "spiking_controller.evaluation.rendering",
+        str(recording),
+        arm,
+        str(output),
+    ]
     environment = os.environ | {"MUJOCO_GL": platform}
     if platform in _PLATFORMS:
         environment["PYOPENGL_PLATFORM"] = platform
