@@ -9,10 +9,10 @@ import mujoco
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
-from spiking_controller.robots.limits import TorqueLimiter
 
 import spiking_controller.tasks
 from spiking_controller.errors import ConfigError, GoalError, RobotModelError
+from spiking_controller.robots.limits import TorqueLimiter
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.reach import ReachTask, get_task
 from spiking_controller.tasks.torque import TorqueLaw
