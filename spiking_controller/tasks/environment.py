@@ -6,7 +6,7 @@ caused it.
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import mujoco
@@ -52,7 +52,8 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
         "filter_intervened"  [N], share of physics steps in which the limiter changed the torque
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}
+    # Gymnasium declares this as an instance variable, so it cannot be a ClassVar.
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}  # noqa: RUF012
 
     def __init__(
         self,
@@ -87,7 +88,7 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
         self._home = np.asarray(arm.home, dtype=np.float64)
         self._absurd = ABSURD_VELOCITY * np.asarray(arm.limits.velocity)
 
-        model = arm.load_model()
+        model = arm.load_model(gravity_compensation=self.task.gravity_convention == "compensated")
         if not np.isclose(model.opt.timestep, self.task.physics_period):
             raise RobotModelError(
                 f"{arm.mjcf}: the time step is {model.opt.timestep} s, but task {self.task.name!r} needs "
@@ -174,16 +175,15 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
         start = self._start(options.pop("start", "random" if self.random_start else "home"))
         goals = self._checked_goals(options.pop("goals", None))
         if options:
-            raise ConfigError(
-                f"unknown reset option {sorted(options)[0]!r}; known are start, goals and reset_mask."
-            )
+            raise ConfigError(f"unknown reset option {sorted(options)[0]!r}; known are start, goals and reset_mask.")
         if mask.shape != (self.num_envs,) or mask.dtype != bool:
             raise ConfigError(f"reset_mask is {mask.dtype} {list(mask.shape)}; give bool [{self.num_envs}].")
         self._goal[mask] = goals[mask]
         self._place(mask, start)
         self._terminated[mask] = False
         self._elapsed[mask] = 0
-        return self._observation(), {"distance": self._distance()}
+        observation, distance = self._observe()
+        return observation, {"distance": distance}
 
     def step(
         self, actions: NDArray[np.floating]
@@ -204,11 +204,10 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
                 f"{int(over.sum())} of {self.num_envs} episodes are over; call reset() before step()."
             )
         action = np.array(actions, dtype=np.float64)
-        if action.shape != self.action_space.shape:
-            raise ConfigError(
-                f"actions have shape {list(action.shape)}; give {list(self.action_space.shape or ())}."
-            )
-        self._terminate(~np.isfinite(action).all(axis=1))
+        shape = (self.num_envs, self.task.controlled_joints)
+        if action.shape != shape:
+            raise ConfigError(f"actions have shape {list(action.shape)}; give {list(shape)}.")
+        self._terminate(np.logical_not(np.isfinite(action).all(axis=1)))
         action[self._terminated] = 0.0
         np.clip(action, -1.0, 1.0, out=action)
 
@@ -221,7 +220,7 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
             record[self._terminated] = 0.0
 
         self._elapsed += 1
-        distance = self._distance()
+        observation, distance = self._observe()
         info = {
             "distance": distance,
             "action": action,
@@ -230,16 +229,14 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
             "filter_intervened": intervened / self.task.substeps,
         }
         truncated = self._elapsed >= self.task.steps_per_episode
-        return self._observation(), -distance, self._terminated.copy(), truncated, info
+        return observation, -distance, self._terminated.copy(), truncated, info
 
     def _physics_step(self, action: FloatArray, intervened: FloatArray, travel: FloatArray) -> None:
         """One torque and one physics step; adds to `intervened` [N] and to the torque's `travel` [N]."""
         position = self._qpos[:, self._position_columns]
         velocity = self._qvel[:, self._velocity_columns]
         wanted = self._law.torque(action, position, velocity)
-        limited = self._limiter.limit(
-            wanted, self._limited_torque, position, velocity, self.task.physics_period
-        )
+        limited = self._limiter.limit(wanted, self._limited_torque, position, velocity, self.task.physics_period)
         intervened += (limited != wanted).any(axis=1)
         change = np.abs(limited - self._limited_torque)
         travel += change[:, : self.task.controlled_joints].sum(axis=1)
@@ -286,9 +283,7 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
             raise ConfigError(f"start is {start!r}; give 'home', 'random' or joint positions {list(shape)}.")
         position = np.asarray(start, dtype=np.float64)
         if position.shape not in (shape, shape[1:]) or not np.isfinite(position).all():
-            raise ConfigError(
-                f"start has shape {list(position.shape)}; give finite joint positions {list(shape)}."
-            )
+            raise ConfigError(f"start has shape {list(position.shape)}; give finite joint positions {list(shape)}.")
         return np.broadcast_to(position, shape)
 
     def _checked_goals(self, goals: object) -> FloatArray:
@@ -309,16 +304,14 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
             )
         return np.broadcast_to(given, shape)
 
-    def _distance(self) -> FloatArray:
-        """Present hand-to-goal distance, m, [N]."""
-        offset = self.hand_position[:, : self._goal.shape[1]] - self._goal
-        return np.asarray(np.linalg.norm(offset, axis=1))
-
-    def _observation(self) -> Observation:
+    def _observe(self) -> tuple[Observation, FloatArray]:
+        """The present observation, and the hand-to-goal distance [N] in m."""
         position = self.joint_position
         hand = self.task.arm.chain.position(position)
         encoded = self.codec.encode(position, self.joint_velocity, hand)
-        return {"observation": encoded.astype(np.float32), "goal": self._goal.astype(np.float32)}
+        distance = np.linalg.norm(hand[:, : self._goal.shape[1]] - self._goal, axis=1)
+        seen = {"observation": encoded.astype(np.float32), "goal": self._goal.astype(np.float32)}
+        return seen, np.asarray(distance)
 
 
 _UNSTABLE = [

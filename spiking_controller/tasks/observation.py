@@ -63,9 +63,7 @@ class ObservationCodec:
             {"name": "hand_position", "size": d, "offset": [0.0] * d, "scale": [1.0] * d, "unit": "m"},
         ]
 
-    def encode(
-        self, joint_position: ArrayLike, joint_velocity: ArrayLike, hand_position: ArrayLike
-    ) -> FloatArray:
+    def encode(self, joint_position: ArrayLike, joint_velocity: ArrayLike, hand_position: ArrayLike) -> FloatArray:
         """The observation of a state.
 
         Args:

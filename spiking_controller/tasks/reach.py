@@ -14,6 +14,8 @@ from spiking_controller.robots.arm import Arm, get_arm
 
 FloatArray = NDArray[np.float64]
 
+GRAVITY_CONVENTIONS = ("compensated", "raw")
+
 
 @dataclass(frozen=True)
 class ReachTask:
@@ -46,6 +48,27 @@ class ReachTask:
     """A goal farther from the shoulder than this is hard, m."""
     gravity_convention: str = "compensated"
     """Who holds the arm against gravity: the bridge or driver ("compensated") or the network ("raw")."""
+
+    def __post_init__(self) -> None:
+        """Check the values that must fit together.
+
+        Raises:
+            ConfigError: a period that is no whole multiple of a shorter one, or an unknown gravity convention.
+        """
+        for longer, shorter in (("episode_duration", "control_period"), ("control_period", "physics_period")):
+            ratio = getattr(self, longer) / getattr(self, shorter)
+            if not (ratio >= 1 and np.isclose(ratio, round(ratio))):
+                raise ConfigError(
+                    f"task {self.name!r}: {longer} is {getattr(self, longer)} s; give a whole multiple of "
+                    f"{shorter}, which is {getattr(self, shorter)} s."
+                )
+        if self.delay_steps < 0:
+            raise ConfigError(f"task {self.name!r}: delay_steps is {self.delay_steps}; give 0 or more.")
+        if self.gravity_convention not in GRAVITY_CONVENTIONS:
+            raise ConfigError(
+                f"task {self.name!r}: gravity_convention is {self.gravity_convention!r}; "
+                f"give one of {', '.join(GRAVITY_CONVENTIONS)}."
+            )
 
     @cached_property
     def arm(self) -> Arm:
@@ -87,9 +110,7 @@ class ReachTask:
     @cached_property
     def torque_scale(self) -> FloatArray:
         """Torque of the full action at rest, N·m, [m]."""
-        return self.action_scale * np.asarray(
-            self.arm.limits.torque[: self.controlled_joints], dtype=np.float64
-        )
+        return self.action_scale * np.asarray(self.arm.limits.torque[: self.controlled_joints], dtype=np.float64)
 
     @cached_property
     def damping(self) -> FloatArray:

@@ -9,6 +9,7 @@ import mujoco
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
+from mujoco.batch import Batch, SimulationError
 
 import spiking_controller.tasks
 from spiking_controller.errors import ConfigError, GoalError, RobotModelError
@@ -19,6 +20,11 @@ from spiking_controller.tasks.torque import TorqueLaw
 
 TASKS = ["panda_reach", "planar_reach"]
 IDS = ["spiking_controller/PandaReach-v0", "spiking_controller/PlanarReach-v0"]
+
+
+def same_action(env: ReachVectorEnv, value: float) -> np.ndarray:
+    """`value` for every joint of every arm."""
+    return np.full((env.num_envs, env.task.controlled_joints), value)
 
 
 def rollout(env: ReachVectorEnv, steps: int, seed: int = 0, **options: Any) -> dict[str, np.ndarray]:
@@ -61,14 +67,10 @@ def test_observation_and_distance_show_the_state_of_the_arm(name: str) -> None:
     env = ReachVectorEnv(name, 4, seed=0)
     env.reset()
     for _ in range(20):
-        seen, reward, _, _, info = env.step(np.full(env.action_space.shape, 0.5))
+        seen, reward, _, _, info = env.step(same_action(env, 0.5))
     codec, m, d = env.codec, env.task.controlled_joints, env.task.goal_dimensions
-    np.testing.assert_allclose(
-        codec.joint_position(seen["observation"]), env.joint_position[:, :m], atol=1e-6
-    )
-    np.testing.assert_allclose(
-        codec.joint_velocity(seen["observation"]), env.joint_velocity[:, :m], atol=1e-5
-    )
+    np.testing.assert_allclose(codec.joint_position(seen["observation"]), env.joint_position[:, :m], atol=1e-6)
+    np.testing.assert_allclose(codec.joint_velocity(seen["observation"]), env.joint_velocity[:, :m], atol=1e-5)
     np.testing.assert_allclose(codec.hand_position(seen["observation"]), env.hand_position[:, :d], atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(env.hand_position[:, :d] - env.goal, axis=1), info["distance"])
     np.testing.assert_array_equal(reward, -info["distance"])
@@ -154,8 +156,17 @@ def test_arm_at_rest_stays_where_it_is_without_action(name: str) -> None:
     env.reset(seed=0)
     start = env.hand_position
     for _ in range(env.task.steps_per_episode):
-        env.step(np.zeros(env.action_space.shape))
+        env.step(same_action(env, 0.0))
     assert np.abs(env.hand_position - start).max() < 2e-3
+
+
+def test_raw_gravity_pulls_the_arm_down() -> None:
+    env = ReachVectorEnv(dataclasses.replace(get_task("panda_reach"), gravity_convention="raw"), 1)
+    env.reset(options={"start": "home", "goals": [0.4, 0.0, 0.4]})
+    start = env.hand_position[0, 2]
+    for _ in range(20):
+        env.step(same_action(env, 0.0))
+    assert env.hand_position[0, 2] < start - 0.05
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -207,6 +218,24 @@ def test_a_broken_simulation_ends_the_episode() -> None:
     for value in (seen["observation"], reward, *info.values()):
         assert np.isfinite(value).all()
     assert not env.step(np.zeros((2, 6)))[2][1]
+
+
+def test_an_error_of_mujoco_ends_the_episode(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = ReachVectorEnv("panda_reach", 3)
+    env.reset(seed=0)
+    step = Batch.step
+
+    def failing_step(batch: Batch) -> None:
+        step(batch)
+        monkeypatch.undo()
+        raise SimulationError(np.array([2]), "stack overflow")
+
+    monkeypatch.setattr(Batch, "step", failing_step)
+    seen, reward, terminated, _, info = env.step(same_action(env, 0.1))
+    assert terminated.tolist() == [False, False, True]
+    for value in (seen["observation"], reward, *info.values()):
+        assert np.isfinite(value).all()
+    np.testing.assert_allclose(env.joint_position[2], env.task.arm.home, atol=1e-3)
 
 
 @pytest.mark.parametrize("env_id", IDS)

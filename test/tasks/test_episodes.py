@@ -86,9 +86,7 @@ def test_records_have_the_documented_shapes(name: str) -> None:
     assert episodes.valid_steps.tolist() == [200, 200, 200]
     assert episodes.observation.dtype == episodes.action.dtype == np.float32
     hand = ObservationCodec(task).hand_position(episodes.observation)
-    np.testing.assert_allclose(
-        np.linalg.norm(hand - episodes.goal[:, None], axis=-1), episodes.distance, atol=1e-6
-    )
+    np.testing.assert_allclose(np.linalg.norm(hand - episodes.goal[:, None], axis=-1), episodes.distance, atol=1e-6)
 
 
 def test_noise_is_added_before_clipping_and_recorded_as_carried_out() -> None:

@@ -60,8 +60,7 @@ def test_layout_describes_the_encoding(name: str) -> None:
         "hand_position": rng.normal(size=3),
     }
     expected = [
-        (values[block["name"]][: block["size"]] - block["offset"]) / np.array(block["scale"])
-        for block in layout
+        (values[block["name"]][: block["size"]] - block["offset"]) / np.array(block["scale"]) for block in layout
     ]
     np.testing.assert_array_equal(codec.encode(**values), np.concatenate(expected))
 

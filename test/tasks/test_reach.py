@@ -1,5 +1,8 @@
 """The task definitions carry the numbers of the training recipe."""
 
+import dataclasses
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -34,3 +37,18 @@ def test_soft_bounds_lie_at_the_soft_fraction_of_the_position_range(name: str) -
 def test_unknown_task_is_refused_with_the_known_names() -> None:
     with pytest.raises(ConfigError, match=r"'pandareach'.*panda_reach, planar_reach"):
         get_task("pandareach")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"control_period": 0.021}, "episode_duration is 4.0 s.*0.021"),
+        ({"control_period": 0.025}, "control_period is 0.025 s.*0.002"),
+        ({"physics_period": 0.05}, "control_period is 0.02 s.*0.05"),
+        ({"delay_steps": -1}, "delay_steps is -1"),
+        ({"gravity_convention": "none"}, "'none'.*compensated, raw"),
+    ],
+)
+def test_values_that_do_not_fit_together_are_refused(change: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        dataclasses.replace(get_task("panda_reach"), **change)
