@@ -16,9 +16,12 @@ _SPEED = 2.0
 _COLOURS = 96
 _TRAIL_DURATION = 1.2
 _TRAIL_SPACING = 0.04
-_TRAIL_COLOUR = (0.09, 0.41, 0.67)
+_BLUE, _RED, _INK, _GREY = (23, 105, 170), (222, 45, 38), (31, 41, 51), (90, 100, 110)
 _CAMERA = "overview"
 _GOAL_BODY = "goal"
+_GOAL_RADIUS = 0.03
+_VIEW_FILLED = 0.8
+_HEADLIGHT = 0.25
 
 
 def draw_animation(recording: Recording, arm_name: str, output: Path) -> None:
@@ -32,9 +35,13 @@ def draw_animation(recording: Recording, arm_name: str, output: Path) -> None:
     frames = list(_frames(recording, arm_name))
     # One palette for all frames and no dithering: what does not move stays the same from frame to frame and is
     # stored once.
-    sample = Image.new("RGB", (_WIDTH, _HEIGHT * 4))
+    sample = Image.new("RGB", (_WIDTH, _HEIGHT * 5))
     for row, index in enumerate(np.linspace(0, len(frames) - 1, 4).round().astype(int)):
         sample.paste(frames[index], (0, _HEIGHT * row))
+    # Goal, path and text are small; without a share of their own the palette would forget their colours.
+    for column, colour in enumerate((_BLUE, _RED, _INK, _GREY)):
+        width = _WIDTH // 4
+        sample.paste(_towards_white(colour, width, _HEIGHT), (width * column, _HEIGHT * 4))
     palette = sample.quantize(_COLOURS, method=Image.Quantize.MEDIANCUT)
     indexed = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     indexed[0].save(
@@ -54,24 +61,57 @@ def _frames(recording: Recording, arm_name: str) -> Iterator[Image.Image]:
     addresses = [model.joint(name).qposadr[0] for name in arm.joint_names]
     columns = [recording.joint_names.index(name) for name in arm.joint_names]
     mocap = int(model.body(_GOAL_BODY).mocapid[0])
-    model.vis.global_.offwidth, model.vis.global_.offheight = 2 * _WIDTH, 2 * _HEIGHT
+    goal_geom = int(model.body(_GOAL_BODY).geomadr[0])
+    model.geom_size[goal_geom, 0] = _GOAL_RADIUS
+    model.geom_matid[goal_geom] = -1
+    model.geom_rgba[goal_geom] = [*(np.array(_RED) / 255.0), 1.0]
+    model.vis.headlight.diffuse = _HEADLIGHT
+    camera = _camera(model, recording)
     final, hand_distance = recording.final_error(), recording.distance()
     font, small = ImageFont.load_default(size=17), ImageFont.load_default(size=13)
     end = recording.goal_time[-1] + recording.goal_duration
-    with mujoco.Renderer(model, 2 * _HEIGHT, 2 * _WIDTH) as renderer:
+    with mujoco.Renderer(model, _HEIGHT, _WIDTH) as renderer:
+        renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
         for time in np.arange(recording.goal_time[0], end, _FRAME_TIME * _SPEED):
             posture = recording.joint_position[_latest(recording.joint_time, time)]
             data.qpos[addresses] = posture[columns]
             goal = int(recording.active_goal(np.array([time]))[0])
             data.mocap_pos[mocap] = recording.goal[goal]
             mujoco.mj_forward(model, data)
-            renderer.update_scene(data, camera=_CAMERA)
+            renderer.update_scene(data, camera=camera)
             _add_trail(renderer.scene, recording, float(time))
-            # Drawn at twice the size and reduced: smooth edges also where the driver has no multisampling.
-            frame = Image.fromarray(renderer.render()).resize((_WIDTH, _HEIGHT), Image.Resampling.BOX)
+            frame = Image.fromarray(renderer.render())
             distance = float(hand_distance[_latest(recording.hand_time, time)])
             _label(frame, font, small, goal, len(final), distance, float(time - recording.goal_time[0]))
             yield frame
+
+
+def _camera(model: mujoco.MjModel, recording: Recording) -> mujoco.MjvCamera:
+    """Looks along the model's own camera, near enough to fill the picture with hand and goals."""
+    points = np.concatenate([recording.hand_position[::20], recording.goal, np.zeros((1, 3))])
+    centre = (points.min(axis=0) + points.max(axis=0)) / 2
+    forward = -np.asarray(model.camera(_CAMERA).pos) / np.linalg.norm(model.camera(_CAMERA).pos)
+    right = np.cross(forward, (0.0, 0.0, 1.0))
+    right /= np.linalg.norm(right)
+    up = np.cross(right, forward)
+    # A point is in view when its offset from the axis is below its depth times the tangent of the half angle.
+    tangent = np.tan(np.radians(model.vis.global_.fovy) / 2)
+    offset = points - centre
+    across = np.abs(offset @ right) / (_VIEW_FILLED * tangent * _WIDTH / _HEIGHT)
+    upwards = np.abs(offset @ up) / (_VIEW_FILLED * tangent)
+    camera = mujoco.MjvCamera()
+    camera.lookat = centre
+    camera.distance = float((np.maximum(across, upwards) - offset @ forward).max())
+    camera.azimuth = np.degrees(np.arctan2(forward[1], forward[0]))
+    camera.elevation = np.degrees(np.arcsin(forward[2]))
+    return camera
+
+
+def _towards_white(colour: tuple[int, int, int], width: int, height: int) -> Image.Image:
+    """A colour and its blends with white, from left to right."""
+    share = np.linspace(0.0, 0.8, width)[None, :, None]
+    blend = (1.0 - share) * np.array(colour) + share * 255.0
+    return Image.fromarray(np.broadcast_to(blend, (height, width, 3)).astype(np.uint8))
 
 
 def _latest(times: np.ndarray, time: float) -> int:
@@ -92,7 +132,7 @@ def _add_trail(scene: mujoco.MjvScene, recording: Recording, time: float) -> Non
             size=np.array([0.004 + 0.006 * fade, 0.0, 0.0]),
             pos=place,
             mat=np.eye(3).ravel(),
-            rgba=np.array([*_TRAIL_COLOUR, 0.85 * fade], dtype=np.float32),
+            rgba=np.array([*(np.array(_BLUE) / 255.0), 0.85 * fade], dtype=np.float32),
         )
         scene.ngeom += 1
 
@@ -108,12 +148,12 @@ def _label(
 ) -> None:
     """Write goal, distance and time on a frame."""
     draw = ImageDraw.Draw(frame)
-    draw.text((14, 10), f"goal {goal + 1} of {goals}", font=font, fill=(31, 41, 51))
-    draw.text((14, 32), f"{100 * distance:.1f} cm to go", font=font, fill=(23, 105, 170))
+    draw.text((14, 10), f"goal {goal + 1} of {goals}", font=font, fill=_INK)
+    draw.text((14, 32), f"{100 * distance:.1f} cm to go", font=font, fill=_BLUE)
     draw.text(
         (_WIDTH - 14, 12),
         f"{time:.1f} s, shown at {_SPEED:g} x",
         font=small,
-        fill=(90, 100, 110),
+        fill=_GREY,
         anchor="ra",
     )
