@@ -1,0 +1,195 @@
+"""Turns joint states as drivers send them into the state of the arm: by name, complete, finite and in order of time.
+
+Real drivers mix finger joints in, send other orders, leave velocities empty or NaN, repeat messages and jump in
+time. Nothing of that may reach the networks or the torque.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from spiking_controller.errors import ConfigError
+from spiking_controller.robots.limits import JointLimits
+
+FloatArray = NDArray[np.float64]
+
+NANOSECONDS = 1_000_000_000
+ABSURD_POSITION = np.pi
+"""A joint farther beyond its position limit than this, rad, is a broken sensor."""
+ABSURD_VELOCITY = 10.0
+"""A joint faster than this many times its velocity limit is a broken sensor."""
+VELOCITY_TIME_CONSTANT = 0.01
+"""Of the low-pass on velocities that are estimated from positions, s."""
+LONGEST_LATENESS = 0.1
+"""A stamp older than the last by more than this is a jump of time; a younger one may be a message overtaken, s."""
+
+
+class ArmSample(NamedTuple):
+    """One usable state of the arm.
+
+    Attributes:
+        time: stamp, ns.
+        period: since the previous sample, s; 0 where `continues` is false.
+        continues: false for the first sample, after a gap and after time jumped back.
+        joint_position: rad, [n], in the arm's joint order.
+        joint_velocity: rad/s, [n].
+    """
+
+    time: int
+    period: float
+    continues: bool
+    joint_position: FloatArray
+    joint_velocity: FloatArray
+
+
+class Rejection(NamedTuple):
+    """Why a joint state is of no use: a short reason to count, and a sentence for the user."""
+
+    reason: str
+    sentence: str
+
+
+class ArmStateReader:
+    """Reads one arm out of a stream of joint states.
+
+    Velocities that are missing are estimated from positions: differences through a first-order low-pass.
+    """
+
+    def __init__(self, joint_names: Sequence[str], limits: JointLimits, longest_gap: float = 0.1) -> None:
+        """Expect these joints.
+
+        Args:
+            joint_names: as the driver calls them, in the arm's order, [n].
+            limits: of the arm, [n]; what lies absurdly far outside is rejected.
+            longest_gap: samples farther apart than this do not continue each other, s.
+        Raises:
+            ConfigError: the list of names has a wrong length, an empty name or a name twice.
+        """
+        self.joint_names = tuple(joint_names)
+        joints = len(limits.torque)
+        if len(self.joint_names) != joints or len(set(self.joint_names)) != joints or not all(self.joint_names):
+            raise ConfigError(
+                f"joint_names is {list(self.joint_names)}; give the {joints} different names of the arm's joints, "
+                "from the base to the hand."
+            )
+        self.longest_gap = longest_gap
+        self.rejections: Counter[str] = Counter()
+        self.estimated_velocities = 0
+        self._lowest = limits.position_lower - ABSURD_POSITION
+        self._highest = limits.position_upper + ABSURD_POSITION
+        self._fastest = ABSURD_VELOCITY * limits.velocity
+        self._names_seen: tuple[str, ...] = ()
+        self._index: NDArray[np.intp] = np.empty(0, dtype=np.intp)
+        self._last: ArmSample | None = None
+        self._late: int | None = None
+
+    def forget(self) -> None:
+        """The next sample is the first one again."""
+        self._last = None
+        self._late = None
+
+    def read(
+        self, time: int, names: Sequence[str], position: ArrayLike, velocity: ArrayLike = ()
+    ) -> ArmSample | Rejection:
+        """The arm's part of a joint state, or why there is none.
+
+        Args:
+            time: stamp, ns.
+            names: of the joints in this message, in any order, others among them.
+            position: rad, one per name.
+            velocity: rad/s, one per name; where empty, shorter or NaN it is estimated.
+        """
+        outcome = self._read(time, names, position, velocity)
+        if isinstance(outcome, Rejection):
+            self.rejections[outcome.reason] += 1
+        else:
+            self._last = outcome
+            self._late = None
+        return outcome
+
+    def _read(self, time: int, names: Sequence[str], position: ArrayLike, velocity: ArrayLike) -> ArmSample | Rejection:
+        missing = self._locate(names)
+        if missing:
+            return Rejection(
+                "missing joints",
+                f"joint_states lacks {', '.join(missing)} (it has {', '.join(names) or 'no joint'}); "
+                "set the parameter joint_names to the names that the driver uses.",
+            )
+        positions = np.asarray(position, dtype=np.float64)
+        if positions.shape != (len(names),):
+            return Rejection(
+                "incomplete positions",
+                f"joint_states has {len(names)} names but {positions.size} positions; one per name is needed.",
+            )
+        joint_position = positions[self._index]
+        if not np.isfinite(joint_position).all():
+            return Rejection("non-finite position", "joint_states has a position that is NaN or infinite.")
+        if ((joint_position < self._lowest) | (joint_position > self._highest)).any():
+            return Rejection(
+                "absurd position",
+                f"joint_states has the positions {joint_position.round(3).tolist()} rad, more than half a turn "
+                "beyond the arm's limits; check the driver's units and joint_names.",
+            )
+        order = self._order(time)
+        if isinstance(order, Rejection):
+            return order
+        period, continues = order
+        joint_velocity = self._velocity(velocity, len(names), joint_position, period, continues)
+        if (np.abs(joint_velocity) > self._fastest).any():
+            return Rejection(
+                "absurd velocity",
+                f"joint_states has the velocities {joint_velocity.round(3).tolist()} rad/s, more than "
+                f"{ABSURD_VELOCITY:g} times the arm's limits; check the driver's units.",
+            )
+        return ArmSample(time, period, continues, joint_position, joint_velocity)
+
+    def _locate(self, names: Sequence[str]) -> list[str]:
+        """Find the joints among the names; returns those that are missing. The last list of names is remembered."""
+        seen = tuple(names)
+        if seen != self._names_seen:
+            place = {name: index for index, name in enumerate(seen)}
+            missing = [name for name in self.joint_names if name not in place]
+            if missing:
+                return missing
+            self._index = np.array([place[name] for name in self.joint_names], dtype=np.intp)
+            self._names_seen = seen
+        return []
+
+    def _order(self, time: int) -> tuple[float, bool] | Rejection:
+        """Seconds since the last sample and whether this one continues it."""
+        if self._last is None:
+            return 0.0, False
+        if time == self._last.time:
+            return Rejection("repeated stamp", "joint_states repeats the last stamp.")
+        period = (time - self._last.time) / NANOSECONDS
+        if period > 0.0:
+            return (period, True) if period <= self.longest_gap else (0.0, False)
+        # One message overtaken by another is dropped; the second old one in a row proves that time itself went back.
+        if -period > LONGEST_LATENESS or (self._late is not None and time >= self._late):
+            return 0.0, False
+        self._late = time
+        return Rejection("old stamp", "joint_states has a stamp older than the last one.")
+
+    def _velocity(
+        self, velocity: ArrayLike, count: int, joint_position: FloatArray, period: float, continues: bool
+    ) -> FloatArray:
+        given = np.asarray(velocity, dtype=np.float64)
+        if given.shape == (count,):
+            joint_velocity = given[self._index]
+            missing = ~np.isfinite(joint_velocity)
+            if not missing.any():
+                return joint_velocity
+        else:
+            joint_velocity = np.zeros(len(self.joint_names))
+            missing = np.ones(len(self.joint_names), dtype=bool)
+        self.estimated_velocities += 1
+        estimate = np.zeros(len(self.joint_names))
+        if continues and self._last is not None:
+            previous = self._last.joint_velocity
+            raw = (joint_position - self._last.joint_position) / period
+            estimate = previous + (1.0 - np.exp(-period / VELOCITY_TIME_CONSTANT)) * (raw - previous)
+        joint_velocity[missing] = estimate[missing]
+        return joint_velocity

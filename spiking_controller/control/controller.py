@@ -1,0 +1,264 @@
+"""Drives one arm to a goal with the spiking networks: joint state in, torque out.
+
+Time is that of the samples' stamps alone, so that real time, simulated time, a bag and lock-step give the same torques.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spiking_controller.control.arm_state import NANOSECONDS, ArmSample
+from spiking_controller.control.safety import SafetyFilter
+from spiking_controller.tasks.observation import ObservationCodec
+from spiking_controller.tasks.reach import ReachTask
+from spiking_controller.tasks.set_point import SetPointIntegral
+from spiking_controller.tasks.torque import TorqueLaw
+
+FloatArray = NDArray[np.float64]
+
+
+class Networks(Protocol):
+    """What the controller needs of the networks; see `learning.agent.SpikingAgent`. Arrays are [1, ...]."""
+
+    def reset(self, batch: int = 1) -> None:
+        """Forget everything."""
+
+    def act(self, observation: NDArray[np.floating], goal: NDArray[np.floating]) -> FloatArray:
+        """The policy's action."""
+
+    def replace_action(self, action: NDArray[np.floating]) -> None:
+        """Another action is taken than the last one."""
+
+    def predict(self, observation: NDArray[np.floating]) -> FloatArray:
+        """The next observation that the forward model expects."""
+
+    @property
+    def spikes(self) -> dict[str, NDArray[np.uint8]]:
+        """Spikes of the last control step, [ticks, neurons] by layer."""
+
+
+@dataclass(frozen=True)
+class ControllerSettings:
+    """How the controller uses the networks."""
+
+    soft_start: float = 1.0
+    """The action grows from nothing to its full size in this time after activation or a gap, s."""
+    integral_gain: float = 1.0
+    """Of the set-point integral, 1/s; 0 switches it off."""
+    integral_zone: float = 0.03
+    """The set-point integral grows only while the hand is closer to the goal than this, m."""
+    integral_clamp: float = 0.015
+    """Longest set-point integral, m."""
+
+
+class StepReport(NamedTuple):
+    """What one control step was about, for whoever watches.
+
+    Attributes:
+        time: stamp of the sample that started the step, ns.
+        tracking_error: distance from the hand to the goal, m.
+        prediction_error: root mean square over the controlled joints of measured minus predicted position, rad; None
+            where the step before made no prediction for now.
+        predicted_time: ns.
+        predicted_position: rad, [m].
+        predicted_velocity: rad/s, [m].
+        spikes: [ticks, neurons] by layer.
+    """
+
+    time: int
+    tracking_error: float
+    prediction_error: float | None
+    predicted_time: int
+    predicted_position: FloatArray
+    predicted_velocity: FloatArray
+    spikes: dict[str, NDArray[np.uint8]]
+
+
+class Command(NamedTuple):
+    """Torque for all joints, N·m, [n], at the stamp `time` (ns); `new_step` where the networks ran for it."""
+
+    time: int
+    torque: FloatArray
+    new_step: bool
+
+
+class _Prediction(NamedTuple):
+    time: int
+    observation: FloatArray
+
+
+class Controller:
+    """One control tick after the other.
+
+    The networks act once per control period. In between, every sample refreshes damping, held joints and limits:
+
+        torque = safety(torque_scale * u - damping * q̇)
+
+    Near the goal the set-point integral (`tasks.set_point`) shifts the goal that the policy is given.
+
+    Attributes:
+        safety: the filter that every torque passes.
+        events: what went wrong, counted by name.
+        goal_changes: how often the goal was set.
+    """
+
+    def __init__(
+        self,
+        task: ReachTask,
+        networks: Networks,
+        settings: ControllerSettings | None = None,
+        safety: SafetyFilter | None = None,
+    ) -> None:
+        """Control the arm of the task with these networks.
+
+        Args:
+            task: that the networks were trained for.
+            networks: policy and forward model.
+            settings: by default as measured with the shipped checkpoint.
+            safety: by default the limits of the arm with the task's soft limits and physics period.
+        """
+        self.task = task
+        self.safety = safety or SafetyFilter(task.arm.limits, task.soft_limit_fraction, task.physics_period)
+        self.events: Counter[str] = Counter()
+        self.goal_changes = 0
+        self._networks = networks
+        self._codec = ObservationCodec(task)
+        self._law = TorqueLaw(task)
+        self._period = round(task.control_period * NANOSECONDS)
+        self._goal: FloatArray | None = None
+        self.apply(settings or ControllerSettings())
+        self._started: int | None = None
+        self._next_step: int | None = None
+        self._step_time = 0
+        self._action: FloatArray = np.zeros(task.controlled_joints)
+        self._observation: FloatArray = np.zeros(self._codec.size)
+        self._hand: FloatArray = np.zeros(task.goal_dimensions)
+        self._prediction: _Prediction | None = None
+        self._restart_at(None)
+
+    def apply(self, settings: ControllerSettings) -> None:
+        """Change the settings; the set-point integral starts anew.
+
+        Raises:
+            ConfigError: a gain, zone or clamp that is negative or not finite.
+        """
+        self._integral = SetPointIntegral(
+            self.task.control_period, settings.integral_gain, settings.integral_zone, settings.integral_clamp
+        )
+        self.settings = settings
+
+    @property
+    def goal(self) -> FloatArray | None:
+        """Where the hand is sent, m, [d]; None until there is a goal or a first sample."""
+        return None if self._goal is None else self._goal.copy()
+
+    def set_goal(self, goal: FloatArray) -> None:
+        """Send the hand to a goal (see `goals.checked_goal`), m, [d]."""
+        self._goal = np.array(goal, dtype=np.float64)
+        self.goal_changes += 1
+        self._integral.reset()
+
+    def clear_goal(self) -> None:
+        """Hold the hand where it is at the next sample."""
+        self._goal = None
+        self._integral.reset()
+
+    def restart(self) -> None:
+        """Begin anew with the next sample: networks at rest, soft start; goal and last torque stay."""
+        self._restart_at(None)
+
+    def rehearse(self) -> None:
+        """Run everything once, so that the first real tick need not wait for anything to be compiled or loaded."""
+        goal, torque, interventions = self._goal, self.safety.torque, self.safety.interventions.copy()
+        home = np.asarray(self.task.arm.home, dtype=np.float64)
+        self.tick(ArmSample(0, 0.0, False, home, np.zeros_like(home)))
+        self.report()
+        self._goal, self.safety.torque, self.safety.interventions = goal, torque, interventions
+        self._restart_at(None)
+
+    def tick(self, sample: ArmSample) -> Command:
+        """The torque that answers a sample. `report` may follow once the torque is on its way.
+
+        The first sample, a gap and a jump of time restart the networks and the soft start.
+        """
+        if self._started is None or not sample.continues:
+            self._restart_at(sample.time)
+        due = self._is_due(sample.time)
+        if due:
+            self._act(sample)
+        torque = self._law.torque(self._action, sample.joint_position, sample.joint_velocity)
+        torque[self.task.controlled_joints :] *= self._blend(sample.time)
+        period = sample.period if sample.continues else self.safety.longest_period
+        limited = self.safety.filter(torque, sample.joint_position, sample.joint_velocity, period)
+        return Command(sample.time, limited, due)
+
+    def report(self) -> StepReport:
+        """Let the forward model predict, and sum the last control step up. Call once after a tick with `new_step`."""
+        assert self._goal is not None
+        previous = self._prediction
+        error = None
+        if previous is not None and previous.time == self._step_time:
+            expected, measured = (self._codec.joint_position(o) for o in (previous.observation, self._observation))
+            error = float(np.sqrt(np.mean(np.square(measured - expected))))
+        predicted = self._networks.predict(self._observation[None])[0]
+        self._prediction = _Prediction(self._step_time + self._period, predicted)
+        return StepReport(
+            time=self._step_time,
+            tracking_error=float(np.linalg.norm(self._goal - self._hand)),
+            prediction_error=error,
+            predicted_time=self._prediction.time,
+            predicted_position=self._codec.joint_position(predicted),
+            predicted_velocity=self._codec.joint_velocity(predicted),
+            spikes=self._networks.spikes,
+        )
+
+    def _restart_at(self, time: int | None) -> None:
+        self._networks.reset(1)
+        self._started = time
+        self._next_step = time
+        self._action = np.zeros(self.task.controlled_joints)
+        self._prediction = None
+        self._integral.reset()
+
+    def _is_due(self, time: int) -> bool:
+        """Whether a control step starts now; steps that no sample came for are counted and left out."""
+        assert self._next_step is not None
+        if time < self._next_step:
+            return False
+        missed = (time - self._next_step) // self._period
+        if missed:
+            self.events["missed control step"] += missed
+        self._next_step += (missed + 1) * self._period
+        return True
+
+    def _blend(self, time: int) -> float:
+        """Share of the action in the soft start, 0 to 1."""
+        assert self._started is not None
+        if self.settings.soft_start <= 0.0:
+            return 1.0
+        return min((time - self._started) / NANOSECONDS / self.settings.soft_start, 1.0)
+
+    def _act(self, sample: ArmSample) -> None:
+        """One step of the policy; leaves its action in `_action`."""
+        hand = self.task.arm.chain.position(sample.joint_position)
+        self._hand = hand[: self.task.goal_dimensions]
+        self._step_time = sample.time
+        self._observation = self._codec.encode(sample.joint_position, sample.joint_velocity, hand)
+        goal = self._goal
+        if goal is None:
+            goal = self._hand
+            self.set_goal(goal)
+        shifted = self._integral.shift(goal, self._hand)
+        action = self._networks.act(self._observation[None], shifted[None])[0]
+        if not np.isfinite(action).all():
+            self.events["non-finite action"] += 1
+            self._networks.reset(1)
+            action = np.zeros_like(action)
+        blend = self._blend(sample.time)
+        if blend < 1.0:
+            action = blend * action
+            self._networks.replace_action(action[None])
+        self._action = action
