@@ -1,0 +1,247 @@
+"""`spiking_controller demo`: brings the graph up, sends goals over ROS, and shows what the spiking controller does."""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+# Before rclpy is imported: a graph of its own, on this machine only, unless the user wants it elsewhere.
+os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+os.environ.setdefault("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 100)))
+
+import numpy as np
+import rclpy
+from rclpy.executors import Executor
+from rclpy.signals import SignalHandlerOptions
+
+from spiking_controller.errors import ConfigError, SpikingControllerError
+from spiking_controller.evaluation import live_report
+from spiking_controller.evaluation.figures import draw_distance, draw_spikes
+from spiking_controller.evaluation.recording import Recording
+from spiking_controller.evaluation.rendering import RenderingError, render
+from spiking_controller.nodes.goal_sender import GoalSender
+from spiking_controller.nodes.process import create_executor
+from spiking_controller.tasks.goals import sample_goals
+from spiking_controller.tasks.reach import ReachTask, get_task
+
+TASK = "panda_reach"
+GOAL_DURATION = 4.0
+"""How long each goal is held, s of stamped time."""
+REST = 1.5
+"""Stamped time from an active controller to the first goal, longer than its soft start, s."""
+START_LIMIT = 120.0
+"""The graph must be up within this wall time, s; the first start compiles kernels."""
+SILENCE_LIMIT = 15.0
+"""A graph that sends no joint state for this wall time has died, s."""
+STOP_LIMIT = 10.0
+"""Nodes that have not ended this long after the request are killed, s."""
+
+
+class GraphError(SpikingControllerError):
+    """The graph did not come up, or did not stay up."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the demo."""
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for figures, animation and report")
+    parser.add_argument("--seed", type=int, default=7, help="of the goals, which are drawn over the whole workspace")
+    parser.add_argument("--goals", type=int, default=8, help="how many goals")
+    parser.add_argument("--model", type=Path, help="checkpoint to run; default: the shipped one")
+    parser.add_argument("--real-time-factor", type=float, default=1.0, help="simulated seconds per second")
+    parser.add_argument(
+        "--lock-step", action="store_true", help="simulation and controller wait for each other, as fast as both can"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the demo; see `add_arguments`.
+
+    Raises:
+        ConfigError: an option has an impossible value.
+        GraphError: the graph does not come up or dies.
+    """
+    if args.goals < 1:
+        raise ConfigError(f"--goals {args.goals} is no number of goals; give 1 or more.")
+    if args.seed < 0:
+        raise ConfigError(f"--seed {args.seed} is negative; give 0 or more.")
+    task = get_task(TASK)
+    goals = sample_goals(task, np.random.default_rng(args.seed), args.goals)
+    args.out.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, _interrupt)
+    started = time.monotonic()
+    recording = _record(args, task, goals)
+    wall_time = time.monotonic() - started
+    summary = live_report.summary(recording)
+    report = live_report.report(recording) | {
+        "seed": args.seed,
+        "model": str(args.model) if args.model else "shipped",
+        "lock_step": args.lock_step,
+        "wall_time_s": round(wall_time, 1),
+    }
+    _write(args.out, task, recording, report)
+    print(json.dumps(summary), flush=True)
+    return 0
+
+
+class Graph:
+    """Bridge and controller as `spiking_controller up` starts them, with their output in a log file."""
+
+    def __init__(self, options: list[str], log: Path) -> None:
+        """Start them; they end with `stop`."""
+        self._log = log
+        command = [sys.executable, "-m", "spiking_controller.cli", "up", *options]
+        with log.open("wb") as output:
+            # A session of its own: Ctrl-C in the terminal reaches the demo alone, which then stops the graph in order.
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    def check(self) -> None:
+        """Raise GraphError if the graph has ended."""
+        if self._process.poll() is not None:
+            raise GraphError(f"the graph has ended with exit code {self._process.returncode}: {self.last_words()}")
+
+    def last_words(self) -> str:
+        """The last line of the log that names an error, else the last line, and where the rest is."""
+        lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
+        telling = [line for line in lines if "error" in line.lower()] or lines or ["it printed nothing"]
+        return f"{telling[-1].rstrip('.')} ({self._log})."
+
+    def stop(self) -> None:
+        """Ask the nodes to end, and end them if they do not."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(STOP_LIMIT)
+        except subprocess.TimeoutExpired:
+            print(f"The graph did not stop within {STOP_LIMIT:.0f} s and is killed.", file=sys.stderr)
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        self._process.wait()
+
+
+def _record(args: argparse.Namespace, task: ReachTask, goals: np.ndarray) -> Recording:
+    """Bring the graph up, send the goals, take the graph down."""
+    options = ["--real-time-factor", str(args.real_time_factor)]
+    options += ["--lock-step"] if args.lock_step else []
+    options += ["--model", str(args.model)] if args.model else []
+    print(f"Starting the graph (ROS domain {os.environ['ROS_DOMAIN_ID']})", flush=True)
+    graph = Graph(options, args.out / "graph.log")
+    try:
+        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+        sender = GoalSender(goals, task.arm.base_frame, GOAL_DURATION, REST)
+        executor = create_executor()
+        executor.add_node(sender)
+        try:
+            _wait_until_active(graph, sender, executor)
+            _send_goals(graph, sender, executor)
+            return sender.recording()
+        finally:
+            executor.shutdown()
+            sender.destroy_node()
+    finally:
+        rclpy.try_shutdown()
+        graph.stop()
+
+
+def _wait_until_active(graph: Graph, sender: GoalSender, executor: Executor) -> None:
+    limit = time.monotonic() + START_LIMIT
+    while not sender.controller_is_active:
+        graph.check()
+        if time.monotonic() > limit:
+            raise GraphError(
+                f"the graph did not come up within {START_LIMIT:.0f} s: {sender.missing}; "
+                f"its log says: {graph.last_words()}"
+            )
+        sender.ask_state()
+        executor.spin_once(timeout_sec=0.1)
+
+
+def _send_goals(graph: Graph, sender: GoalSender, executor: Executor) -> None:
+    progress = Progress(sender)
+    sender.start()
+    heard, heard_at = sender.time, time.monotonic()
+    while not sender.finished:
+        executor.spin_once(timeout_sec=0.1)
+        now = time.monotonic()
+        if sender.time != heard:
+            heard, heard_at = sender.time, now
+        elif now - heard_at > SILENCE_LIMIT:
+            graph.check()
+            raise GraphError(
+                f"no joint state has come for {SILENCE_LIMIT:.0f} s; the graph's log says: {graph.last_words()}"
+            )
+        progress.show()
+    progress.finish()
+
+
+class Progress:
+    """One line per goal: on a terminal it changes while the hand approaches, elsewhere it is written at the end."""
+
+    def __init__(self, sender: GoalSender) -> None:
+        """Watch this sender."""
+        self._sender = sender
+        self._is_terminal = sys.stdout.isatty()
+        self._shown_at = 0.0
+        self._goal = 0
+        self._distance = 0.0
+
+    def show(self) -> None:
+        """Call often; prints at most ten times a second."""
+        now = time.monotonic()
+        if self._sender.goals_sent != self._goal:
+            self.finish()
+            self._goal = self._sender.goals_sent
+        elif now - self._shown_at < 0.1:
+            return
+        self._shown_at = now
+        self._distance = self._sender.distance() or 0.0
+        if self._is_terminal and self._goal:
+            print(f"\r{self._line()}", end="", flush=True)
+
+    def finish(self) -> None:
+        """End the line of the present goal."""
+        if self._goal:
+            start = "\r" if self._is_terminal else ""
+            print(f"{start}{self._line()}", flush=True)
+
+    def _line(self) -> str:
+        x, y, z = self._sender.goals[self._goal - 1]
+        place = f"({x:+.2f}, {y:+.2f}, {z:+.2f}) m"
+        total = len(self._sender.goals)
+        return f"goal {self._goal} of {total} at {place}: hand is {100 * self._distance:6.2f} cm away"
+
+
+def _write(out: Path, task: ReachTask, recording: Recording, report: dict[str, Any]) -> None:
+    """Write the files of the demo; where no animation can be drawn, say so and go on."""
+    if np.isnan(recording.final_error()).any() or not recording.spikes:
+        raise GraphError(
+            "hand_pose or ~/spikes went missing while the goals were sent; is another node publishing them?"
+        )
+    recording.save(out / "recording.npz")
+    draw_distance(recording, out / "distance.png")
+    draw_spikes(recording, out / "spike_raster.png")
+    print("Drawing the animation", flush=True)
+    try:
+        render(out / "recording.npz", task.arm_name, out / "arm.gif")
+    except RenderingError as error:
+        (out / "arm.gif").unlink(missing_ok=True)
+        print(f"No animation: {error}", flush=True)
+    (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    for name in ("distance.png", "spike_raster.png", "arm.gif", "report.json"):
+        if (out / name).exists():
+            print(f"Wrote {out / name}", flush=True)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+    """A SIGTERM takes the same way out as Ctrl-C, so that the graph is stopped."""
+    raise KeyboardInterrupt
