@@ -24,9 +24,7 @@ class KinematicChain:
     A joint's column of the Jacobian is z × (site - origin), with its axis z and its origin.
     """
 
-    def __init__(
-        self, rotation: ArrayLike, translation: ArrayLike, columns: ArrayLike, joint_count: int
-    ) -> None:
+    def __init__(self, rotation: ArrayLike, translation: ArrayLike, columns: ArrayLike, joint_count: int) -> None:
         """Take the segments of a chain; `from_model` finds them.
 
         Args:
@@ -81,9 +79,7 @@ class KinematicChain:
             for joint in range(first, first + int(model.body_jntnum[body])):
                 name = model.joint(joint).name
                 if model.jnt_type[joint] != mujoco.mjtJoint.mjJNT_HINGE:
-                    raise RobotModelError(
-                        f"joint {name!r} is not a hinge; the chain to {site!r} takes only hinges."
-                    )
+                    raise RobotModelError(f"joint {name!r} is not a hinge; the chain to {site!r} takes only hinges.")
                 if joint not in column_of_joint:
                     raise RobotModelError(
                         f"joint {name!r} moves {site!r} but is not among {', '.join(joint_names)}; add it."

@@ -71,9 +71,7 @@ class JointLimits:
             RobotModelError: the fraction is outside (0, 1].
         """
         if not 0.0 < fraction <= 1.0:
-            raise RobotModelError(
-                f"the soft limit fraction is {fraction}; give a number above 0 and up to 1."
-            )
+            raise RobotModelError(f"the soft limit fraction is {fraction}; give a number above 0 and up to 1.")
         if fraction == 1.0:
             return self.position_lower.copy(), self.position_upper.copy()
         centre = 0.5 * (self.position_lower + self.position_upper)
