@@ -5,6 +5,7 @@ by that function (`backend="torch"`, any device) or by a compiled kernel with it
 (`backend="fused"`, CPU, float32). Both give the same values and gradients.
 """
 
+import threading
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -89,11 +90,52 @@ def adaptive_lif_step(
     )
 
 
+class _Scratch(threading.local):
+    """Buffers for the traces of one scan, kept from call to call: fresh ones would page-fault on every step."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[tuple[int, int, int], tuple[Tensor, Tensor]] = {}
+
+    def get(self, ticks: int, batch: int, neurons: int) -> tuple[Tensor, Tensor]:
+        """Membrane - threshold [ticks, batch, neurons] and three state traces [3, ticks + 1, batch, neurons]."""
+        shape = (ticks, batch, neurons)
+        if shape not in self._buffers:
+            self._buffers[shape] = torch.empty(shape), torch.empty(3, ticks + 1, batch, neurons)
+        return self._buffers[shape]
+
+
+_scratch = _Scratch()
+
+
+def _run_forward(
+    drive: Tensor, state: LIFState, decay: LIFDecay, threshold: Threshold, spikes: Tensor, base_out: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Fill `spikes` and `base_out`; returns the scratch buffers, valid until the next scan of this shape."""
+    distance, traces = _scratch.get(*spikes.shape)
+    kernels.scan_forward(
+        drive.detach().contiguous().numpy(),
+        *(part.detach().contiguous().numpy() for part in state),
+        *(part.detach().contiguous().numpy() for part in decay),
+        threshold.rest,
+        threshold.decrement,
+        threshold.adaptation_strength,
+        spikes.numpy(),
+        distance.numpy(),
+        *(trace.numpy() for trace in traces),
+        base_out.numpy(),
+    )
+    return distance, traces
+
+
 class _FusedScan(torch.autograd.Function):
-    """`ticks` steps of `adaptive_lif_step` in one compiled pass, forward and backward."""
+    """`ticks` steps of `adaptive_lif_step` in one compiled pass, forward and backward.
+
+    Only the inputs are saved; the backward pass runs the forward kernel once more, which costs less than moving the
+    traces of a whole unroll through memory.
+    """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         drive: Tensor,
         synaptic: Tensor,
@@ -107,39 +149,19 @@ class _FusedScan(torch.autograd.Function):
         surrogate: str,
         ticks: int,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        _, batch, neurons = drive.shape
-        spikes = drive.new_empty(ticks, batch, neurons)
-        distance = torch.empty_like(spikes)
-        traces = drive.new_empty(3, ticks + 1, batch, neurons)
+        state = LIFState(synaptic, membrane, adaptation, base)
+        decay = LIFDecay(decay_synaptic, decay_membrane, decay_adaptation)
+        spikes = drive.new_empty(ticks, *drive.shape[1:])
         base_out = torch.empty_like(base)
-        kernels.scan_forward(
-            drive.detach().contiguous().numpy(),
-            synaptic.detach().contiguous().numpy(),
-            membrane.detach().contiguous().numpy(),
-            adaptation.detach().contiguous().numpy(),
-            base.detach().contiguous().numpy(),
-            decay_synaptic.detach().numpy(),
-            decay_membrane.detach().numpy(),
-            decay_adaptation.detach().numpy(),
-            threshold.rest,
-            threshold.decrement,
-            threshold.adaptation_strength,
-            spikes.numpy(),
-            distance.numpy(),
-            traces[0].numpy(),
-            traces[1].numpy(),
-            traces[2].numpy(),
-            base_out.numpy(),
-        )
-        ctx.save_for_backward(distance, traces, decay_synaptic, decay_membrane, decay_adaptation)
-        ctx.surrogate = surrogate
-        ctx.adaptation_strength = threshold.adaptation_strength
-        ctx.drive_ticks = drive.shape[0]
+        _, traces = _run_forward(drive, state, decay, threshold, spikes, base_out)
+        ctx.save_for_backward(drive, *state, *decay)
+        ctx.options = threshold, surrogate, ticks
         ctx.mark_non_differentiable(base_out)
-        return spikes, traces[0, ticks], traces[1, ticks], traces[2, ticks], base_out
+        after = traces[:, ticks].clone()
+        return spikes, after[0], after[1], after[2], base_out
 
     @staticmethod
-    def backward(  # type: ignore[override]
+    def backward(
         ctx: Any,
         grad_spikes: Tensor,
         grad_synaptic: Tensor,
@@ -148,42 +170,27 @@ class _FusedScan(torch.autograd.Function):
         grad_base: Tensor,
     ) -> tuple[Tensor | None, ...]:
         del grad_base
-        distance, traces, decay_synaptic, decay_membrane, decay_adaptation = ctx.saved_tensors
-        derivative = surrogate_derivative(ctx.surrogate)(distance)
+        threshold, surrogate, ticks = ctx.options
+        drive, *saved = ctx.saved_tensors
+        state, decay = LIFState(*saved[:4]), LIFDecay(*saved[4:])
+        distance, traces = _run_forward(
+            drive, state, decay, threshold, torch.empty_like(grad_spikes), torch.empty_like(state.threshold_base)
+        )
+        derivative = surrogate_derivative(surrogate)(distance)
         grad_state = torch.stack((grad_synaptic, grad_membrane, grad_adaptation))
-        grad_drive = distance.new_zeros(ctx.drive_ticks, *distance.shape[1:])
-        grad_decay = distance.new_zeros(3, distance.shape[-1])
+        grad_drive = torch.zeros_like(drive)
+        grad_decay = drive.new_zeros(3, drive.shape[-1])
         kernels.scan_backward(
             grad_spikes.contiguous().numpy(),
-            grad_state[0].numpy(),
-            grad_state[1].numpy(),
-            grad_state[2].numpy(),
+            *(part.numpy() for part in grad_state),
             derivative.numpy(),
-            traces[0].numpy(),
-            traces[1].numpy(),
-            traces[2].numpy(),
-            decay_synaptic.numpy(),
-            decay_membrane.numpy(),
-            decay_adaptation.numpy(),
-            ctx.adaptation_strength,
+            *(trace.numpy() for trace in traces),
+            *(part.detach().contiguous().numpy() for part in decay),
+            threshold.adaptation_strength,
             grad_drive.numpy(),
-            grad_decay[0].numpy(),
-            grad_decay[1].numpy(),
-            grad_decay[2].numpy(),
+            *(part.numpy() for part in grad_decay),
         )
-        return (
-            grad_drive,
-            grad_state[0],
-            grad_state[1],
-            grad_state[2],
-            None,
-            grad_decay[0],
-            grad_decay[1],
-            grad_decay[2],
-            None,
-            None,
-            None,
-        )
+        return grad_drive, *grad_state, None, *grad_decay, None, None, None
 
 
 def scan(
