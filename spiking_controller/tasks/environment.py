@@ -88,7 +88,7 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
         self._home = np.asarray(arm.home, dtype=np.float64)
         self._absurd = ABSURD_VELOCITY * np.asarray(arm.limits.velocity)
 
-        model = arm.load_model(gravity_compensation=self.task.gravity_convention == "compensated")
+        model = arm.load_model(gravity_compensation=self.task.gravity_convention == "compensated", visuals=False)
         if not np.isclose(model.opt.timestep, self.task.physics_period):
             raise RobotModelError(
                 f"{arm.mjcf}: the time step is {model.opt.timestep} s, but task {self.task.name!r} needs "
