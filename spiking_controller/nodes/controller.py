@@ -52,7 +52,9 @@ PARAMETERS = [
         True,
         "The robot or bridge carries the arm's weight itself; must fit what the checkpoint was trained for.",
     ),
-    ParameterSpec("joint_names", [], "The driver's names of the arm's joints, base to hand; empty: those of the arm."),
+    ParameterSpec(
+        "joint_names", [""], "The driver's names of the arm's joints, base to hand; [\"\"]: those of the arm."
+    ),
     ParameterSpec(
         "timeout",
         0.1,
@@ -118,7 +120,6 @@ class ControllerNode(LifecycleNode):
         self._controller: Controller | None = None
         self._active = False
         self._counts: Counter[str] = Counter()
-        self._last_refusal = ""
         super().__init__("controller")
         declare_parameters(self, PARAMETERS)
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -179,8 +180,9 @@ class ControllerNode(LifecycleNode):
         checkpoint = self._load()
         self._task = checkpoint.task
         arm = self._task.arm
+        names = value_of(self, "joint_names")
         self._reader = ArmStateReader(
-            value_of(self, "joint_names") or arm.joint_names, arm.limits, value_of(self, "timeout")
+            arm.joint_names if names == [""] else names, arm.limits, value_of(self, "timeout")
         )
         safety = SafetyFilter(arm.limits, self._task.soft_limit_fraction, value_of(self, "rate_limit_period"))
         agent = SpikingAgent(checkpoint.policy, checkpoint.forward_model)
@@ -253,6 +255,7 @@ class ControllerNode(LifecycleNode):
             value_of(self, "diagnostics_period"), self._publish_diagnostics, clock=self._steady
         )
         self._goal_published_of = 0
+        self._set_goal_status(DiagnosticStatus.OK, "no goal was asked for")
         self._reported: Counter[str] = Counter()
 
     def _disconnect(self) -> None:
@@ -346,13 +349,18 @@ class ControllerNode(LifecycleNode):
             goal = checked_goal(self._task, (point.x, point.y, point.z), frame)
         except GoalError as error:
             self._counts["refused goal"] += 1
-            self._last_refusal = str(error)
             self.get_logger().warning(f"refused: {error}")
+            self._set_goal_status(DiagnosticStatus.WARN, str(error), point)
             self._publish_diagnostics()
             return
-        self._counts["goal"] += 1
         self._controller.set_goal(goal)
         self._publish_goal()
+        self._set_goal_status(DiagnosticStatus.OK, "accepted", point)
+
+    def _set_goal_status(self, level: bytes, summary: str, point: Point | None = None) -> None:
+        """What /diagnostics says about the last goal that was asked for."""
+        asked = {"asked": messages.point_text(point.x, point.y, point.z)} if point else {}
+        self._goal_status = messages.status(f"{self.get_fully_qualified_name()}: goal", level, summary, asked)
 
     def _on_clear_goal(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         assert self._controller is not None
@@ -427,7 +435,7 @@ class ControllerNode(LifecycleNode):
         counts.update({f"rejected: {reason}": count for reason, count in self._reader.rejections.items()})
         counts.update({f"intervention: {reason}": n for reason, n in self._controller.safety.interventions.items()})
         counts.update(self._controller.events)
-        news = [name for name in counts if counts[name] > self._reported[name] and name != "goal"]
+        news = [name for name in counts if counts[name] > self._reported[name]]
         self._reported = counts
         if self._stale:
             level, summary = DiagnosticStatus.ERROR, "joint states are missing: no torque"
@@ -445,14 +453,14 @@ class ControllerNode(LifecycleNode):
             "tick time p50 (ms)": f"{np.quantile(times, 0.5):.3f}" if times.size else "",
             "tick time p99 (ms)": f"{np.quantile(times, 0.99):.3f}" if times.size else "",
             "estimated velocities": self._reader.estimated_velocities,
-            "last refused goal": self._last_refusal,
             **dict(sorted(counts.items())),
         }
-        self._diagnostics_publisher.publish(
-            messages.diagnostics(
-                self.get_clock().now().to_msg(), f"{self.get_fully_qualified_name()}: control", level, summary, figures
-            )
+        name = self.get_fully_qualified_name()
+        message = DiagnosticArray(
+            status=[messages.status(f"{name}: control", level, summary, figures), self._goal_status]
         )
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics_publisher.publish(message)
 
 
 def _control(stop: StopRequest) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from numpy.typing import NDArray
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import MultiArrayDimension, UInt8MultiArray
@@ -74,24 +74,23 @@ def spikes_from_message(message: UInt8MultiArray) -> dict[str, NDArray[np.uint8]
     return spikes
 
 
-def diagnostics(stamp: Any, name: str, level: bytes, summary: str, values: Mapping[str, object]) -> DiagnosticArray:
-    """One status for /diagnostics.
+def point_text(x: float, y: float, z: float) -> str:
+    """A point as /diagnostics spells it."""
+    return f"{x:.4f} {y:.4f} {z:.4f}"
+
+
+def status(name: str, level: bytes, summary: str, values: Mapping[str, object]) -> DiagnosticStatus:
+    """One entry for /diagnostics.
 
     Args:
-        stamp: builtin_interfaces/Time.
         name: of what is reported on, starting with the node's full name.
         level: of DiagnosticStatus.
         summary: one line.
         values: further figures.
     """
-    message = DiagnosticArray()
-    message.header.stamp = stamp
-    message.status = [
-        DiagnosticStatus(
-            level=level,
-            name=name,
-            message=summary,
-            values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
-        )
-    ]
-    return message
+    return DiagnosticStatus(
+        level=level,
+        name=name,
+        message=summary,
+        values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
+    )

@@ -291,9 +291,9 @@ class MujocoBridge(Node):
         }
         level = DiagnosticStatus.WARN if without_commands or self._paused else DiagnosticStatus.OK
         name = f"{self.get_fully_qualified_name()}: simulation"
-        self._diagnostics_publisher.publish(
-            messages.diagnostics(self.get_clock().now().to_msg(), name, level, summary, figures)
-        )
+        message = DiagnosticArray(status=[messages.status(name, level, summary, figures)])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics_publisher.publish(message)
 
     def _open_viewer(self) -> "mujoco.viewer.Handle | None":
         if value_of(self, "headless"):

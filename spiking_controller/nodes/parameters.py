@@ -8,7 +8,6 @@ from typing import Any
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
-from rclpy.parameter import Parameter
 
 from spiking_controller.errors import ConfigError
 
@@ -46,7 +45,7 @@ def declare_parameters(node: Node, specs: Sequence[ParameterSpec]) -> None:
     """
     for spec in specs:
         try:
-            value = node.declare_parameter(spec.name, _typed_default(spec), _descriptor(spec)).value
+            value = node.declare_parameter(spec.name, spec.default, _descriptor(spec)).value
         except (InvalidParameterTypeException, InvalidParameterValueException):
             raise _refusal(node, spec, node._parameter_overrides[spec.name].value) from None
         if spec.choices and value not in spec.choices:
@@ -62,11 +61,6 @@ def declare_parameters(node: Node, specs: Sequence[ParameterSpec]) -> None:
 def value_of(node: Node, name: str) -> Any:
     """The present value of a declared parameter."""
     return node.get_parameter(name).value
-
-
-def _typed_default(spec: ParameterSpec) -> Any:
-    # An empty list has no type of its own in ROS.
-    return Parameter.Type.STRING_ARRAY if spec.default == [] else spec.default
 
 
 def _descriptor(spec: ParameterSpec) -> ParameterDescriptor:

@@ -30,6 +30,12 @@ class StopRequest:
         self._event.set()
 
 
+def catch_signals(stop: StopRequest) -> None:
+    """Let Ctrl-C and SIGTERM set the request instead of breaking off whatever runs."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop.set)
+
+
 def run_process(body: Callable[[StopRequest], int], args: list[str] | None) -> int:
     """Run `body` between start and end of ROS.
 
@@ -41,9 +47,7 @@ def run_process(body: Callable[[StopRequest], int], args: list[str] | None) -> i
         printed as one sentence).
     """
     stop = StopRequest()
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, stop.set)
+    catch_signals(stop)
     try:
         try:
             rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)

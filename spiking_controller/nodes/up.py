@@ -1,0 +1,133 @@
+"""Starts the graph as processes where `ros2 launch` is absent, and ends it in order: `spiking_controller up`.
+
+The controller is stopped first, so that it can ramp the torque down while the bridge still listens. No process
+outlives this one, not even if it is killed.
+"""
+
+import argparse
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from spiking_controller.errors import ConfigError
+from spiking_controller.nodes.process import StopRequest, catch_signals
+from spiking_controller.resources import share_path
+
+STOP_TIMEOUT = 8.0
+"""A node that has not ended this long after it was asked to is killed, s."""
+_SET_PARENT_DEATH_SIGNAL = 1
+
+
+class NodeProcess(NamedTuple):
+    """A node to start: its module in `spiking_controller.nodes` and its ROS parameters."""
+
+    module: str
+    parameters: dict[str, str]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of launch/panda.launch.py, as options."""
+    parser.add_argument("--model", default="", help="checkpoint of the networks; empty: the shipped one")
+    parser.add_argument("--namespace", default="", help="ROS namespace of all nodes, for several arms side by side")
+    parser.add_argument(
+        "--use-sim-time", type=_boolean, default=True, metavar="BOOL", help="nodes follow the simulated clock"
+    )
+    parser.add_argument("--real-time-factor", type=float, default=1.0, help="simulated seconds per second")
+    parser.add_argument("--headless", type=_boolean, default=True, metavar="BOOL", help="without a window")
+    parser.add_argument("--train", type=_boolean, default=False, metavar="BOOL", help="also start the online trainer")
+    parser.add_argument("--record", default="", metavar="DIR", help="record the graph into this folder; empty: do not")
+    parser.add_argument(
+        "--params-file", default="", help="parameters of all nodes; empty: the shipped config/panda.yaml"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Start the nodes and wait for Ctrl-C.
+
+    Returns:
+        0 after Ctrl-C or SIGTERM, 1 if a node ended by itself.
+    Raises:
+        ConfigError: the parameter file does not exist.
+    """
+    parameter_file = Path(args.params_file) if args.params_file else share_path("config", "panda.yaml")
+    if not parameter_file.is_file():
+        raise ConfigError(f"params-file: there is no file {parameter_file}; give the path of a ROS parameter file.")
+    ros_arguments = ["--params-file", str(parameter_file)]
+    if args.namespace:
+        ros_arguments += ["--remap", f"__ns:=/{args.namespace.strip('/')}", "--remap", "/clock:=clock"]
+    stop = StopRequest()
+    catch_signals(stop)
+    return supervise(planned_nodes(args), ros_arguments, stop)
+
+
+def planned_nodes(args: argparse.Namespace) -> list[NodeProcess]:
+    """Which nodes the options ask for, in the order in which they are stopped."""
+    sim_time = {"use_sim_time": _text(args.use_sim_time)}
+    nodes = [NodeProcess("controller", {**sim_time, **({"checkpoint": args.model} if args.model else {})})]
+    if args.train:
+        nodes.append(NodeProcess("trainer", sim_time))
+    if args.record:
+        nodes.append(NodeProcess("recorder", {**sim_time, "directory": args.record}))
+    bridge = {"real_time_factor": repr(float(args.real_time_factor)), "headless": _text(args.headless)}
+    return [*nodes, NodeProcess("mujoco_bridge", bridge)]
+
+
+def supervise(nodes: Sequence[NodeProcess], ros_arguments: Sequence[str], stop: StopRequest) -> int:
+    """Run nodes until asked to stop (0) or until one of them ends by itself (1)."""
+    processes: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        for node in nodes:
+            processes[node.module] = _start(node, ros_arguments)
+        while not stop:
+            for name, process in processes.items():
+                if process.poll() is not None:
+                    print(f"error: {name} ended by itself with exit code {process.returncode}.", file=sys.stderr)
+                    return 1
+            time.sleep(0.05)
+        return 0
+    finally:
+        for process in processes.values():
+            _end(process)
+
+
+def _start(node: NodeProcess, ros_arguments: Sequence[str]) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", f"spiking_controller.nodes.{node.module}", "--ros-args", *ros_arguments]
+    for name, value in node.parameters.items():
+        command += ["--param", f"{name}:={value}"]
+    parent, c_library = os.getpid(), ctypes.CDLL(None)
+
+    def die_with_parent() -> None:
+        if sys.platform == "linux":
+            c_library.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+            if os.getppid() != parent:
+                os._exit(1)
+
+    # A session of its own, so that Ctrl-C in the terminal reaches only us and we end the nodes in order.
+    return subprocess.Popen(command, start_new_session=True, preexec_fn=die_with_parent)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Ask a process to end, and kill it (with all it started) if it does not."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"'{text}' is neither true nor false")
+    return text.lower() == "true"
+
+
+def _text(value: bool) -> str:
+    return "true" if value else "false"
