@@ -6,6 +6,7 @@ outlives this one, not even if it is killed.
 
 import argparse
 import ctypes
+import json
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from spiking_controller.errors import ConfigError
 from spiking_controller.nodes.process import StopRequest, catch_signals
@@ -33,18 +34,18 @@ class NodeProcess(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of launch/panda.launch.py, as options."""
-    parser.add_argument("--model", default="", help="checkpoint of the networks; empty: the shipped one")
-    parser.add_argument("--namespace", default="", help="ROS namespace of all nodes, for several arms side by side")
-    parser.add_argument(
-        "--use-sim-time", type=_boolean, default=True, metavar="BOOL", help="nodes follow the simulated clock"
-    )
-    parser.add_argument("--real-time-factor", type=float, default=1.0, help="simulated seconds per second")
-    parser.add_argument("--headless", type=_boolean, default=True, metavar="BOOL", help="without a window")
-    parser.add_argument("--train", type=_boolean, default=False, metavar="BOOL", help="also start the online trainer")
-    parser.add_argument("--record", default="", metavar="DIR", help="record the graph into this folder; empty: do not")
-    parser.add_argument(
-        "--params-file", default="", help="parameters of all nodes; empty: the shipped config/panda.yaml"
-    )
+
+    def option(name: str, **settings: Any) -> None:
+        parser.add_argument(f"--{name}", **settings)
+
+    option("model", default="", help="checkpoint of the networks; empty: as in params-file, else the shipped one")
+    option("namespace", default="", help="ROS namespace of all nodes, for several arms side by side")
+    option("use-sim-time", type=boolean, default="true", metavar="BOOL", help="the nodes follow the simulated clock")
+    option("real-time-factor", type=decimal, help="simulated seconds per second; by default as in params-file")
+    option("headless", type=boolean, metavar="BOOL", help="run without a window; by default as in params-file")
+    option("train", type=boolean, default="false", metavar="BOOL", help="also start the online trainer")
+    option("record", default="", metavar="DIR", help="record the graph into this folder; empty: do not")
+    option("params-file", default="", help="parameters of all nodes; empty: the shipped config/panda.yaml")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -68,13 +69,18 @@ def run(args: argparse.Namespace) -> int:
 
 def planned_nodes(args: argparse.Namespace) -> list[NodeProcess]:
     """Which nodes the options ask for, in the order in which they are stopped."""
-    sim_time = {"use_sim_time": _text(args.use_sim_time)}
-    nodes = [NodeProcess("controller", {**sim_time, **({"checkpoint": args.model} if args.model else {})})]
-    if args.train:
+
+    def given(**parameters: str | None) -> dict[str, str]:
+        """Parameters without those that are left to the parameter file."""
+        return {name: value for name, value in parameters.items() if value}
+
+    sim_time = given(use_sim_time=args.use_sim_time)
+    nodes = [NodeProcess("controller", sim_time | given(checkpoint=quoted(args.model)))]
+    if args.train == "true":
         nodes.append(NodeProcess("trainer", sim_time))
     if args.record:
-        nodes.append(NodeProcess("recorder", {**sim_time, "directory": args.record}))
-    bridge = {"real_time_factor": repr(float(args.real_time_factor)), "headless": _text(args.headless)}
+        nodes.append(NodeProcess("recorder", sim_time | given(directory=quoted(args.record))))
+    bridge = given(real_time_factor=args.real_time_factor, headless=args.headless)
     return [*nodes, NodeProcess("mujoco_bridge", bridge)]
 
 
@@ -123,11 +129,21 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
             process.wait()
 
 
-def _boolean(text: str) -> bool:
+def quoted(text: str) -> str:
+    """A text that ROS does not take for a number; empty stays empty."""
+    return json.dumps(text) if text else ""
+
+
+def boolean(text: str) -> str:
+    """A truth value as ROS spells it."""
     if text.lower() not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"'{text}' is neither true nor false")
-    return text.lower() == "true"
+    return text.lower()
 
 
-def _text(value: bool) -> str:
-    return "true" if value else "false"
+def decimal(text: str) -> str:
+    """A number as ROS spells one that is not whole."""
+    try:
+        return repr(float(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number") from None
