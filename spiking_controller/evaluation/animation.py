@@ -1,6 +1,7 @@
 """Turns a recording into an animation: the arm as it moved, the goal as a sphere, the hand's recent path."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import mujoco
@@ -10,17 +11,18 @@ from PIL import Image, ImageDraw, ImageFont
 from spiking_controller.evaluation.recording import Recording
 from spiking_controller.robots.arm import get_arm
 
-_WIDTH, _HEIGHT = 480, 400
+_WIDTH, _HEIGHT = 560, 440
 _FRAME_TIME = 0.08
 _SPEED = 2.0
-_COLOURS = 96
+_COLOURS = 160
+_TRANSPARENT = 255
 _TRAIL_DURATION = 1.2
 _TRAIL_SPACING = 0.04
-_BLUE, _RED, _INK, _GREY = (23, 105, 170), (222, 45, 38), (31, 41, 51), (90, 100, 110)
+_ACCENTS = _BLUE, _RED, _INK, _GREY = (23, 105, 170), (222, 45, 38), (31, 41, 51), (90, 100, 110)
 _CAMERA = "overview"
 _GOAL_BODY = "goal"
 _GOAL_RADIUS = 0.03
-_VIEW_FILLED = 0.8
+_VIEW_FILLED = 0.9
 _HEADLIGHT = 0.25
 
 
@@ -33,25 +35,36 @@ def draw_animation(recording: Recording, arm_name: str, output: Path) -> None:
         output: the file to write.
     """
     frames = list(_frames(recording, arm_name))
-    # One palette for all frames and no dithering: what does not move stays the same from frame to frame and is
-    # stored once.
-    sample = Image.new("RGB", (_WIDTH, _HEIGHT * 5))
-    for row, index in enumerate(np.linspace(0, len(frames) - 1, 4).round().astype(int)):
-        sample.paste(frames[index], (0, _HEIGHT * row))
-    # Goal, path and text are small; without a share of their own the palette would forget their colours.
-    for column, colour in enumerate((_BLUE, _RED, _INK, _GREY)):
-        width = _WIDTH // 4
-        sample.paste(_towards_white(colour, width, _HEIGHT), (width * column, _HEIGHT * 4))
-    palette = sample.quantize(_COLOURS, method=Image.Quantize.MEDIANCUT)
-    indexed = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    indexed[0].save(
+    palette = _palette(frames)
+    indexed = [np.asarray(frame.quantize(palette=palette, dither=Image.Dither.NONE)) for frame in frames]
+    # After the first frame only what changes is stored; the rest is transparent and shows the frame below.
+    changes = [np.where(new == old, _TRANSPARENT, new) for old, new in pairwise(indexed)]
+    pictures = [Image.fromarray(picture.astype(np.uint8)) for picture in (indexed[0], *changes)]
+    for picture in pictures:
+        picture.putpalette(palette.getpalette() or [])
+    pictures[0].save(
         output,
         save_all=True,
-        append_images=indexed[1:],
+        append_images=pictures[1:],
         duration=round(1000 * _FRAME_TIME),
         loop=0,
         optimize=False,
+        transparency=_TRANSPARENT,
+        disposal=1,
     )
+
+
+def _palette(frames: Sequence[Image.Image]) -> Image.Image:
+    """One palette for all frames, so that what does not move keeps its colour from frame to frame."""
+    samples = [frames[index] for index in np.linspace(0, len(frames) - 1, 4).round().astype(int)]
+    sheet = Image.new("RGB", (_WIDTH, _HEIGHT * (len(samples) + 1)))
+    for row, sample in enumerate(samples):
+        sheet.paste(sample, (0, _HEIGHT * row))
+    # Goal, path and text are small; without a share of their own their colours would be lost.
+    width = _WIDTH // len(_ACCENTS)
+    for column, colour in enumerate(_ACCENTS):
+        sheet.paste(_shades(colour, width, _HEIGHT), (width * column, _HEIGHT * len(samples)))
+    return sheet.quantize(_COLOURS, method=Image.Quantize.MEDIANCUT)
 
 
 def _frames(recording: Recording, arm_name: str) -> Iterator[Image.Image]:
@@ -107,10 +120,10 @@ def _camera(model: mujoco.MjModel, recording: Recording) -> mujoco.MjvCamera:
     return camera
 
 
-def _towards_white(colour: tuple[int, int, int], width: int, height: int) -> Image.Image:
-    """A colour and its blends with white, from left to right."""
-    share = np.linspace(0.0, 0.8, width)[None, :, None]
-    blend = (1.0 - share) * np.array(colour) + share * 255.0
+def _shades(colour: tuple[int, int, int], width: int, height: int) -> Image.Image:
+    """A colour from half its brightness over itself to nearly white, from left to right."""
+    share = np.linspace(-0.5, 0.8, width)[None, :, None]
+    blend = np.array(colour) * (1.0 - np.abs(share)) + np.maximum(share, 0.0) * 255.0
     return Image.fromarray(np.broadcast_to(blend, (height, width, 3)).astype(np.uint8))
 
 

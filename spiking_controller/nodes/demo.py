@@ -18,6 +18,7 @@ os.environ.setdefault("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 100)
 
 import numpy as np
 import rclpy
+import yaml
 from rclpy.executors import Executor
 from rclpy.signals import SignalHandlerOptions
 
@@ -28,6 +29,7 @@ from spiking_controller.evaluation.recording import Recording
 from spiking_controller.evaluation.rendering import RenderingError, render
 from spiking_controller.nodes.goal_sender import GoalSender
 from spiking_controller.nodes.process import create_executor
+from spiking_controller.resources import share_path
 from spiking_controller.tasks.goals import sample_goals
 from spiking_controller.tasks.reach import ReachTask, get_task
 
@@ -54,9 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=7, help="of the goals, which are drawn over the whole workspace")
     parser.add_argument("--goals", type=int, default=8, help="how many goals")
     parser.add_argument("--model", type=Path, help="checkpoint to run; default: the shipped one")
-    parser.add_argument("--real-time-factor", type=float, default=1.0, help="simulated seconds per second")
     parser.add_argument(
-        "--lock-step", action="store_true", help="simulation and controller wait for each other, as fast as both can"
+        "--real-time-factor",
+        type=float,
+        help="simulated seconds per second; default: 1, and with --lock-step as fast as it goes",
+    )
+    parser.add_argument(
+        "--lock-step", action="store_true", help="simulation and controller wait for each other: repeatable"
     )
 
 
@@ -131,8 +137,8 @@ class Graph:
 
 def _record(args: argparse.Namespace, task: ReachTask, goals: np.ndarray) -> Recording:
     """Bring the graph up, send the goals, take the graph down."""
-    options = ["--real-time-factor", str(args.real_time_factor)]
-    options += ["--lock-step"] if args.lock_step else []
+    factor = args.real_time_factor if args.real_time_factor is not None else 0.0 if args.lock_step else 1.0
+    options = ["--real-time-factor", str(factor), "--params-file", str(_parameters(args))]
     options += ["--model", str(args.model)] if args.model else []
     print(f"Starting the graph (ROS domain {os.environ['ROS_DOMAIN_ID']})", flush=True)
     graph = Graph(options, args.out / "graph.log")
@@ -151,6 +157,18 @@ def _record(args: argparse.Namespace, task: ReachTask, goals: np.ndarray) -> Rec
     finally:
         rclpy.try_shutdown()
         graph.stop()
+
+
+def _parameters(args: argparse.Namespace) -> Path:
+    """The parameters of the graph: the shipped ones, with the bridge in lock-step if that is wanted."""
+    shipped = share_path("config", "panda.yaml")
+    if not args.lock_step:
+        return shipped
+    parameters = yaml.safe_load(shipped.read_text(encoding="utf-8"))
+    parameters["/**/mujoco_bridge"]["ros__parameters"]["lock_step"] = True
+    path: Path = args.out / "parameters.yaml"
+    path.write_text(yaml.safe_dump(parameters), encoding="utf-8")
+    return path
 
 
 def _wait_until_active(graph: Graph, sender: GoalSender, executor: Executor) -> None:
