@@ -69,6 +69,7 @@ setup(
     ],
     python_requires=">=3.11",
     install_requires=[
+        "dacite>=1.8",
         "gymnasium>=1.0",
         "mujoco>=4.0",
         "numba>=0.60",

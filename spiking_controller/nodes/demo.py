@@ -115,10 +115,10 @@ class Graph:
             raise GraphError(f"the graph has ended with exit code {self._process.returncode}: {self.last_words()}")
 
     def last_words(self) -> str:
-        """The last line of the log that names an error, else the last line, and where the rest is."""
+        """The first line of the log that names an error, else its last line, and where the rest is."""
         lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
-        telling = [line for line in lines if "error" in line.lower()] or lines or ["it printed nothing"]
-        return f"{telling[-1].rstrip('.')} ({self._log})."
+        telling = [line for line in lines if "error" in line.lower()] or lines[-1:] or ["it printed nothing"]
+        return f"{telling[0].rstrip('.')} ({self._log})."
 
     def stop(self) -> None:
         """Ask the nodes to end, and end them if they do not."""

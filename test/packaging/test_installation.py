@@ -45,9 +45,7 @@ def test_every_command_resolves_to_a_function(setup_arguments: dict[str, Any]) -
         assert callable(getattr(importlib.import_module(module), function)), line
 
 
-def test_setup_installs_every_launch_config_and_model_file(
-    root: Path, setup_arguments: dict[str, Any]
-) -> None:
+def test_setup_installs_every_launch_config_and_model_file(root: Path, setup_arguments: dict[str, Any]) -> None:
     prefix = "share/spiking_controller"
     installed = {
         f"{folder}/{Path(file).name}".removeprefix(f"{prefix}/")
