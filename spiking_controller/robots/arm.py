@@ -62,7 +62,8 @@ class Arm:
             spec.compiler.discardvisual = not visuals
             model = spec.compile()
         except ValueError as error:
-            raise RobotModelError(f"{self.mjcf} cannot be loaded ({error}); reinstall the package.") from error
+            reason = " ".join(str(error).split())
+            raise RobotModelError(f"{self.mjcf} cannot be loaded ({reason}); reinstall the package.") from error
         if not gravity_compensation:
             model.body_gravcomp[:] = 0.0
         return model
@@ -92,7 +93,7 @@ def _panda() -> Arm:
         base_frame="panda_link0",
         goal_dimensions=3,
         shoulder=np.array([0.0, 0.0, 0.333]),
-        reach=0.955,
+        reach=0.948,
         held_stiffness=np.array([10.0]),
         held_damping=np.array([2.0]),
     )

@@ -122,19 +122,18 @@ class TorqueLimiter:
             previous_torque: what this method returned a period ago (zero at the start), N·m, [..., joints].
             joint_position: rad, [..., joints].
             joint_velocity: rad/s, [..., joints].
-            period: time since the previous torque, s.
+            period: time since the previous torque, s; a negative one counts as 0.
         Returns:
             Legal torque, N·m, [..., joints].
         """
         limits = self.limits
-        wanted = np.asarray(torque, dtype=np.float64)
         previous = np.clip(np.asarray(previous_torque, dtype=np.float64), -limits.torque, limits.torque)
         position = np.asarray(joint_position, dtype=np.float64)
         velocity = np.asarray(joint_velocity, dtype=np.float64)
 
-        legal = np.clip(wanted, -limits.torque, limits.torque)
+        legal = np.clip(np.asarray(torque, dtype=np.float64), -limits.torque, limits.torque)
         no_push_up = (position >= self._upper) | (velocity >= limits.velocity)
         no_push_down = (position <= self._lower) | (velocity <= -limits.velocity)
         legal = np.where(((legal > 0.0) & no_push_up) | ((legal < 0.0) & no_push_down), 0.0, legal)
-        step = limits.torque_rate * period
+        step = limits.torque_rate * max(period, 0.0)
         return np.clip(legal, previous - step, previous + step)
