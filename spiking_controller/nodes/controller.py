@@ -116,7 +116,6 @@ class ControllerNode(LifecycleNode):
         Raises:
             ConfigError: a parameter has a wrong value.
         """
-        self.failure = ""
         self._controller: Controller | None = None
         self._active = False
         self._counts: Counter[str] = Counter()
@@ -126,12 +125,11 @@ class ControllerNode(LifecycleNode):
         self.add_on_set_parameters_callback(self._on_set_parameters)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load and connect everything; FAILURE with the reason in `failure` and the log where that cannot be."""
+        """Load and connect everything; FAILURE with the reason in the log where that cannot be."""
         try:
             self._configure()
         except SpikingControllerError as error:
-            self.failure = str(error)
-            self.get_logger().error(self.failure)
+            self.get_logger().error(str(error))
             return TransitionCallbackReturn.FAILURE
         except Exception:
             # rclpy would swallow it.
@@ -472,7 +470,6 @@ def _control(stop: StopRequest) -> int:
         if value_of(node, "autostart"):
             for transition in (node.trigger_configure, node.trigger_activate):
                 if transition() != TransitionCallbackReturn.SUCCESS:
-                    print(f"error: {node.failure or 'the controller could not start'}", file=sys.stderr)
                     return FAILED
         while not stop:
             executor.spin_once(timeout_sec=0.1)

@@ -3,7 +3,8 @@
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import rclpy
@@ -30,10 +31,16 @@ class StopRequest:
         self._event.set()
 
 
-def catch_signals(stop: StopRequest) -> None:
-    """Let Ctrl-C and SIGTERM set the request instead of breaking off whatever runs."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop.set)
+@contextmanager
+def caught_signals() -> Iterator[StopRequest]:
+    """Inside, Ctrl-C and SIGTERM set the request instead of breaking off whatever runs."""
+    stop = StopRequest()
+    before = {number: signal.signal(number, stop.set) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def run_process(body: Callable[[StopRequest], int], args: list[str] | None) -> int:
@@ -46,16 +53,15 @@ def run_process(body: Callable[[StopRequest], int], args: list[str] | None) -> i
         The exit code: what `body` returned, 0 after an interrupt, FAILED after an error that a user can mend (it is
         printed as one sentence).
     """
-    stop = StopRequest()
-    catch_signals(stop)
     try:
-        try:
-            rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-        except RuntimeError as error:
-            # Unknown or unreadable ROS arguments, such as a parameter file that does not exist.
-            print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
-            return FAILED
-        return body(stop)
+        with caught_signals() as stop:
+            try:
+                rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+            except RuntimeError as error:
+                # Unknown or unreadable ROS arguments, such as a parameter file that does not exist.
+                print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
+                return FAILED
+            return body(stop)
     except SpikingControllerError as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED

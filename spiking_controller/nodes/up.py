@@ -6,18 +6,20 @@ outlives this one, not even if it is killed.
 
 import argparse
 import ctypes
-import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+import yaml
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.nodes.process import StopRequest, catch_signals
+from spiking_controller.nodes.process import StopRequest, caught_signals
 from spiking_controller.resources import share_path
 
 STOP_TIMEOUT = 8.0
@@ -25,11 +27,7 @@ STOP_TIMEOUT = 8.0
 _SET_PARENT_DEATH_SIGNAL = 1
 
 
-class NodeProcess(NamedTuple):
-    """A node to start: its module in `spiking_controller.nodes` and its ROS parameters."""
-
-    module: str
-    parameters: dict[str, str]
+Parameters = dict[str, bool | float | str]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,14 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     def option(name: str, **settings: Any) -> None:
         parser.add_argument(f"--{name}", **settings)
 
-    option("model", default="", help="checkpoint of the networks; empty: as in params-file, else the shipped one")
+    option("model", help="checkpoint of the networks; by default as in params-file, else the shipped one")
     option("namespace", default="", help="ROS namespace of all nodes, for several arms side by side")
-    option("use-sim-time", type=boolean, default="true", metavar="BOOL", help="the nodes follow the simulated clock")
-    option("real-time-factor", type=decimal, help="simulated seconds per second; by default as in params-file")
+    option("use-sim-time", type=boolean, default=True, metavar="BOOL", help="the nodes follow the simulated clock")
+    option("real-time-factor", type=float, help="simulated seconds per second; by default as in params-file")
     option("headless", type=boolean, metavar="BOOL", help="run without a window; by default as in params-file")
-    option("train", type=boolean, default="false", metavar="BOOL", help="also start the online trainer")
-    option("record", default="", metavar="DIR", help="record the graph into this folder; empty: do not")
-    option("params-file", default="", help="parameters of all nodes; empty: the shipped config/panda.yaml")
+    option("train", type=boolean, default=False, metavar="BOOL", help="also start the online trainer")
+    option("record", metavar="DIR", help="record the graph into this folder; by default do not")
+    option("params-file", type=Path, help="parameters of all nodes; by default the shipped config/panda.yaml")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,40 +54,44 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ConfigError: the parameter file does not exist.
     """
-    parameter_file = Path(args.params_file) if args.params_file else share_path("config", "panda.yaml")
+    parameter_file = args.params_file or share_path("config", "panda.yaml")
     if not parameter_file.is_file():
         raise ConfigError(f"params-file: there is no file {parameter_file}; give the path of a ROS parameter file.")
-    ros_arguments = ["--params-file", str(parameter_file)]
-    if args.namespace:
-        ros_arguments += ["--remap", f"__ns:=/{args.namespace.strip('/')}", "--remap", "/clock:=clock"]
-    stop = StopRequest()
-    catch_signals(stop)
-    return supervise(planned_nodes(args), ros_arguments, stop)
+    nodes = planned_nodes(args)
+    namespace = f"/{args.namespace.strip('/')}" if args.namespace else ""
+    # A file, since `--param` would lose against what the parameter file says to a node by name.
+    overrides = {f"{namespace}/{name}": {"ros__parameters": values} for name, values in nodes.items() if values}
+    with caught_signals() as stop, tempfile.NamedTemporaryFile("w", suffix=".yaml") as override_file:
+        yaml.safe_dump(overrides, override_file)
+        override_file.flush()
+        arguments = ["--params-file", str(parameter_file), "--params-file", override_file.name]
+        if namespace:
+            arguments += ["--remap", f"__ns:={namespace}", "--remap", "/clock:=clock"]
+        return supervise(list(nodes), arguments, stop)
 
 
-def planned_nodes(args: argparse.Namespace) -> list[NodeProcess]:
-    """Which nodes the options ask for, in the order in which they are stopped."""
+def planned_nodes(args: argparse.Namespace) -> dict[str, Parameters]:
+    """Which nodes the options ask for, in the order in which they are stopped, and their parameters."""
 
-    def given(**parameters: str | None) -> dict[str, str]:
-        """Parameters without those that are left to the parameter file."""
-        return {name: value for name, value in parameters.items() if value}
+    def given(**parameters: bool | float | str | None) -> Parameters:
+        """Without those that are left to the parameter file."""
+        return {name: value for name, value in parameters.items() if value is not None}
 
     sim_time = given(use_sim_time=args.use_sim_time)
-    nodes = [NodeProcess("controller", sim_time | given(checkpoint=quoted(args.model)))]
-    if args.train == "true":
-        nodes.append(NodeProcess("trainer", sim_time))
+    nodes = {"controller": sim_time | given(checkpoint=args.model)}
+    if args.train:
+        nodes["trainer"] = sim_time
     if args.record:
-        nodes.append(NodeProcess("recorder", sim_time | given(directory=quoted(args.record))))
-    bridge = given(real_time_factor=args.real_time_factor, headless=args.headless)
-    return [*nodes, NodeProcess("mujoco_bridge", bridge)]
+        nodes["recorder"] = sim_time | given(directory=args.record)
+    return nodes | {"mujoco_bridge": given(real_time_factor=args.real_time_factor, headless=args.headless)}
 
 
-def supervise(nodes: Sequence[NodeProcess], ros_arguments: Sequence[str], stop: StopRequest) -> int:
-    """Run nodes until asked to stop (0) or until one of them ends by itself (1)."""
+def supervise(names: Sequence[str], ros_arguments: Sequence[str], stop: StopRequest) -> int:
+    """Run nodes (modules of `spiking_controller.nodes`) until asked to stop (0) or until one ends by itself (1)."""
     processes: dict[str, subprocess.Popen[bytes]] = {}
     try:
-        for node in nodes:
-            processes[node.module] = _start(node, ros_arguments)
+        for name in names:
+            processes[name] = _start(name, ros_arguments)
         while not stop:
             for name, process in processes.items():
                 if process.poll() is not None:
@@ -102,10 +104,8 @@ def supervise(nodes: Sequence[NodeProcess], ros_arguments: Sequence[str], stop: 
             _end(process)
 
 
-def _start(node: NodeProcess, ros_arguments: Sequence[str]) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", f"spiking_controller.nodes.{node.module}", "--ros-args", *ros_arguments]
-    for name, value in node.parameters.items():
-        command += ["--param", f"{name}:={value}"]
+def _start(name: str, ros_arguments: Sequence[str]) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", f"spiking_controller.nodes.{name}", "--ros-args", *ros_arguments]
     parent, c_library = os.getpid(), ctypes.CDLL(None)
 
     def die_with_parent() -> None:
@@ -129,21 +129,8 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
             process.wait()
 
 
-def quoted(text: str) -> str:
-    """A text that ROS does not take for a number; empty stays empty."""
-    return json.dumps(text) if text else ""
-
-
-def boolean(text: str) -> str:
-    """A truth value as ROS spells it."""
+def boolean(text: str) -> bool:
+    """True or false, as ROS spells them."""
     if text.lower() not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"'{text}' is neither true nor false")
-    return text.lower()
-
-
-def decimal(text: str) -> str:
-    """A number as ROS spells one that is not whole."""
-    try:
-        return repr(float(text))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number") from None
+    return text.lower() == "true"
