@@ -81,7 +81,7 @@ class ArmStateReader:
         self._lowest = limits.position_lower - ABSURD_POSITION
         self._highest = limits.position_upper + ABSURD_POSITION
         self._fastest = ABSURD_VELOCITY * limits.velocity
-        self._names_seen: tuple[str, ...] = ()
+        self._names_seen: tuple[str, ...] | None = None
         self._index: NDArray[np.intp] = np.empty(0, dtype=np.intp)
         self._last: ArmSample | None = None
         self._late: int | None = None

@@ -1,0 +1,175 @@
+"""The controller keeps its schedule by stamps, starts softly, holds what it must, and survives its networks."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from spiking_controller.control.arm_state import ArmSample
+from spiking_controller.control.controller import Command, Controller, ControllerSettings
+from spiking_controller.tasks.reach import get_task
+
+TASK = get_task("panda_reach")
+HOME = np.asarray(TASK.arm.home)
+HAND = TASK.arm.chain.position(HOME)
+MS = 1_000_000
+AT_ONCE = ControllerSettings(soft_start=0.0)
+
+
+class ScriptedNetworks:
+    """Networks whose action is set from outside; they note what they are given."""
+
+    def __init__(self, action: float | Sequence[float] = 0.0) -> None:
+        self.action = np.broadcast_to(np.asarray(action, dtype=np.float64), (6,)).copy()
+        self.resets = 0
+        self.goals: list[NDArray[np.floating]] = []
+        self.taken: list[NDArray[np.floating]] = []
+        self.spikes: dict[str, NDArray[np.uint8]] = {"policy/hidden1": np.ones((4, 3), dtype=np.uint8)}
+
+    def reset(self, batch: int = 1) -> None:
+        self.resets += 1
+
+    def act(self, observation: NDArray[np.floating], goal: NDArray[np.floating]) -> NDArray[np.float64]:
+        self.goals.append(goal[0].copy())
+        return self.action[None].copy()
+
+    def replace_action(self, action: NDArray[np.floating]) -> None:
+        self.taken.append(action[0].copy())
+
+    def predict(self, observation: NDArray[np.floating]) -> NDArray[np.float64]:
+        return np.array(observation, dtype=np.float64)
+
+
+def samples(count: int, start: int = 0, position: NDArray[np.float64] = HOME) -> list[ArmSample]:
+    """An arm at rest, a sample every 2 ms; the first one continues if it does not start at 0."""
+    return [
+        ArmSample(start + 2 * MS * index, 0.002, bool(start) or index > 0, position, np.zeros(7))
+        for index in range(count)
+    ]
+
+
+def run(controller: Controller, given: Sequence[ArmSample]) -> list[Command]:
+    return [controller.tick(sample) for sample in given]
+
+
+def test_the_networks_act_once_per_control_period() -> None:
+    networks = ScriptedNetworks()
+    commands = run(Controller(TASK, networks), samples(101))
+    assert [command.new_step for command in commands] == [index % 10 == 0 for index in range(101)]
+    assert len(networks.goals) == 11
+
+
+def test_lost_samples_shift_no_later_step_and_missed_steps_are_counted() -> None:
+    controller = Controller(TASK, ScriptedNetworks())
+    given = samples(60)
+    commands = run(controller, given[:10] + given[11:25] + given[52:])
+    assert [command.time // MS for command in commands if command.new_step] == [0, 22, 40, 104]
+    assert controller.events["missed control step"] == 2
+
+
+def test_the_action_holds_for_the_period_and_becomes_torque() -> None:
+    networks = ScriptedNetworks(0.05)
+    commands = run(Controller(TASK, networks, AT_ONCE), samples(10))
+    np.testing.assert_allclose(commands[-1].torque[:6], 0.05 * TASK.torque_scale)
+
+
+def test_velocity_is_damped_at_every_sample_not_only_at_control_steps() -> None:
+    controller = Controller(TASK, ScriptedNetworks(), AT_ONCE)
+    run(controller, samples(3))
+    moving = ArmSample(6 * MS, 0.002, True, HOME, np.full(7, 0.1))
+    torque = controller.tick(moving).torque
+    np.testing.assert_allclose(torque[:6], -0.1 * TASK.damping)
+
+
+def test_the_start_is_soft_and_the_networks_know_it() -> None:
+    networks = ScriptedNetworks(0.1)
+    commands = run(Controller(TASK, networks), samples(600))
+    shares = [command.torque[0] / TASK.torque_scale[0] for command in commands if command.new_step]
+    np.testing.assert_allclose(shares, [0.1 * min(0.02 * step, 1.0) for step in range(60)])
+    np.testing.assert_allclose([action[0] for action in networks.taken], shares[:50])
+
+
+def test_without_a_goal_the_hand_stays_where_it_was_first_seen() -> None:
+    networks = ScriptedNetworks()
+    controller = Controller(TASK, networks)
+    run(controller, samples(5))
+    run(controller, samples(20, start=10 * MS, position=HOME + 0.01))
+    np.testing.assert_allclose(networks.goals[0], HAND)
+    assert controller.goal is not None
+    np.testing.assert_allclose(controller.goal, HAND)
+
+
+def test_clearing_the_goal_holds_the_hand_where_it_is_then() -> None:
+    controller = Controller(TASK, ScriptedNetworks())
+    controller.set_goal(np.array([0.4, 0.2, 0.5]))
+    run(controller, samples(5))
+    controller.clear_goal()
+    run(controller, samples(10, start=10 * MS, position=HOME + 0.01))
+    assert controller.goal is not None
+    np.testing.assert_allclose(controller.goal, TASK.arm.chain.position(HOME + 0.01))
+
+
+def test_near_the_goal_the_policy_sees_a_shifted_goal_and_zero_gain_switches_that_off() -> None:
+    goal = HAND + np.array([0.01, 0.0, 0.0])
+    networks = ScriptedNetworks()
+    controller = Controller(TASK, networks, AT_ONCE)
+    controller.set_goal(goal)
+    run(controller, samples(500))
+    np.testing.assert_allclose(networks.goals[-1], goal + np.array([50 * 0.02 * 0.01, 0.0, 0.0]))
+    controller.apply(replace(AT_ONCE, integral_gain=0.0))
+    run(controller, samples(20, start=1000 * MS))
+    np.testing.assert_array_equal(networks.goals[-1], goal)
+
+
+def test_a_jump_of_time_resets_the_networks_and_starts_softly_again() -> None:
+    networks = ScriptedNetworks(0.1)
+    controller = Controller(TASK, networks)
+    run(controller, samples(600))
+    resets = networks.resets
+    commands = run(controller, samples(10))
+    assert networks.resets == resets + 1
+    assert commands[0].new_step
+    assert abs(commands[-1].torque[0]) < abs(0.1 * TASK.torque_scale[0])
+
+
+def test_torque_never_jumps_across_a_jump_of_time() -> None:
+    controller = Controller(TASK, ScriptedNetworks(1.0), AT_ONCE)
+    last = run(controller, samples(50))[-1].torque
+    first = controller.tick(ArmSample(0, 0.0, False, HOME, np.zeros(7))).torque
+    assert (np.abs(first - last) <= 1000 * 0.002 * (1 + 1e-12)).all()
+
+
+def test_networks_that_give_nan_are_reset_and_give_no_torque() -> None:
+    networks = ScriptedNetworks(np.nan)
+    controller = Controller(TASK, networks, AT_ONCE)
+    commands = run(controller, samples(30))
+    assert all(np.isfinite(command.torque).all() for command in commands)
+    assert not commands[-1].torque.any()
+    assert controller.events["non-finite action"] == 3
+
+
+def test_a_step_reports_errors_prediction_and_spikes() -> None:
+    controller = Controller(TASK, ScriptedNetworks(), AT_ONCE)
+    controller.set_goal(HAND + np.array([0.0, 0.3, 0.4]))
+    run(controller, samples(1))
+    first = controller.report()
+    assert first.prediction_error is None
+    assert first.tracking_error == pytest.approx(0.5)
+    assert first.predicted_time == 20 * MS
+    np.testing.assert_allclose(first.predicted_position, HOME[:6])
+    run(controller, samples(10, start=2 * MS, position=HOME + 0.01))
+    second = controller.report()
+    assert second.prediction_error == pytest.approx(0.01)
+    assert second.spikes["policy/hidden1"].shape == (4, 3)
+
+
+def test_a_rehearsal_leaves_no_trace() -> None:
+    networks = ScriptedNetworks(1.0)
+    controller = Controller(TASK, networks, AT_ONCE)
+    controller.rehearse()
+    assert controller.goal is None
+    assert not controller.safety.torque.any()
+    assert not controller.safety.interventions
+    assert controller.tick(samples(1)[0]).new_step
