@@ -71,6 +71,16 @@ _OPTIONAL_MODULES = {
 }
 
 
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Adds the default to an option's help where it says something that the help does not say itself."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        help_text = action.help or ""
+        if action.default in (None, "", False) or "default" in help_text:
+            return help_text
+        return super()._get_help_string(action)
+
+
 def load_command(name: str) -> Command:
     """Import the module of a subcommand.
 
@@ -104,7 +114,7 @@ def build_parser(chosen: str | None) -> tuple[argparse.ArgumentParser, Command |
             name,
             help=entry.summary,
             description=entry.summary[0].upper() + entry.summary[1:] + ".",
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=HelpFormatter,
         )
         if name == chosen:
             command = load_command(name)
