@@ -101,7 +101,7 @@ def policy_loss(
     observed, action = _torch(windows.observation), _torch(windows.action)
     previous = _torch(windows.previous_action)
     target = _torch(goal)
-    length, batch, controlled = action.shape
+    length, _, controlled = action.shape
     with torch.no_grad():
         policy_state, model_state = _warm_up(policy, model, observed, action, previous, target)
     policy_effective, model_effective = policy.effective(), model.effective()
@@ -203,6 +203,7 @@ class Updater:
         windows = memory.windows(rng, options.batch, options.warm_up + options.unroll)
         loss = forward_model_loss(self.model, windows, options.warm_up)
         self._descend(self.model_optimizer, loss, progress)
+        self.model.network.limit_time_constants()
         return float(loss.detach())
 
     def update_policy(self, memory: ReplayMemory, rng: np.random.Generator, progress: float) -> PolicyLossTerms:
@@ -221,6 +222,7 @@ class Updater:
         try:
             terms = policy_loss(self.policy, self.model, windows, goal, options.unroll, weights, smoothness)
             self._descend(self.policy_optimizer, terms.total, progress)
+            self.policy.network.limit_time_constants()
         finally:
             self.model.requires_grad_(True)
         return PolicyLossTerms(terms.total.detach(), terms.distance, terms.action_change)

@@ -17,7 +17,7 @@ from spiking_controller.snn import initialisation
 from spiking_controller.snn.neurons import Backend, LIFDecay, LIFState, Threshold, initial_state, scan
 from spiking_controller.snn.surrogate import surrogate_derivative
 
-_LOG_TAU_RANGE = (-7.0, 2.0)
+_SHORTEST_TAU = 1e-3
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,9 @@ class NetworkConfig:
         tick: length of a tick, s.
         tau_membrane, tau_synaptic, tau_adaptation: initial time constants, s (learnable per neuron).
         tau_readout_membrane, tau_readout_synaptic: the same for the readout, s.
+        longest_tau, longest_readout_tau: upper bounds of the learnable time constants, s. Training sees unrolls of less
+            than a second from an empty state; a readout with a memory beyond that turns into an integrator that winds
+            up in longer episodes.
         threshold_decay: linear decay of the threshold base, 1/s (adaptive_lif).
         adaptation_strength: ξ (adaptive_lif).
         input_gain, output_gain: initial learnable scales.
@@ -53,6 +56,8 @@ class NetworkConfig:
     tau_adaptation: float = 0.1
     tau_readout_membrane: float = 0.02
     tau_readout_synaptic: float = 0.01
+    longest_tau: float = 0.3
+    longest_readout_tau: float = 0.1
     threshold_decay: float = 10.0
     adaptation_strength: float = 0.05
     input_gain: float = 0.5
@@ -73,6 +78,8 @@ class NetworkConfig:
             "tau_membrane",
             "tau_synaptic",
             "tau_adaptation",
+            "longest_tau",
+            "longest_readout_tau",
             "rate",
             "input_gain",
             "output_gain",
@@ -282,7 +289,7 @@ class SpikingNetwork(nn.Module):
         tick = self.config.tick
 
         def decay(log_tau: Tensor) -> Tensor:
-            return torch.exp(-tick * torch.exp(-log_tau.clamp(*_LOG_TAU_RANGE)))
+            return torch.exp(-tick * torch.exp(-log_tau))
 
         readout = decay(self.readout_log_tau)
         return Effective(
@@ -291,6 +298,14 @@ class SpikingNetwork(nn.Module):
             self.log_output_gain.exp(),
             readout_response(readout[0], readout[1], self.config.ticks),
         )
+
+    @torch.no_grad()
+    def limit_time_constants(self) -> None:
+        """Bring the time constants back into their bounds; call after every update."""
+        shortest = math.log(_SHORTEST_TAU)
+        for log_tau in self.log_tau:
+            log_tau.clamp_(shortest, math.log(self.config.longest_tau))
+        self.readout_log_tau.clamp_(shortest, math.log(self.config.longest_readout_tau))
 
     def initial_state(self, batch: int) -> NetworkState:
         """The state at the start of an episode, for `batch` independent copies."""
