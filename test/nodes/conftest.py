@@ -1,0 +1,244 @@
+"""Starts real nodes as processes, watches their topics, and checks every torque that is published."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PointStamped
+from lifecycle_msgs.srv import ChangeState
+from numpy.typing import NDArray
+from rclpy.context import Context
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray, UInt8MultiArray
+
+from spiking_controller.nodes import messages
+from spiking_controller.nodes.process import create_executor
+from spiking_controller.robots.arm import Arm, get_arm
+
+PATIENCE = 60.0
+"""Longest wait for anything, s; machines that run tests can be slow."""
+DEEP = QoSProfile(depth=20000)
+DEEP_BEST_EFFORT = QoSProfile(depth=20000, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+class Probe(Node):
+    """Hears everything that matters and can send what a user or another node would send."""
+
+    def __init__(self, context: Context, namespace: str = "") -> None:
+        super().__init__("probe", context=context, namespace=namespace)
+        self.arm: Arm = get_arm("panda")
+        self.states: list[JointState] = []
+        self.commands: list[Float64MultiArray] = []
+        self.torques: list[JointState] = []
+        self.predictions: list[JointState] = []
+        self.spikes: list[UInt8MultiArray] = []
+        self.goals: list[PointStamped] = []
+        self._statuses: dict[str, str] = {}
+        for kind, topic, heard, qos in (
+            (JointState, "joint_states", self.states, DEEP),
+            (Float64MultiArray, "effort_controller/commands", self.commands, DEEP),
+            (JointState, "controller/torque", self.torques, DEEP_BEST_EFFORT),
+            (JointState, "controller/prediction", self.predictions, DEEP_BEST_EFFORT),
+            (UInt8MultiArray, "controller/spikes", self.spikes, DEEP_BEST_EFFORT),
+            (PointStamped, "controller/goal", self.goals, messages.LATCHED),
+        ):
+            self.create_subscription(kind, topic, heard.append, qos)
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, DEEP)
+        self.goal_publisher = self.create_publisher(PointStamped, "goal_point", messages.RELIABLE)
+        self.command_publisher = self.create_publisher(
+            Float64MultiArray, "effort_controller/commands", messages.COMMAND
+        )
+        self.state_publisher = self.create_publisher(JointState, "joint_states", messages.STATE_PUBLISHER)
+        self._executor = create_executor(context)
+        self._executor.add_node(self)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            self._statuses[status.name] = status.message
+
+    def status(self, name: str) -> str:
+        """The latest summary on /diagnostics under that name."""
+        return self._statuses.get(name, "")
+
+    def wait_for(self, condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> None:
+        """Listen until the condition holds."""
+        end = time.monotonic() + patience
+        while not condition():
+            assert time.monotonic() < end, f"waited {patience} s for {what}"
+            self._executor.spin_once(timeout_sec=0.02)
+
+    def listen(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self._executor.spin_once(timeout_sec=0.02)
+
+    def send_goal(self, x: float, y: float, z: float, frame: str = "") -> None:
+        self.wait_for(lambda: self.goal_publisher.get_subscription_count(), "a controller that takes goals")
+        message = PointStamped()
+        message.header.frame_id = frame
+        message.point.x, message.point.y, message.point.z = x, y, z
+        self.goal_publisher.publish(message)
+
+    def send_accepted_goal(self, x: float, y: float, z: float) -> None:
+        """Send it again until the controller has it: discovery may be one-sided for a moment."""
+
+        def accepted() -> bool:
+            return bool(self.goals) and np.allclose(point(self.goals[-1]), (x, y, z))
+
+        end = time.monotonic() + PATIENCE
+        while not accepted():
+            assert time.monotonic() < end, "the controller did not take the goal"
+            self.send_goal(x, y, z)
+            self.listen(0.3)
+
+    def call(self, kind: Any, service: str, request: Any) -> Any:
+        client = self.create_client(kind, service)
+        self.wait_for(client.service_is_ready, f"the service {service}")
+        future = client.call_async(request)
+        self.wait_for(future.done, f"the answer of {service}")
+        self.destroy_client(client)
+        return future.result()
+
+    def change_state(self, transition: int) -> bool:
+        request = ChangeState.Request()
+        request.transition.id = transition
+        return bool(self.call(ChangeState, "controller/change_state", request).success)
+
+    def time(self) -> float:
+        """Stamp of the latest joint state, s; -1 before the first."""
+        return stamp(self.states[-1]) if self.states else -1.0
+
+    def hand(self) -> NDArray[np.float64]:
+        return self.arm.chain.position(np.array(self.states[-1].position))
+
+    def distance(self, goal: tuple[float, float, float]) -> float:
+        return float(np.linalg.norm(self.hand() - goal)) if self.states else np.inf
+
+    def speed(self) -> float:
+        return float(np.abs(self.states[-1].velocity).max()) if self.states else 0.0
+
+    def assert_every_torque_is_legal(self) -> None:
+        """Commands inside the torque limits, stamped torques inside the rate limit, the arm inside its joint limits."""
+        limits = self.arm.limits
+        assert self.commands
+        assert self.torques
+        commands = np.array([command.data for command in self.commands])
+        assert np.isfinite(commands).all()
+        assert (np.abs(commands) <= limits.torque).all()
+        torques = np.array([torque.effort for torque in self.torques])
+        period = np.diff([stamp(torque) for torque in self.torques])
+        period[period <= 0.0] = 0.002
+        assert (np.abs(np.diff(torques, axis=0)) <= limits.torque_rate * period[:, None] + 1e-9).all()
+        positions = np.array([state.position for state in self.states])
+        assert (positions >= limits.position_lower).all()
+        assert (positions <= limits.position_upper).all()
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self.destroy_node()
+
+
+class NodeProcess:
+    """A node of ours in a process of its own."""
+
+    def __init__(self, module: str, log: Path, parameters: dict[str, Any], arguments: list[str]) -> None:
+        command = [sys.executable, "-m", f"spiking_controller.nodes.{module}", "--ros-args", *arguments]
+        for name, value in parameters.items():
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            command += ["--param", f"{name}:={text}"]
+        self._log = log
+        with log.open("w") as output:
+            self._process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        """Send a signal and wait for the exit code."""
+        self.send(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        return self._process.wait(PATIENCE)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text()
+
+
+class Graph:
+    """The nodes of one test; what is left of them ends with it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._started: list[NodeProcess] = []
+
+    def start(self, module: str, *arguments: str, **parameters: Any) -> NodeProcess:
+        log = self._folder / f"{len(self._started)}_{module}.log"
+        self._started.append(NodeProcess(module, log, parameters, list(arguments)))
+        return self._started[-1]
+
+    def controller(self, *arguments: str, **parameters: Any) -> NodeProcess:
+        return self.start("controller", *arguments, **parameters)
+
+    def bridge(self, *arguments: str, **parameters: Any) -> NodeProcess:
+        return self.start("mujoco_bridge", *arguments, **parameters)
+
+    def close(self) -> None:
+        for process in self._started:
+            process.kill()
+
+
+def stamp(message: Any) -> float:
+    """Stamp of a message, s."""
+    return messages.stamp_to_time(message.header.stamp) / messages.NANOSECONDS
+
+
+def point(message: PointStamped) -> tuple[float, float, float]:
+    return message.point.x, message.point.y, message.point.z
+
+
+@pytest.fixture(scope="session")
+def context() -> Iterator[Context]:
+    """A ROS context of our own: nodes that a test runs in this process start and end the default one."""
+    context = Context()
+    rclpy.init(args=[], context=context)
+    yield context
+    context.try_shutdown()
+
+
+@pytest.fixture
+def probe(context: Context) -> Iterator[Probe]:
+    probe = Probe(context)
+    yield probe
+    probe.close()
+
+
+@pytest.fixture
+def graph(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Graph]:
+    graph = Graph(tmp_path)
+    yield graph
+    graph.close()
+    for log in sorted(tmp_path.glob("*.log")):
+        print(f"--- {request.node.name}: {log.name}\n{log.read_text()}", file=sys.stderr)
+
+
+@pytest.fixture(scope="session")
+def environment() -> dict[str, str]:
+    """For processes that a test starts itself."""
+    return dict(os.environ)

@@ -1,0 +1,173 @@
+"""Bridge and controller as they run in a lab: real nodes, real topics, the shipped networks."""
+
+import signal
+from typing import Any
+
+import numpy as np
+from lifecycle_msgs.msg import Transition
+from numpy.typing import NDArray
+from sensor_msgs.msg import JointState
+from std_srvs.srv import Trigger
+
+from spiking_controller.learning.agent import SpikingAgent
+from spiking_controller.learning.checkpoint import load_checkpoint
+from spiking_controller.nodes import messages
+from spiking_controller.resources import share_path
+from spiking_controller.tasks.environment import ReachVectorEnv
+from spiking_controller.tasks.episodes import run_episodes
+
+GOAL = (0.45, -0.25, 0.45)
+OTHER_GOAL = (0.35, 0.35, 0.6)
+LOCK_STEP = {"lock_step": True, "real_time_factor": 0.0, "lock_step_timeout": 30.0}
+
+
+def positions_by_time(probe: Any) -> dict[int, NDArray[np.float64]]:
+    return {messages.stamp_to_time(state.header.stamp): np.array(state.position) for state in probe.states}
+
+
+def run_in_lock_step(graph: Any, probe: Any, until: float, **parameters: Any) -> dict[int, NDArray[np.float64]]:
+    """The joint positions by time (ns) of a run to GOAL from a cold start."""
+    probe.states.clear()
+    probe.goals.clear()
+    controller = graph.controller(use_sim_time=True, **parameters)
+    probe.send_accepted_goal(*GOAL)
+    bridge = graph.bridge(**LOCK_STEP)
+    probe.wait_for(lambda: probe.time() >= until, f"{until} s in lock-step")
+    assert controller.stop() == 0
+    assert bridge.stop() == 0
+    return positions_by_time(probe)
+
+
+def test_lock_step_reaches_the_goal_and_is_the_same_in_every_run(graph: Any, probe: Any) -> None:
+    runs = []
+    for _ in range(2):
+        runs.append(run_in_lock_step(graph, probe, until=5.0))
+        assert probe.distance(GOAL) < 0.02
+        probe.assert_every_torque_is_legal()
+    first, second = runs
+    common = first.keys() & second.keys()
+    assert len(common) > 2000
+    assert all((first[time] == second[time]).all() for time in common)
+    spikes = messages.spikes_from_message(probe.spikes[-1])
+    assert any("policy" in name for name in spikes)
+    assert all(set(np.unique(layer)) <= {0, 1} for layer in spikes.values())
+    assert probe.predictions
+
+
+def test_lock_step_does_what_training_did(graph: Any, probe: Any) -> None:
+    live = run_in_lock_step(graph, probe, until=2.0, soft_start=0.0, integral_gain=0.0)
+    checkpoint = load_checkpoint(share_path("models", "panda_reach.safetensors"))
+    env = ReachVectorEnv(checkpoint.task, 1, threads=1)
+    agent = SpikingAgent(checkpoint.policy, checkpoint.forward_model)
+    episodes = run_episodes(env, agent, start="home", goals=np.array([GOAL]))
+    trained = env.codec.joint_position(episodes.observation[0])
+    for step in range(10, 95, 5):
+        np.testing.assert_allclose(live[step * 20_000_000][:6], trained[step], atol=1e-4)
+
+
+def test_a_killed_controller_leaves_an_arm_without_torque_and_a_new_one_takes_over(graph: Any, probe: Any) -> None:
+    controller, bridge = graph.controller(), graph.bridge()
+    probe.send_accepted_goal(*GOAL)
+    probe.wait_for(lambda: probe.speed() > 0.3, "the arm to move")
+    controller.kill()
+    killed_at = probe.time()
+    probe.wait_for(lambda: probe.time() > killed_at + 0.3, "the command timeout")
+    probe.wait_for(lambda: not np.any(probe.states[-1].effort), "zero torque")
+    assert probe.time() < killed_at + 1.0
+    probe.wait_for(lambda: probe.speed() < 0.02, "the arm to come to rest")
+    probe.assert_every_torque_is_legal()
+
+    controller = graph.controller()
+    probe.torques.clear()
+    probe.goals.clear()
+    probe.send_accepted_goal(*OTHER_GOAL)
+    before = probe.distance(OTHER_GOAL)
+    probe.wait_for(lambda: probe.distance(OTHER_GOAL) < 0.5 * before, "the new controller to bring the arm closer")
+    probe.assert_every_torque_is_legal()
+
+    assert controller.stop(signal.SIGTERM) == 0
+    probe.listen(0.3)
+    assert not np.any(probe.torques[-1].effort)
+    assert not np.any(probe.commands[-1].data)
+    probe.assert_every_torque_is_legal()
+    assert bridge.stop() == 0
+
+
+def test_stale_joint_states_ramp_the_torque_to_zero_and_control_resumes(graph: Any, probe: Any) -> None:
+    controller, bridge = graph.controller(), graph.bridge()
+    probe.send_accepted_goal(*GOAL)
+    probe.wait_for(lambda: probe.speed() > 0.3, "the arm to move")
+    bridge.send(signal.SIGSTOP)
+    probe.wait_for(lambda: not np.any(probe.torques[-1].effort), "the ramp to zero")
+    bridge.send(signal.SIGCONT)
+    probe.wait_for(lambda: probe.distance(GOAL) < 0.05, "the arm to go on to its goal")
+    probe.assert_every_torque_is_legal()
+    assert controller.stop() == 0
+    assert "ramps to zero" in controller.output
+    assert "resumes" in controller.output
+
+
+def test_a_restarted_simulation_finds_the_controller_ready(graph: Any, probe: Any) -> None:
+    graph.controller(use_sim_time=True)
+    probe.send_accepted_goal(*GOAL)
+    graph.bridge(**LOCK_STEP)
+    probe.wait_for(lambda: probe.time() > 1.0, "some motion")
+    assert probe.call(Trigger, "mujoco_bridge/reset", Trigger.Request()).success
+    probe.wait_for(lambda: probe.time() < 0.5, "time to start again")
+    probe.wait_for(lambda: probe.time() > 4.0, "the arm to go on")
+    assert probe.distance(GOAL) < 0.05
+    probe.assert_every_torque_is_legal()
+
+
+def test_bad_goals_are_refused_with_a_reason_and_the_last_good_one_stays(graph: Any, probe: Any) -> None:
+    controller = graph.controller()
+    probe.send_accepted_goal(*GOAL)
+    accepted = len(probe.goals)
+    for bad, frame, reason in (
+        ((float("nan"), 0.0, 0.5), "", "not finite"),
+        ((3.0, 0.0, 0.333), "", "3.00 m"),
+        ((0.4, 0.0, 0.5), "map", "'map'"),
+    ):
+        probe.send_goal(*bad, frame)
+        probe.wait_for(lambda reason=reason: reason in probe.status("/controller: goal"), f"a refusal with {reason}")
+    probe.listen(0.2)
+    assert len(probe.goals) == accepted
+    assert probe.call(Trigger, "controller/clear_goal", Trigger.Request()).success
+    assert controller.stop() == 0
+    assert controller.output.count("refused: the goal") == 3
+
+
+def test_a_lifecycle_manager_can_run_the_controller(graph: Any, probe: Any) -> None:
+    controller = graph.controller(autostart=False)
+    graph.bridge()
+    assert probe.change_state(Transition.TRANSITION_CONFIGURE)
+    probe.send_accepted_goal(*GOAL)
+    assert not probe.commands
+    assert probe.change_state(Transition.TRANSITION_ACTIVATE)
+    probe.wait_for(lambda: probe.speed() > 0.3, "the arm to move")
+    assert probe.change_state(Transition.TRANSITION_DEACTIVATE)
+    probe.listen(0.3)
+    assert not np.any(probe.commands[-1].data)
+    silent_from = len(probe.commands)
+    probe.listen(0.3)
+    assert len(probe.commands) == silent_from
+    assert probe.change_state(Transition.TRANSITION_CLEANUP)
+    assert probe.change_state(Transition.TRANSITION_CONFIGURE)
+    assert probe.change_state(Transition.TRANSITION_ACTIVATE)
+    probe.wait_for(lambda: len(probe.commands) > silent_from, "torque after the second activation")
+    probe.assert_every_torque_is_legal()
+    assert controller.stop() == 0
+
+
+def test_joint_states_of_another_arm_give_no_torque_but_a_sentence(graph: Any, probe: Any) -> None:
+    controller = graph.controller()
+    probe.wait_for(lambda: probe.state_publisher.get_subscription_count() > 1, "the controller")
+    message = JointState(name=["fr3_joint1", "fr3_joint2"], position=[0.0, 0.0])
+    for step in range(20):
+        messages.set_stamp(message.header.stamp, step * 2_000_000)
+        probe.state_publisher.publish(message)
+        probe.listen(0.01)
+    assert not probe.commands
+    assert controller.stop() == 0
+    assert "lacks panda_joint1" in controller.output
+    assert "joint_names" in controller.output
