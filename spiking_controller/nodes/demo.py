@@ -29,6 +29,7 @@ from spiking_controller.evaluation.recording import Recording
 from spiking_controller.evaluation.rendering import RenderingError, render
 from spiking_controller.nodes.goal_sender import GoalSender
 from spiking_controller.nodes.process import create_executor
+from spiking_controller.nodes.up import start_process
 from spiking_controller.resources import share_path
 from spiking_controller.tasks.goals import sample_goals
 from spiking_controller.tasks.reach import ReachTask, get_task
@@ -104,10 +105,7 @@ class Graph:
         self._log = log
         command = [sys.executable, "-m", "spiking_controller.cli", "up", *options]
         with log.open("wb") as output:
-            # A session of its own: Ctrl-C in the terminal reaches the demo alone, which then stops the graph in order.
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-            )
+            self._process = start_process(command, output)
 
     def check(self) -> None:
         """Raise GraphError if the graph has ended."""

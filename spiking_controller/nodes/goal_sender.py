@@ -22,6 +22,8 @@ from spiking_controller.nodes import messages
 
 RECORD = QoSProfile(depth=500, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Deep enough that messages at 500 Hz wait, instead of being dropped, while this process is not scheduled."""
+REPEAT_AFTER = 0.2
+"""A goal that the controller has not accepted is sent again after this stamped time, s."""
 SAME_GOAL = 1e-9
 """A goal that comes back from the controller closer than this is the one that was sent, m."""
 
@@ -52,6 +54,7 @@ class GoalSender(Node):
         self._controller = controller
         self._is_started = False
         self._next_time = np.inf
+        self._published = -np.inf
         self._accepted = np.zeros(len(self.goals), dtype=bool)
         self._goal_time: list[float] = []
         self._joint_names: tuple[str, ...] = ()
@@ -162,17 +165,23 @@ class GoalSender(Node):
             self._joint_names = tuple(message.name)
         self._joint_time.append(time)
         self._joint_position.append(message.position)
-        if self._is_started and self.goals_sent < len(self.goals) and time >= self._next_time:
-            self._send_next(message)
+        if not self._is_started:
+            return
+        if self.goals_sent < len(self.goals) and time >= self._next_time:
+            self._goal_time.append(time)
+            self._next_time = time + self._duration
+            self._publish_goal(time)
+        elif self.goals_sent and not self._accepted[self.goals_sent - 1] and time - self._published > REPEAT_AFTER:
+            self._publish_goal(time)
 
-    def _send_next(self, state: JointState) -> None:
+    def _publish_goal(self, time: float) -> None:
+        """Send the present goal; again if it was lost on the way, since discovery may be one-sided for a moment."""
         goal = PointStamped()
-        goal.header.stamp = state.header.stamp
+        messages.set_stamp(goal.header.stamp, round(time * messages.NANOSECONDS))
         goal.header.frame_id = self._frame
-        goal.point.x, goal.point.y, goal.point.z = map(float, self.goals[self.goals_sent])
+        goal.point.x, goal.point.y, goal.point.z = map(float, self.goals[self.goals_sent - 1])
         self._publisher.publish(goal)
-        self._goal_time.append(_seconds(state))
-        self._next_time = self._goal_time[-1] + self._duration
+        self._published = time
 
     def _on_hand_pose(self, message: PoseStamped) -> None:
         self._hand_time.append(_seconds(message))

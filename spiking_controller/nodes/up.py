@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -105,7 +105,16 @@ def supervise(names: Sequence[str], ros_arguments: Sequence[str], stop: StopRequ
 
 
 def _start(name: str, ros_arguments: Sequence[str]) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", f"spiking_controller.nodes.{name}", "--ros-args", *ros_arguments]
+    return start_process([sys.executable, "-m", f"spiking_controller.nodes.{name}", "--ros-args", *ros_arguments])
+
+
+def start_process(command: Sequence[str], output: IO[bytes] | None = None) -> "subprocess.Popen[bytes]":
+    """Start a process that gets a SIGTERM if this one dies.
+
+    Args:
+        command: program and arguments.
+        output: takes what it prints; by default that goes where ours goes.
+    """
     parent, c_library = os.getpid(), ctypes.CDLL(None)
 
     def die_with_parent() -> None:
@@ -115,7 +124,7 @@ def _start(name: str, ros_arguments: Sequence[str]) -> "subprocess.Popen[bytes]"
                 os._exit(1)
 
     # A session of its own, so that Ctrl-C in the terminal reaches only us and we end the nodes in order.
-    return subprocess.Popen(command, start_new_session=True, preexec_fn=die_with_parent)
+    return subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True, preexec_fn=die_with_parent)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
