@@ -13,7 +13,7 @@ class _HandPosition(torch.autograd.Function):
     """Hand position of a chain; the backward pass multiplies by the transposed Jacobian, Jᵀ·g."""
 
     @staticmethod
-    def forward(ctx: Any, joint_position: Tensor, chain: KinematicChain, held: np.ndarray) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, joint_position: Tensor, chain: KinematicChain, held: np.ndarray) -> Tensor:
         controlled = joint_position.shape[-1]
         full = np.empty((joint_position.shape[0], controlled + held.size))
         full[:, :controlled] = joint_position.detach().numpy()
@@ -23,7 +23,7 @@ class _HandPosition(torch.autograd.Function):
         return torch.from_numpy(position).to(joint_position.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (jacobian,) = ctx.saved_tensors
         return torch.einsum("bij,bi->bj", jacobian, grad), None, None
 
@@ -38,5 +38,5 @@ def hand_position(joint_position: Tensor, chain: KinematicChain, held: np.ndarra
     Returns:
         Position in the base frame, [batch, 3], m.
     """
-    position: Tensor = _HandPosition.apply(joint_position, chain, held)  # type: ignore[no-untyped-call]
+    position: Tensor = _HandPosition.apply(joint_position, chain, held)
     return position

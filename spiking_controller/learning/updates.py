@@ -66,7 +66,7 @@ def imagined_goals(
         rng: random numbers.
     """
     batch, dimensions = windows.goal.shape
-    kind = rng.random(batch)[:, None]
+    kind = rng.random((batch, 1))
     spread = mix.near_deviation * 2.0 * rng.random((batch, 1))
     near = hand + spread * rng.standard_normal((batch, dimensions))
     fresh = reachable[rng.integers(0, len(reachable), batch)]
@@ -187,7 +187,7 @@ class Updater:
         for group in optimizer.param_groups:
             group["lr"] = group["full_rate"] * share
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = nn.utils.clip_grad_norm_(parameters, self._config.gradient_norm, error_if_nonfinite=True)
         optimizer.step()

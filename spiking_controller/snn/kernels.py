@@ -5,10 +5,12 @@ kernels are tested against. Arrays are float32 and C-contiguous: `[ticks, batch,
 `[batch, neurons]` for a state, `[neurons]` for a parameter. A drive of one tick is held constant over the step.
 """
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
-_OPTIONS = {"cache": True, "fastmath": True, "error_model": "numpy", "nogil": True}
+_OPTIONS: Any = {"cache": True, "fastmath": True, "error_model": "numpy", "nogil": True}
 
 
 @njit(**_OPTIONS)

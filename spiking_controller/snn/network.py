@@ -342,7 +342,8 @@ class SpikingNetwork(nn.Module):
         """`step` from the first layer's drive [batch, neurons], for callers that computed many steps' at once."""
         config = self.config
         drive = input_drive.unsqueeze(0)
-        layers, all_spikes = [], []
+        layers: list[LayerState] = []
+        all_spikes: list[Tensor] = []
         currents: Tensor | None = None
         for index, (layer, decay) in enumerate(zip(state.layers, effective.decays, strict=True)):
             if index > 0:

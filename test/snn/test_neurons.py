@@ -79,7 +79,7 @@ def test_fused_kernel_equals_the_reference_in_values_and_gradients(
             threshold,
             ticks=ticks,
             surrogate=surrogate,
-            backend=backend,  # type: ignore[arg-type]
+            backend=backend,
         )
         loss = (spikes * weights).sum() + sum((part * weights[0]).sum() for part in after[:3])
         gradients = torch.autograd.grad(loss, leaves)
