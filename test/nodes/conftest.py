@@ -1,6 +1,5 @@
 """Starts real nodes as processes, watches their topics, and checks every torque that is published."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -12,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import PointStamped
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import PointStamped, PoseStamped
 from lifecycle_msgs.srv import ChangeState
 from numpy.typing import NDArray
 from rclpy.context import Context
@@ -44,13 +43,15 @@ class Probe(Node):
         self.predictions: list[JointState] = []
         self.spikes: list[UInt8MultiArray] = []
         self.goals: list[PointStamped] = []
-        self._statuses: dict[str, str] = {}
+        self.hand_poses: list[PoseStamped] = []
+        self._statuses: dict[str, DiagnosticStatus] = {}
         for kind, topic, heard, qos in (
             (JointState, "joint_states", self.states, DEEP),
             (Float64MultiArray, "effort_controller/commands", self.commands, DEEP),
             (JointState, "controller/torque", self.torques, DEEP_BEST_EFFORT),
             (JointState, "controller/prediction", self.predictions, DEEP_BEST_EFFORT),
             (UInt8MultiArray, "controller/spikes", self.spikes, DEEP_BEST_EFFORT),
+            (PoseStamped, "hand_pose", self.hand_poses, DEEP_BEST_EFFORT),
             (PointStamped, "controller/goal", self.goals, messages.LATCHED),
         ):
             self.create_subscription(kind, topic, heard.append, qos)
@@ -65,11 +66,16 @@ class Probe(Node):
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
-            self._statuses[status.name] = status.message
+            self._statuses[status.name] = status
 
     def status(self, name: str) -> str:
         """The latest summary on /diagnostics under that name."""
-        return self._statuses.get(name, "")
+        return self._statuses[name].message if name in self._statuses else ""
+
+    def figure(self, name: str, key: str) -> str:
+        """A figure on /diagnostics under that name; empty if it is not there."""
+        values = self._statuses[name].values if name in self._statuses else []
+        return next((item.value for item in values if item.key == key), "")
 
     def wait_for(self, condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> None:
         """Listen until the condition holds."""
@@ -223,10 +229,22 @@ def context() -> Iterator[Context]:
 
 
 @pytest.fixture
-def probe(context: Context) -> Iterator[Probe]:
-    probe = Probe(context)
-    yield probe
-    probe.close()
+def make_probe(context: Context) -> Iterator[Callable[[str], Probe]]:
+    """Makes probes in a namespace."""
+    made: list[Probe] = []
+
+    def make(namespace: str) -> Probe:
+        made.append(Probe(context, namespace))
+        return made[-1]
+
+    yield make
+    for probe in made:
+        probe.close()
+
+
+@pytest.fixture
+def probe(make_probe: Callable[[str], Probe]) -> Probe:
+    return make_probe("")
 
 
 @pytest.fixture
@@ -236,9 +254,3 @@ def graph(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Graph]:
     graph.close()
     for log in sorted(tmp_path.glob("*.log")):
         print(f"--- {request.node.name}: {log.name}\n{log.read_text()}", file=sys.stderr)
-
-
-@pytest.fixture(scope="session")
-def environment() -> dict[str, str]:
-    """For processes that a test starts itself."""
-    return dict(os.environ)

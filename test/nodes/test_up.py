@@ -1,0 +1,154 @@
+"""`spiking_controller up` starts the graph, ends it in order, and leaves no process behind, however it ends."""
+
+import argparse
+import ast
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from spiking_controller.nodes import controller, mujoco_bridge, up
+from spiking_controller.resources import share_path
+
+GOAL = (0.45, -0.25, 0.45)
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Up:
+    """A running `spiking_controller up`."""
+
+    def __init__(self, log: Path, *options: str) -> None:
+        self._log = log
+        with log.open("w") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "spiking_controller.cli", "up", *options],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text()
+
+    def children(self) -> dict[str, int]:
+        """Process numbers of the nodes by module."""
+        pids = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return {module_of(int(pid)): int(pid) for pid in pids}
+
+
+def module_of(pid: int) -> str:
+    """The node that a process runs; empty for one that is gone."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return command[2].rpartition(".")[2] if len(command) > 2 else ""
+
+
+def assert_gone(pids: Iterator[int] | Any) -> None:
+    end = time.monotonic() + 30.0
+    left = set(pids)
+    while left := {pid for pid in left if module_of(pid)}:
+        assert time.monotonic() < end, f"still there: {left}"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Any]:
+    started: list[Up] = []
+
+    def start_up(*options: str) -> Up:
+        started.append(Up(tmp_path / f"up{len(started)}.log", *options))
+        return started[-1]
+
+    yield start_up
+    for each in started:
+        if each.process.poll() is None:
+            each.process.kill()
+            each.process.wait()
+        print(each.output, file=sys.stderr)
+
+
+def test_up_runs_the_graph_in_a_namespace_and_ends_it_without_torque(start: Any, make_probe: Any) -> None:
+    probe = make_probe("left")
+    graph = start("--namespace", "left", "--real-time-factor", "0.9")
+    probe.send_accepted_goal(*GOAL)
+    probe.wait_for(lambda: probe.speed() > 0.3, "the arm to move")
+    children = graph.children()
+    assert children.keys() == {"controller", "mujoco_bridge"}
+    graph.process.send_signal(signal.SIGINT)
+    assert graph.process.wait(60) == 0
+    assert_gone(children.values())
+    probe.listen(0.3)
+    assert not np.any(probe.commands[-1].data)
+    probe.assert_every_torque_is_legal()
+
+
+def test_a_node_that_ends_by_itself_ends_the_others_with_a_sentence(start: Any) -> None:
+    graph = start("--model", "/nowhere/net.safetensors")
+    assert graph.process.wait(60) == 1
+    assert "/nowhere/net.safetensors: there is no such checkpoint" in graph.output
+    assert "error: controller ended by itself with exit code 2." in graph.output
+    assert "Traceback" not in graph.output
+
+
+def test_no_node_outlives_a_killed_up(start: Any) -> None:
+    graph = start()
+    end = time.monotonic() + 60.0
+    while len(children := graph.children()) < 2 or "" in children:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    graph.process.kill()
+    graph.process.wait()
+    assert_gone(children.values())
+
+
+def test_a_missing_parameter_file_is_one_sentence(start: Any) -> None:
+    graph = start("--params-file", "/nowhere/panda.yaml")
+    assert graph.process.wait(60) == 2
+    assert graph.output.splitlines() == [
+        "error: params-file: there is no file /nowhere/panda.yaml; give the path of a ROS parameter file."
+    ]
+
+
+def parsed(*options: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    up.add_arguments(parser)
+    return parser.parse_args(list(options))
+
+
+def test_only_what_is_asked_for_is_started_and_overridden() -> None:
+    assert up.planned_nodes(parsed()) == {"controller": {"use_sim_time": True}, "mujoco_bridge": {}}
+    nodes = up.planned_nodes(
+        parsed("--train", "true", "--record", "2024", "--model", "m.safetensors", "--headless", "false")
+    )
+    assert list(nodes) == ["controller", "trainer", "recorder", "mujoco_bridge"]
+    assert nodes["controller"]["checkpoint"] == "m.safetensors"
+    assert nodes["recorder"]["directory"] == "2024"
+    assert nodes["mujoco_bridge"] == {"headless": False}
+
+
+def test_the_launch_file_has_the_same_arguments() -> None:
+    tree = ast.parse((ROOT / "launch" / "panda.launch.py").read_text())
+    table = next(node.value for node in tree.body if isinstance(node, ast.Assign) and "ARGUMENTS" in ast.dump(node))
+    assert isinstance(table, ast.List)
+    names = [ast.literal_eval(row.elts[0]) for row in table.elts if isinstance(row, ast.Tuple)]
+    assert names == list(vars(parsed()))
+
+
+@pytest.mark.parametrize("node", [controller, mujoco_bridge])
+def test_the_parameter_file_documents_every_parameter_with_its_default(node: Any) -> None:
+    written = yaml.safe_load(share_path("config", "panda.yaml").read_text())
+    name = node.__name__.rpartition(".")[2]
+    values = written["/**"]["ros__parameters"] | written[f"/**/{name}"]["ros__parameters"]
+    assert {spec.name: spec.default for spec in node.PARAMETERS} == {
+        spec.name: values.get(spec.name) for spec in node.PARAMETERS
+    }
+    assert values.keys() <= {spec.name for spec in node.PARAMETERS}
