@@ -52,11 +52,13 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0 after Ctrl-C or SIGTERM, 1 if a node ended by itself.
     Raises:
-        ConfigError: the parameter file does not exist.
+        ConfigError: the parameter file does not exist, or the folder to record into does.
     """
     parameter_file = args.params_file or share_path("config", "panda.yaml")
     if not parameter_file.is_file():
         raise ConfigError(f"params-file: there is no file {parameter_file}; give the path of a ROS parameter file.")
+    if args.record and Path(args.record).exists():
+        raise ConfigError(f"record: {args.record} exists already; give --record a folder that does not exist yet.")
     nodes = planned_nodes(args)
     namespace = f"/{args.namespace.strip('/')}" if args.namespace else ""
     # A file, since `--param` would lose against what the parameter file says to a node by name.

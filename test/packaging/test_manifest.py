@@ -17,7 +17,7 @@ ROSDEP_KEYS = {
     "pyyaml": "python3-yaml",
     "tensorboard": "python3-tensorboard-pip",
 }
-WITHOUT_ROSDEP_KEY = {"dacite", "safetensors", "snntorch"}
+WITHOUT_ROSDEP_KEY = {"dacite", "rosbags", "safetensors", "snntorch"}
 # Which distribution brings a module, where the two differ in name.
 DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml"}
 

@@ -1,0 +1,210 @@
+"""The recorder node: writes what the graph says into a rosbag2 folder, byte for byte as it was sent.
+
+The time of a message in the bag is when it was received, on the node's clock. Simulated time is taken from the joint
+states, which say it finer than the clock topic does.
+"""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import PointStamped, PoseStamped
+from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
+from rclpy.executors import Executor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
+from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+from rosgraph_msgs.msg import Clock as ClockMessage
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64, Float64MultiArray, UInt8MultiArray
+
+from spiking_controller.errors import ConfigError
+from spiking_controller.evaluation.bags import STORAGES, BagWriter, SimulatedTime, leading_stamp
+from spiking_controller.nodes import messages
+from spiking_controller.nodes.parameters import ParameterSpec, declare_parameters, value_of
+from spiking_controller.nodes.process import StopRequest, create_executor, run_process
+
+DEPTH = 2000
+"""Messages of a topic that may wait while the disk is slow: four seconds of joint states."""
+LONGEST_DRAIN = 1.0
+"""What has arrived before the stop is still written, for at most this time, s."""
+
+EVERY = QoSProfile(depth=DEPTH)
+"""For what is published reliable: not one message is left out."""
+BEST_EFFORT = QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT)
+LATCHED = QoSProfile(depth=DEPTH, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+JOINT_STATES = "joint_states"
+TOPICS: list[tuple[Any, str, QoSProfile]] = [
+    (JointState, JOINT_STATES, EVERY),
+    (Float64MultiArray, "effort_controller/commands", EVERY),
+    (PointStamped, "goal_point", EVERY),
+    (PoseStamped, "goal_pose", EVERY),
+    (PoseStamped, "hand_pose", BEST_EFFORT),
+    (ClockMessage, "clock", BEST_EFFORT),
+    (JointState, "controller/torque", BEST_EFFORT),
+    (JointState, "controller/prediction", BEST_EFFORT),
+    (Float64, "controller/prediction_error", BEST_EFFORT),
+    (Float64, "controller/tracking_error", BEST_EFFORT),
+    (UInt8MultiArray, "controller/spikes", BEST_EFFORT),
+    (PointStamped, "controller/goal", LATCHED),
+    (DiagnosticArray, "/diagnostics", EVERY),
+]
+
+PARAMETERS = [
+    ParameterSpec("directory", "", "Folder of the bag; it must not exist yet."),
+    ParameterSpec("storage", "mcap", "File format of the bag.", choices=tuple(STORAGES)),
+    ParameterSpec("diagnostics_period", 1.0, "Between two messages on /diagnostics, s.", 0.05, 60.0),
+]
+
+
+class Recorder(Node):
+    """Records the topics of one arm; `run` is its life."""
+
+    def __init__(self, executor: Executor) -> None:
+        """Create the bag and join the topics.
+
+        Args:
+            executor: runs the callbacks.
+        Raises:
+            ConfigError: a parameter has a wrong value, or the folder exists already.
+        """
+        super().__init__("recorder")
+        declare_parameters(self, PARAMETERS)
+        self._executor = executor
+        directory = value_of(self, "directory")
+        if not directory:
+            raise ConfigError(
+                "parameter directory of recorder is empty; give the folder to record into, such as bags/run1."
+            )
+        self._folder = Path(directory)
+        self._bag = BagWriter(self._folder, value_of(self, "storage"))
+        self._simulated = bool(value_of(self, "use_sim_time"))
+        self._simulated_time: SimulatedTime | None = None
+        self._connections: dict[str, Connection] = {}
+        # With simulated time: what came before the first joint state, which tells the time.
+        self._early: list[tuple[Connection, bytes]] = []
+        self._received = 0
+        self._our_subscriptions = {name: self._subscribe(kind, name, qos) for kind, name, qos in TOPICS}
+        self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", messages.RELIABLE)
+        self.create_timer(
+            value_of(self, "diagnostics_period"), self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME)
+        )
+        self.get_logger().info(f"recording into {self._folder}")
+
+    def run(self, stop: StopRequest) -> None:
+        """Record until asked to stop, then write what has arrived by then."""
+        while not stop:
+            self._executor.spin_once(timeout_sec=0.1)
+        end, before = time.monotonic() + LONGEST_DRAIN, -1
+        while before < self._received and time.monotonic() < end:
+            before = self._received
+            self._executor.spin_once(timeout_sec=0.0)
+
+    def close(self) -> None:
+        """Complete the bag."""
+        now = self.get_clock().now().nanoseconds
+        for connection, data in self._early:
+            self._bag.write(connection, now, data)
+        self._bag.close()
+        self.get_logger().info(f"recorded {sum(self._bag.counts.values())} messages into {self._folder}")
+
+    def _subscribe(self, kind: Any, name: str, qos: QoSProfile) -> Subscription:
+        """Hear every message as serialised bytes."""
+        topic = self.resolve_topic_name(name)
+        message_type = f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"
+        tells_time = self._simulated and name == JOINT_STATES
+
+        def record(data: bytes) -> None:
+            self._record(topic, message_type, tells_time, data)
+
+        return self.create_subscription(kind, name, record, qos, raw=True)
+
+    def _record(self, topic: str, message_type: str, tells_time: bool, data: bytes) -> None:
+        self._received += 1
+        connection = self._connections.get(topic)
+        if connection is None:
+            offered = [to_qos(info.qos_profile) for info in self.get_publishers_info_by_topic(topic)]
+            connection = self._connections[topic] = self._bag.add_topic(topic, message_type, offered)
+        if tells_time:
+            self._on_simulated_time(leading_stamp(data))
+        if not self._simulated:
+            self._bag.write(connection, self.get_clock().now().nanoseconds, data)
+        elif self._simulated_time is None:
+            self._early.append((connection, data))
+        else:
+            self._bag.write(connection, self._simulated_time.now, data)
+
+    def _on_simulated_time(self, stamp: int) -> None:
+        if self._simulated_time is not None:
+            self._simulated_time.advance(stamp)
+            return
+        self._simulated_time = SimulatedTime(stamp)
+        for connection, data in self._early:
+            self._bag.write(connection, stamp, data)
+        self._early.clear()
+
+    def _on_timer(self) -> None:
+        self._heed_best_effort()
+        counts = self._bag.counts
+        name = f"{self.get_fully_qualified_name()}: bag"
+        summary = f"recording into {self._folder}"
+        message = DiagnosticArray(status=[messages.status(name, DiagnosticStatus.OK, summary, counts)])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics_publisher.publish(message)
+
+    def _heed_best_effort(self) -> None:
+        """Ask a driver that publishes joint states best-effort for no more than it offers."""
+        subscription = self._our_subscriptions[JOINT_STATES]
+        infos = self.get_publishers_info_by_topic(subscription.topic_name)
+        offers = {info.qos_profile.reliability for info in infos}
+        if subscription.qos_profile == BEST_EFFORT or ReliabilityPolicy.BEST_EFFORT not in offers:
+            return
+        self.get_logger().info(f"{subscription.topic_name} is published best-effort: some of it may be lost")
+        self._our_subscriptions[JOINT_STATES] = self._subscribe(JointState, JOINT_STATES, BEST_EFFORT)
+        self.destroy_subscription(subscription)
+
+
+def to_qos(profile: QoSProfile) -> Qos:
+    """An offer of a publisher as a bag states it."""
+
+    def to_time(duration: Duration) -> QosTime:
+        return QosTime(*divmod(duration.nanoseconds, messages.NANOSECONDS))
+
+    return Qos(
+        history=QosHistory[profile.history.name],
+        depth=profile.depth,
+        reliability=QosReliability[profile.reliability.name],
+        durability=QosDurability[profile.durability.name],
+        deadline=to_time(profile.deadline),
+        lifespan=to_time(profile.lifespan),
+        liveliness=QosLiveliness[profile.liveliness.name],
+        liveliness_lease_duration=to_time(profile.liveliness_lease_duration),
+        avoid_ros_namespace_conventions=profile.avoid_ros_namespace_conventions,
+    )
+
+
+def _record(stop: StopRequest) -> int:
+    """The node's life as a process."""
+    executor = create_executor()
+    node = Recorder(executor)
+    executor.add_node(node)
+    try:
+        node.run(stop)
+        return 0
+    finally:
+        node.close()
+        executor.shutdown()
+        node.destroy_node()
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the recorder node until Ctrl-C or SIGTERM."""
+    return run_process(_record, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
