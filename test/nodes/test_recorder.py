@@ -1,0 +1,218 @@
+"""The recorder writes what was published, byte for byte, into a bag that independent readers understand."""
+
+import argparse
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import PointStamped
+from mcap.reader import make_reader
+from mcap_ros2.decoder import DecoderFactory
+from rclpy.context import Context
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.serialization import serialize_message
+from rosbags.highlevel import AnyReader
+from rosbags.interfaces import QosDurability, QosReliability
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray, UInt8MultiArray
+
+from spiking_controller.errors import ConfigError
+from spiking_controller.evaluation.bags import SimulatedTime
+from spiking_controller.nodes import messages, up
+
+PATIENCE = 60.0
+QOS = {
+    "/joint_states": (JointState, messages.STATE_PUBLISHER),
+    "/effort_controller/commands": (Float64MultiArray, messages.RELIABLE),
+    "/controller/goal": (PointStamped, messages.LATCHED),
+    "/controller/spikes": (UInt8MultiArray, messages.RELIABLE),
+    "/diagnostics": (DiagnosticArray, messages.RELIABLE),
+}
+
+
+class Source(Node):
+    """Publishes as the nodes of a graph would, and remembers the bytes."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__("source", context=context)
+        self.sent: dict[str, list[bytes]] = defaultdict(list)
+        self.messages: dict[str, list[Any]] = defaultdict(list)
+        self._publishers_by_topic: dict[str, Publisher] = {
+            topic: self.create_publisher(kind, topic, qos) for topic, (kind, qos) in QOS.items()
+        }
+
+    def wait_for_recorder(self) -> None:
+        end = time.monotonic() + PATIENCE
+        while not all(publisher.get_subscription_count() for publisher in self._publishers_by_topic.values()):
+            assert time.monotonic() < end, "the recorder did not subscribe"
+            time.sleep(0.05)
+        time.sleep(0.5)  # the recorder's side of the discovery
+
+    def send(self, topic: str, message: Any) -> None:
+        data = serialize_message(message)
+        self._publishers_by_topic[topic].publish(data)
+        self.sent[topic].append(data + bytes(-len(data) % 4))  # the middleware sends whole words
+        self.messages[topic].append(message)
+        time.sleep(0.002)
+
+    def send_joint_state(self, stamp: int) -> None:
+        message = JointState(name=["panda_joint1", "finger"], position=[stamp * 1e-9, 0.04], effort=[float("nan"), 0.0])
+        messages.set_stamp(message.header.stamp, stamp)
+        self.send("/joint_states", message)
+
+    def send_all(self) -> None:
+        """Some of each kind, with fields of every length."""
+        for step in range(50):
+            self.send_joint_state(messages.NANOSECONDS + step * 2_000_000)
+            self.send("/effort_controller/commands", Float64MultiArray(data=[0.1 * step] * 7))
+            if step % 10 == 0:
+                self.send("/controller/spikes", UInt8MultiArray(data=[step, 0, 1][: 1 + step % 3]))
+        goal = PointStamped()
+        goal.header.frame_id = "panda_link0"
+        goal.point.x = 0.4
+        self.send("/controller/goal", goal)
+        self.send("/diagnostics", DiagnosticArray(status=[messages.status("arm", DiagnosticStatus.WARN, "cold", {})]))
+
+
+@pytest.fixture
+def source(context: Context) -> Iterator[Source]:
+    source = Source(context)
+    yield source
+    source.destroy_node()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "bags" / "run1"
+
+
+def record(graph: Any, source: Source, folder: Path, number: signal.Signals = signal.SIGINT, **parameters: Any) -> None:
+    """Everything that the source sends, into the folder."""
+    recorder = graph.start("recorder", directory=folder, **parameters)
+    source.wait_for_recorder()
+    source.send_all()
+    time.sleep(0.3)
+    assert recorder.stop(number) == 0, recorder.output
+
+
+def read_bytes(folder: Path) -> dict[str, list[bytes]]:
+    """Messages of the source's topics in the bag; of the diagnostics only the source's own."""
+    found: dict[str, list[bytes]] = defaultdict(list)
+    with AnyReader([folder]) as reader:
+        for connection, _, data in reader.messages():
+            if b"recorder: bag" not in bytes(data):
+                found[connection.topic].append(bytes(data))
+    return found
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_bag_holds_every_message_byte_for_byte(graph: Any, source: Source, folder: Path, storage: str) -> None:
+    record(graph, source, folder, storage=storage)
+    assert read_bytes(folder) == source.sent
+    metadata = yaml.safe_load((folder / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
+    assert metadata["storage_identifier"] == storage
+    assert metadata["message_count"] >= sum(map(len, source.sent.values()))
+
+
+def test_independent_reader_decodes_what_was_sent(graph: Any, source: Source, folder: Path) -> None:
+    record(graph, source, folder, number=signal.SIGTERM)
+    decoded: dict[str, list[Any]] = defaultdict(list)
+    (file,) = folder.glob("*.mcap")
+    with file.open("rb") as stream:
+        for _, channel, _, message in make_reader(stream, decoder_factories=[DecoderFactory()]).iter_decoded_messages():
+            decoded[channel.topic].append(message)
+    states, sent = decoded["/joint_states"], source.messages["/joint_states"]
+    assert [list(state.position) for state in states] == [list(state.position) for state in sent]
+    assert [state.header.stamp.nanosec for state in states] == [state.header.stamp.nanosec for state in sent]
+    assert states[0].name == ["panda_joint1", "finger"]
+    commands = source.messages["/effort_controller/commands"]
+    assert [list(command.data) for command in decoded["/effort_controller/commands"]] == [
+        list(command.data) for command in commands
+    ]
+    (goal,) = decoded["/controller/goal"]
+    assert (goal.header.frame_id, goal.point.x) == ("panda_link0", 0.4)
+    assert "cold" in [status.message for array in decoded["/diagnostics"] for status in array.status]
+
+
+def test_bag_keeps_what_publishers_offered_and_when_it_came(graph: Any, source: Source, folder: Path) -> None:
+    before = time.time_ns()
+    record(graph, source, folder)
+    with AnyReader([folder]) as reader:
+        offered: Any = {connection.topic: connection.ext for connection in reader.connections}
+        times = [time for _, time, _ in reader.messages()]
+    (goal,) = offered["/controller/goal"].offered_qos_profiles
+    assert goal.durability is QosDurability.TRANSIENT_LOCAL
+    (state,) = offered["/joint_states"].offered_qos_profiles
+    assert state.reliability is QosReliability.RELIABLE
+    assert before < times[0] <= times[-1] < time.time_ns()
+
+
+def test_simulated_time_comes_from_the_joint_states_and_goes_on_after_a_reset(
+    graph: Any, source: Source, folder: Path
+) -> None:
+    recorder = graph.start("recorder", directory=folder, use_sim_time=True)
+    source.wait_for_recorder()
+    source.send("/effort_controller/commands", Float64MultiArray(data=[1.0]))
+    time.sleep(0.1)
+    for milliseconds in (5000, 5002, 0, 2):
+        source.send_joint_state(milliseconds * 1_000_000)
+    time.sleep(0.3)
+    assert recorder.stop() == 0
+    with AnyReader([folder]) as reader:
+        times: dict[str, list[int]] = defaultdict(list)
+        for connection, stamp, _ in reader.messages():
+            times[connection.topic].append(stamp // 1_000_000)
+    assert times["/effort_controller/commands"] == [5000]
+    assert times["/joint_states"] == [5000, 5002, 5002, 5004]
+
+
+def test_late_stamp_does_not_pass_for_a_reset() -> None:
+    clock = SimulatedTime(1_000_000_000)
+    assert clock.advance(990_000_000) == 1_000_000_000
+    assert clock.advance(1_002_000_000) == 1_002_000_000
+
+
+def test_best_effort_driver_is_recorded_too(graph: Any, context: Context, folder: Path) -> None:
+    driver = Node("driver", context=context)
+    publisher = driver.create_publisher(JointState, "joint_states", messages.LATEST)
+    recorder = graph.start("recorder", directory=folder, diagnostics_period=0.1)
+    end = time.monotonic() + PATIENCE
+    while not publisher.get_subscription_count():
+        assert time.monotonic() < end, "the recorder did not subscribe"
+        time.sleep(0.05)
+    time.sleep(0.5)
+    publisher.publish(JointState(name=["panda_joint1"]))
+    time.sleep(0.3)
+    assert recorder.stop() == 0
+    driver.destroy_node()
+    assert len(read_bytes(folder)["/joint_states"]) == 1
+
+
+def test_folder_that_exists_is_refused_and_left_alone(graph: Any, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    recorder = graph.start("recorder", directory=folder)
+    assert recorder.wait() == 2
+    assert f"error: the folder {folder} exists already; record into one that does not exist yet." in recorder.output
+    assert "Traceback" not in recorder.output
+    assert not list(folder.iterdir())
+
+
+def test_recorder_without_a_folder_says_which_parameter_to_give(graph: Any) -> None:
+    recorder = graph.start("recorder")
+    assert recorder.wait() == 2
+    assert "error: parameter directory of recorder is empty" in recorder.output
+    assert "Traceback" not in recorder.output
+
+
+def test_up_refuses_a_folder_that_exists_before_it_starts_anything(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    up.add_arguments(parser)
+    with pytest.raises(ConfigError, match="give --record a folder that does not exist yet"):
+        up.run(parser.parse_args(["--record", str(tmp_path)]))
