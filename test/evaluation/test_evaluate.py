@@ -1,0 +1,77 @@
+"""`spiking_controller evaluate`: the figures are those of the episodes, the same every time, and say what they mean."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spiking_controller.cli import main
+from spiking_controller.evaluation.evaluate import evaluate_checkpoint, prediction_errors
+from spiking_controller.learning.checkpoint import load_checkpoint
+from spiking_controller.resources import share_path
+from spiking_controller.tasks.environment import ReachVectorEnv
+from spiking_controller.tasks.episodes import Episodes
+
+PLANAR = share_path("models", "planar_reach.safetensors")
+
+
+def test_evaluation_repeats_exactly_and_the_integral_does_not_hurt() -> None:
+    checkpoint = load_checkpoint(PLANAR)
+    first = evaluate_checkpoint(checkpoint, goals=30)
+    assert first == evaluate_checkpoint(checkpoint, goals=30)
+    assert first["network_alone"]["final_error_m_median"] < 0.015
+    assert first["with_integral"]["final_error_m_median"] < first["network_alone"]["final_error_m_median"] + 0.001
+    assert 1 < first["activity"]["spikes_per_neuron_per_second"] < 200
+    model = first["forward_model"]
+    assert model["forward_model_10_joint_rad"] < model["linear_10_joint_rad"] < model["state_stays_10_joint_rad"]
+
+
+def test_the_trivial_predictors_are_exact_where_they_should_be() -> None:
+    checkpoint = load_checkpoint(PLANAR)
+    task = checkpoint.task
+    env = ReachVectorEnv(task, 2)
+    q = np.tile(task.arm.home, (2, task.steps_per_episode + 1, 1))
+    speed = np.array([0.2, -0.1])
+    q[1] += speed * task.control_period * np.arange(task.steps_per_episode + 1)[:, None]
+    velocity = np.stack((np.zeros_like(q[0]), np.broadcast_to(speed, q[1].shape)))
+    hand = task.arm.chain.position(q.reshape(-1, 2)).reshape(2, -1, 3)
+    steps = task.steps_per_episode
+    episodes = Episodes(
+        observation=env.codec.encode(q, velocity, hand).astype(np.float32),
+        action=np.zeros((2, steps, 2), np.float32),
+        goal=np.zeros((2, 2), np.float32),
+        distance=np.zeros((2, steps + 1)),
+        torque=np.zeros((2, steps, 2), np.float32),
+        torque_rate=np.zeros((2, steps), np.float32),
+        intervened=np.zeros((2, steps), np.float32),
+        valid_steps=np.full(2, steps),
+    )
+    errors = prediction_errors(checkpoint, episodes)
+    for k in (1, 10, 50):
+        assert errors[f"linear_{k}_joint_rad"] == pytest.approx(0.0, abs=1e-5)
+        moved = np.abs(speed).mean() * k * task.control_period / 2
+        assert errors[f"state_stays_{k}_joint_rad"] == pytest.approx(moved, rel=1e-3)
+
+
+def test_the_command_prints_a_table_and_writes_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(PLANAR), "--goals", "5", "--json", str(tmp_path / "figures.json")]) == 0
+    printed = capsys.readouterr().out
+    assert "final error, median" in printed
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["goals"] == 5
+    assert f"{figures['network_alone']['final_error_m_median']:.4g} m" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["nowhere.safetensors"], "nowhere.safetensors: there is no such checkpoint"),
+        ([str(PLANAR), "--goals", "0"], "--goals 0"),
+    ],
+)
+def test_wrong_arguments_end_in_one_sentence(
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", *arguments]) == 2
+    assert sentence in capsys.readouterr().err

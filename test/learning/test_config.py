@@ -1,0 +1,50 @@
+"""Training configurations: the shipped ones load, and a wrong key or value is named."""
+
+from pathlib import Path
+
+import pytest
+
+from spiking_controller.errors import ConfigError
+from spiking_controller.learning.config import load_config
+from spiking_controller.resources import share_path
+
+
+@pytest.mark.parametrize("task", ["panda_reach", "planar_reach"])
+def test_the_shipped_configurations_load(task: str) -> None:
+    config = load_config(share_path("config", "train", f"{task}.yaml"))
+    assert config.task == task
+    assert config.forward_model.recurrent
+    assert not config.policy.recurrent
+
+
+def written(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("task: panda_reach\nlearning_rat: 1", "unknown configuration key 'learning_rat'"),
+        ("task: panda_reach\npolicy: {hiden: [3]}", "unknown configuration key 'hiden'"),
+        ("task: panda_reach\niterations: many", "iterations"),
+        ("task: panda_reach\niterations: 0", "iterations = 0 must be at least 1"),
+        ("task: panda_reach\npolicy: {neuron: izhikevich}", "neuron"),
+        ("task: panda_reach\npolicy: {surrogate: boxcar}", "surrogate 'boxcar' is unknown"),
+        ("task: panda_reach\npolicy: {ticks: 5}", "must equal the control period"),
+        ("task: juggling", "no task 'juggling'"),
+        ("- a\n- b", "must hold a mapping"),
+        ("task: [", "not valid YAML"),
+        ("seed: 1", "task"),
+    ],
+)
+def test_a_wrong_configuration_is_refused_by_file_and_key(tmp_path: Path, text: str, message: str) -> None:
+    path = written(tmp_path / "run.yaml", text)
+    with pytest.raises(ConfigError, match=message) as error:
+        load_config(path)
+    assert str(path) in str(error.value)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path / "nowhere.yaml")
