@@ -155,7 +155,7 @@ class _FusedScan(torch.autograd.Function):
         base_out = torch.empty_like(base)
         _, traces = _run_forward(drive, state, decay, threshold, spikes, base_out)
         ctx.save_for_backward(drive, *state, *decay)
-        ctx.options = threshold, surrogate, ticks
+        ctx.options = threshold, surrogate
         ctx.mark_non_differentiable(base_out)
         after = traces[:, ticks].clone()
         return spikes, after[0], after[1], after[2], base_out
@@ -170,7 +170,7 @@ class _FusedScan(torch.autograd.Function):
         grad_base: Tensor,
     ) -> tuple[Tensor | None, ...]:
         del grad_base
-        threshold, surrogate, ticks = ctx.options
+        threshold, surrogate = ctx.options
         drive, *saved = ctx.saved_tensors
         state, decay = LIFState(*saved[:4]), LIFDecay(*saved[4:])
         distance, traces = _run_forward(
@@ -217,7 +217,7 @@ def scan(
         Spikes [ticks, batch, neurons] and the state after the step.
     """
     if backend == "fused":
-        spikes, *after = _FusedScan.apply(drive, *state, *decay, threshold, surrogate, ticks)  # type: ignore[no-untyped-call]
+        spikes, *after = _FusedScan.apply(drive, *state, *decay, threshold, surrogate, ticks)
         return spikes, LIFState(*after)
     collected = []
     for tick in range(ticks):
