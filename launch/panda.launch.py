@@ -29,8 +29,9 @@ def nodes(context: LaunchContext) -> list[Node]:
 
     def given(name: str, argument: str, kind: type) -> dict[str, ParameterValue]:
         """A parameter from a launch argument; nothing where that is empty, so that params_file decides."""
-        value = context.launch_configurations[argument]
-        return {name: ParameterValue(value, value_type=kind)} if value else {}
+        if not context.launch_configurations[argument]:
+            return {}
+        return {name: ParameterValue(LaunchConfiguration(argument), value_type=kind)}
 
     def node(executable: str, parameters: dict[str, ParameterValue]) -> Node:
         """One of our nodes. Its end is the end of the launch."""
