@@ -3,11 +3,12 @@
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from spiking_controller.learning.agent import SpikingAgent
 from spiking_controller.learning.checkpoint import Checkpoint
+from spiking_controller.learning.prediction import open_loop_predictions, prediction_error
+from spiking_controller.learning.replay import Windows
 from spiking_controller.snn.network import SpikingNetwork
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import Agent, Episodes, run_episodes
@@ -111,7 +112,7 @@ def prediction_errors(checkpoint: Checkpoint, episodes: Episodes, warm_up: int =
         For k = 1, 10, 50: mean absolute error of the joint angles in rad and mean error of the hand in m, as
         `{predictor}_{k}_joint_rad` and `{predictor}_{k}_hand_m`.
     """
-    task, model = checkpoint.task, checkpoint.forward_model
+    task = checkpoint.task
     codec = ObservationCodec(task)
     longest = max(PREDICTION_STEPS)
     complete = np.flatnonzero(episodes.valid_steps >= episodes.action.shape[1])
@@ -126,24 +127,14 @@ def prediction_errors(checkpoint: Checkpoint, episodes: Episodes, warm_up: int =
     errors: dict[str, float] = {}
 
     def record(name: str, k: int, predicted: FloatArray) -> None:
-        truth = observation[warm_up + k]
-        joints = np.abs(codec.joint_position(predicted) - codec.joint_position(truth)).mean()
-        hand = np.linalg.norm(codec.hand_position(predicted) - codec.hand_position(truth), axis=-1).mean()
-        errors[f"{name}_{k}_joint_rad"] = float(joints)
-        errors[f"{name}_{k}_hand_m"] = float(hand)
+        error = prediction_error(codec, predicted, observation[warm_up + k])
+        errors[f"{name}_{k}_joint_rad"] = error.joint_rad
+        errors[f"{name}_{k}_hand_m"] = error.hand_m
 
-    with torch.inference_mode():
-        effective, state = model.effective(), model.initial_state(len(row))
-        now = torch.from_numpy(observation[0])
-        for t in range(warm_up + longest):
-            now, state, _ = model.step(
-                now, torch.from_numpy(action[t]), torch.from_numpy(previous[t]), state, effective
-            )
-            ahead_steps = t + 1 - warm_up
-            if ahead_steps <= 0:
-                now = torch.from_numpy(observation[t + 1])
-            elif ahead_steps in PREDICTION_STEPS:
-                record("forward_model", ahead_steps, now.numpy())
+    windows = Windows(observation, action, previous, episodes.goal[row])
+    predicted = open_loop_predictions(checkpoint.forward_model, windows, warm_up)
+    for k in PREDICTION_STEPS:
+        record("forward_model", k, predicted[k - 1])
     held = observation[warm_up]
     angle, velocity = codec.joint_position(held), codec.joint_velocity(held)
     arm = task.arm

@@ -218,6 +218,20 @@ def _difference(found: Contract, expected: Contract) -> tuple[str, Any, Any] | N
     return None
 
 
+def check_same_contract(found: Contract, running: Contract, source: str) -> None:
+    """Refuse networks that were made for something else than those that run.
+
+    Raises:
+        ModelContractError: names the first field that differs.
+    """
+    if difference := _difference(found, running):
+        field, was, now = difference
+        raise ModelContractError(
+            f"{source}: {field} is {was!r}, but the running networks have {now!r}; send networks that were trained on "
+            "from the running ones."
+        )
+
+
 def _read_contract(values: Any, source: str) -> Contract:
     if not isinstance(values, dict):
         raise ModelContractError(f"{source}: the header holds no contract; train or download the checkpoint again.")

@@ -23,6 +23,22 @@ class Windows(NamedTuple):
     goal: np.ndarray
 
 
+class Segment(NamedTuple):
+    """Consecutive control steps of one arm on its way to one goal; step t leads from observation t to t + 1.
+
+    Attributes:
+        observation: [steps + 1, observation].
+        action: [steps, controlled], as carried out.
+        previous_action: [controlled], of the step before the first.
+        goal: [goal], m.
+    """
+
+    observation: np.ndarray
+    action: np.ndarray
+    previous_action: np.ndarray
+    goal: np.ndarray
+
+
 class ReplayMemory:
     """First in, first out, in episodes of equal length."""
 
@@ -31,7 +47,7 @@ class ReplayMemory:
         self.capacity = capacity
         self.steps = steps
         self.observation = np.zeros((capacity, steps + 1, observation), np.float32)
-        # Row 0 is the action before the first step, always zero.
+        # Row 0 is the action before the first step: zero in whole episodes.
         self.action = np.zeros((capacity, steps + 1, action), np.float32)
         self.goal = np.zeros((capacity, goal), np.float32)
         self.added = 0
@@ -43,17 +59,28 @@ class ReplayMemory:
         """Store the episodes that ran to their end; return how many were cut short by the simulation and dropped."""
         complete = np.flatnonzero(episodes.valid_steps >= self.steps)
         for index in complete:
-            slot = self.added % self.capacity
-            self.observation[slot] = episodes.observation[index]
-            self.action[slot, 1:] = episodes.action[index]
-            self.goal[slot] = episodes.goal[index]
-            self.added += 1
+            action = episodes.action[index]
+            self.add_segment(
+                Segment(episodes.observation[index], action, np.zeros_like(action[0]), episodes.goal[index])
+            )
         return len(episodes.valid_steps) - len(complete)
+
+    def add_segment(self, segment: Segment) -> None:
+        """Store one segment of `steps` control steps."""
+        slot = self.added % self.capacity
+        self.observation[slot] = segment.observation
+        self.action[slot, 0] = segment.previous_action
+        self.action[slot, 1:] = segment.action
+        self.goal[slot] = segment.goal
+        self.added += 1
 
     def windows(self, rng: np.random.Generator, batch: int, length: int) -> Windows:
         """Draw `batch` windows of `length` steps, uniform over episodes and starting steps."""
         episode = rng.integers(0, len(self), batch)
-        start = rng.integers(0, self.steps - length + 1, batch)
+        return self.windows_at(episode, rng.integers(0, self.steps - length + 1, batch), length)
+
+    def windows_at(self, episode: np.ndarray, start: np.ndarray, length: int) -> Windows:
+        """The windows of `length` steps that begin at these steps of these episodes, [batch] each."""
         step = start[:, None] + np.arange(length + 1)
         observation = self.observation[episode[:, None], step].swapaxes(0, 1)
         action = self.action[episode[:, None], step].swapaxes(0, 1)

@@ -103,7 +103,7 @@ def policy_loss(
     target = _torch(goal)
     length, _, controlled = action.shape
     with torch.no_grad():
-        policy_state, model_state = _warm_up(policy, model, observed, action, previous, target)
+        policy_state, model_state = warmed_up(policy, model, observed, action, previous, target)
     policy_effective, model_effective = policy.effective(), model.effective()
     observation, last = observed[length], action[length - 1]
     total = torch.zeros(())
@@ -136,10 +136,10 @@ def policy_loss(
     return PolicyLossTerms(total / unroll, float(distances) / unroll, float(changes) / unroll)
 
 
-def _warm_up(
+def warmed_up(
     policy: Policy, model: ForwardModel, observed: Tensor, action: Tensor, previous: Tensor, target: Tensor
 ) -> tuple[NetworkState, NetworkState]:
-    """States of both networks after the recorded steps."""
+    """States of both networks after the recorded steps; arrays are [steps, batch, ...], `target` is [batch, goal]."""
     length, batch, _ = action.shape
     policy_state, model_state = policy.initial_state(batch), model.initial_state(batch)
     policy_effective, model_effective = policy.effective(), model.effective()
