@@ -1,7 +1,7 @@
 """Writes rosbag2 folders from serialised messages, without ROS, so that whoever has messages can record them."""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -24,12 +24,13 @@ _ENCAPSULATION = 4
 class BagWriter:
     """A rosbag2 folder under construction. Messages are stored as they are, with their definitions beside them."""
 
-    def __init__(self, folder: Path, storage: str) -> None:
+    def __init__(self, folder: Path, storage: str, about: Mapping[str, str]) -> None:
         """Create the folder, and its parents where they are missing.
 
         Args:
             folder: must not exist yet.
             storage: a name in STORAGES.
+            about: what a reader shall know of the run; it stands in metadata.yaml as custom_data.
         Raises:
             ConfigError: the folder exists already or cannot be created.
         """
@@ -38,6 +39,8 @@ class BagWriter:
         self._folder = folder
         self._types = get_typestore(Stores.ROS2_JAZZY)
         self._writer = Writer(folder, version=_VERSION, storage_plugin=STORAGES[storage])
+        for key, value in about.items():
+            self._writer.set_custom_data(key, value)
         try:
             self._writer.open()
         except OSError as error:

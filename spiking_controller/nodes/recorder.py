@@ -57,6 +57,10 @@ TOPICS: list[tuple[Any, str, QoSProfile]] = [
 PARAMETERS = [
     ParameterSpec("directory", "", "Folder of the bag; it must not exist yet."),
     ParameterSpec("storage", "mcap", "File format of the bag.", choices=tuple(STORAGES)),
+    ParameterSpec(
+        "arm", "panda", "The arm that is recorded; stands in metadata.yaml.", choices=("panda", "planar_arm")
+    ),
+    ParameterSpec("gravity_compensation", True, "The arm carries its own weight; stands in metadata.yaml."),
     ParameterSpec("diagnostics_period", 1.0, "Between two messages on /diagnostics, s.", 0.05, 60.0),
 ]
 
@@ -81,7 +85,8 @@ class Recorder(Node):
                 "parameter directory of recorder is empty; give the folder to record into, such as bags/run1."
             )
         self._folder = Path(directory)
-        self._bag = BagWriter(self._folder, value_of(self, "storage"))
+        about = {name: str(value_of(self, name)).lower() for name in ("arm", "gravity_compensation")}
+        self._bag = BagWriter(self._folder, value_of(self, "storage"), about)
         self._simulated = bool(value_of(self, "use_sim_time"))
         self._simulated_time: SimulatedTime | None = None
         self._connections: dict[str, Connection] = {}

@@ -118,6 +118,7 @@ def test_bag_holds_every_message_byte_for_byte(graph: Any, source: Source, folde
     assert read_bytes(folder) == source.sent
     metadata = yaml.safe_load((folder / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
     assert metadata["storage_identifier"] == storage
+    assert metadata["custom_data"] == {"arm": "panda", "gravity_compensation": "true"}
     assert metadata["message_count"] >= sum(map(len, source.sent.values()))
 
 
