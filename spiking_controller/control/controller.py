@@ -129,6 +129,7 @@ class Controller:
         self._law = TorqueLaw(task)
         self._period = round(task.control_period * NANOSECONDS)
         self._goal: FloatArray | None = None
+        self._is_reaching = False
         self.apply(settings or ControllerSettings())
         self._started: int | None = None
         self._next_step: int | None = None
@@ -158,12 +159,27 @@ class Controller:
     def set_goal(self, goal: FloatArray) -> None:
         """Send the hand to a goal (see `goals.checked_goal`), m, [d]."""
         self._goal = np.array(goal, dtype=np.float64)
+        self._is_reaching = True
         self.goal_changes += 1
         self._integral.reset()
+
+    @property
+    def is_reaching(self) -> bool:
+        """Whether the hand was sent to its goal; false while it holds where it was."""
+        return self._is_reaching
 
     def clear_goal(self) -> None:
         """Hold the hand where it is at the next sample."""
         self._goal = None
+        self._is_reaching = False
+        self._integral.reset()
+
+    def replace_networks(self, networks: Networks) -> None:
+        """Let other networks take over between two ticks, from rest; the action in force stays until the next step."""
+        networks.reset(1)
+        networks.replace_action(self._action[None])
+        self._networks = networks
+        self._prediction = None
         self._integral.reset()
 
     def restart(self) -> None:
@@ -251,6 +267,7 @@ class Controller:
         if goal is None:
             goal = self._hand
             self.set_goal(goal)
+            self._is_reaching = False
         shifted = self._integral.shift(goal, self._hand)
         action = self._networks.act(self._observation[None], shifted[None])[0]
         if not np.isfinite(action).all():

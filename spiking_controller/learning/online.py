@@ -224,10 +224,9 @@ class OnlineLearner:
         grid = np.meshgrid(np.arange(len(self.held_back)), starts, indexing="ij")
         segment, start = (values.reshape(-1) for values in grid)
         windows = self.held_back.windows_at(segment, start, length)
+        measured = windows.observation[-1]
         errors = [
-            prediction_error(
-                self._codec, open_loop_predictions(model, windows, self._warm_up)[-1], windows.observation[-1]
-            )
+            prediction_error(self._codec, open_loop_predictions(model, windows, self._warm_up)[-1], measured)
             for model in (self.running.forward_model, self.forward_model)
         ]
         # Half of the roll-outs hold or reach what was asked for, half go somewhere else; the same in every judgement.

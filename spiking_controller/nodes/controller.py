@@ -26,16 +26,13 @@ from spiking_controller.control.arm_state import NANOSECONDS, ArmStateReader, Re
 from spiking_controller.control.controller import Command, Controller, ControllerSettings
 from spiking_controller.control.goals import checked_goal
 from spiking_controller.control.safety import SafetyFilter
-from spiking_controller.errors import GoalError, ModelContractError, SpikingControllerError
-from spiking_controller.learning.agent import SpikingAgent
-from spiking_controller.learning.checkpoint import Checkpoint, load_checkpoint
+from spiking_controller.errors import GoalError, SpikingControllerError
+from spiking_controller.learning.model_update import UpdateReader, Version
 from spiking_controller.nodes import messages
+from spiking_controller.nodes.model_parameters import MODEL_PARAMETERS, joint_names, load_model
 from spiking_controller.nodes.parameters import ParameterSpec, declare_parameters, value_of
 from spiking_controller.nodes.process import FAILED, StopRequest, create_executor, run_process
-from spiking_controller.resources import share_path
-from spiking_controller.robots.arm import get_arm
 
-SHIPPED_CHECKPOINTS = {"panda": "panda_reach.safetensors", "planar_arm": "planar_reach.safetensors"}
 RAMP_PERIOD = 0.002
 """Between two torques on the way to zero, s; the rate limit is kept at this period."""
 REPEAT_AFTER = 0.02
@@ -45,16 +42,7 @@ TICKS_TIMED = 1000
 
 PARAMETERS = [
     ParameterSpec("autostart", True, "Configure and activate at start; false: wait for a lifecycle manager."),
-    ParameterSpec("arm", "panda", "The arm that is controlled.", choices=tuple(SHIPPED_CHECKPOINTS)),
-    ParameterSpec("checkpoint", "", "Path of the networks' .safetensors file; empty: the shipped one of the arm."),
-    ParameterSpec(
-        "gravity_compensation",
-        True,
-        "The robot or bridge carries the arm's weight itself; must fit what the checkpoint was trained for.",
-    ),
-    ParameterSpec(
-        "joint_names", [""], "The driver's names of the arm's joints, base to hand; [\"\"]: those of the arm."
-    ),
+    *MODEL_PARAMETERS,
     ParameterSpec(
         "timeout",
         0.1,
@@ -175,16 +163,18 @@ class ControllerNode(LifecycleNode):
 
     def _configure(self) -> None:
         torch.set_num_threads(value_of(self, "torch_num_threads"))
-        checkpoint = self._load()
+        checkpoint = load_model(self)
         self._task = checkpoint.task
         arm = self._task.arm
-        names = value_of(self, "joint_names")
-        self._reader = ArmStateReader(
-            arm.joint_names if names == [""] else names, arm.limits, value_of(self, "timeout")
-        )
+        self._reader = ArmStateReader(joint_names(self), arm.limits, value_of(self, "timeout"))
         safety = SafetyFilter(arm.limits, self._task.soft_limit_fraction, value_of(self, "rate_limit_period"))
-        agent = SpikingAgent(checkpoint.policy, checkpoint.forward_model)
-        self._controller = Controller(self._task, agent, self._settings(), safety)
+        self._version = Version.of(checkpoint)
+        self._waiting_version: Version | None = None
+        self._previous_version: Version | None = None
+        self._updates = UpdateReader(checkpoint.contract, "model_update", value_of(self, "torch_num_threads"))
+        self._updates_taken = 0
+        self._last_refusal = ""
+        self._controller = Controller(self._task, self._version.agent, self._settings(), safety)
         self._controller.rehearse()
         self._counts = Counter()
         self._tick_times = np.zeros(TICKS_TIMED)
@@ -196,26 +186,6 @@ class ControllerNode(LifecycleNode):
         self.get_logger().info(
             f"networks of {checkpoint.source}: task {self._task.name}, control period {self._task.control_period} s"
         )
-
-    def _load(self) -> Checkpoint:
-        """The checkpoint, checked against what the graph is told about the robot."""
-        arm = get_arm(value_of(self, "arm"))
-        given = value_of(self, "checkpoint")
-        checkpoint = load_checkpoint(given or share_path("models", SHIPPED_CHECKPOINTS[arm.name]))
-        if checkpoint.task.arm_name != arm.name:
-            raise ModelContractError(
-                f"{checkpoint.source}: arm is '{checkpoint.task.arm_name}', but the parameter arm is '{arm.name}'; "
-                "give a checkpoint of this arm, or set arm."
-            )
-        expected = "compensated" if value_of(self, "gravity_compensation") else "raw"
-        found = checkpoint.task.gravity_convention
-        if found != expected:
-            raise ModelContractError(
-                f"{checkpoint.source}: trained with gravity_convention '{found}', but gravity_compensation is "
-                f"{str(expected == 'compensated').lower()}; start with gravity_compensation:="
-                f"{str(found == 'compensated').lower()}, or use a model trained with '{expected}'."
-            )
-        return checkpoint
 
     def _settings(self) -> ControllerSettings:
         return ControllerSettings(**{name: value_of(self, name) for name in SETTINGS})
@@ -244,8 +214,12 @@ class ControllerNode(LifecycleNode):
             self.create_subscription(JointState, "joint_states", self._on_joint_states, messages.LATEST),
             self.create_subscription(PointStamped, "goal_point", self._on_goal_point, messages.RELIABLE),
             self.create_subscription(PoseStamped, "goal_pose", self._on_goal_pose, messages.RELIABLE),
+            self.create_subscription(UInt8MultiArray, "model_update", self._on_model_update, messages.LATCHED),
         ]
-        self._clear_service = self.create_service(Trigger, "~/clear_goal", self._on_clear_goal)
+        self._our_services = [
+            self.create_service(Trigger, "~/clear_goal", self._on_clear_goal),
+            self.create_service(Trigger, "~/rollback", self._on_rollback),
+        ]
         self._watchdog = self.create_timer(value_of(self, "timeout") / 5.0, self._on_watchdog, clock=self._steady)
         self._ramp_timer = self.create_timer(RAMP_PERIOD, self._on_ramp_timer, clock=self._steady)
         self._ramp_timer.cancel()
@@ -273,7 +247,9 @@ class ControllerNode(LifecycleNode):
         self.destroy_publisher(self._diagnostics_publisher)
         for subscription in self._our_subscriptions:
             self.destroy_subscription(subscription)
-        self.destroy_service(self._clear_service)
+        for service in self._our_services:
+            self.destroy_service(service)
+        self._updates.close()
         for timer in (self._watchdog, self._ramp_timer, self._diagnostics_timer):
             self.destroy_timer(timer)
 
@@ -351,6 +327,7 @@ class ControllerNode(LifecycleNode):
             self._set_goal_status(DiagnosticStatus.WARN, str(error), point)
             self._publish_diagnostics()
             return
+        self._let_waiting_version_take_over()
         self._controller.set_goal(goal)
         self._publish_goal()
         self._set_goal_status(DiagnosticStatus.OK, "accepted", point)
@@ -367,6 +344,50 @@ class ControllerNode(LifecycleNode):
         response.message = "the hand holds where it is"
         return response
 
+    def _on_model_update(self, message: UInt8MultiArray) -> None:
+        """Have new networks checked, in another thread."""
+        self._updates.submit(bytes(message.data))
+
+    def _take_updates(self) -> None:
+        """Hear what came of the updates. Networks that fit wait for the next goal if one is being reached."""
+        assert self._controller is not None
+        while not self._updates.results.empty():
+            result = self._updates.results.get()
+            if not isinstance(result, Version):
+                self._counts["refused model update"] += 1
+                self._last_refusal = str(result)
+                self.get_logger().warning(f"refused: {result}")
+            elif result.sha256 != self._version.sha256:
+                self._waiting_version = result
+        if not (self._active and self._controller.is_reaching):
+            self._let_waiting_version_take_over()
+
+    def _let_waiting_version_take_over(self) -> None:
+        if self._waiting_version is None:
+            return
+        self._previous_version = self._version
+        self._run_version(self._waiting_version)
+        self._updates_taken += 1
+        self.get_logger().info(f"model update: now running {self._version.sha256}")
+
+    def _run_version(self, version: Version) -> None:
+        assert self._controller is not None
+        self._controller.replace_networks(version.agent)
+        self._version = version
+        self._waiting_version = None
+
+    def _on_rollback(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Go back to the networks before the last update at once."""
+        response.success = self._previous_version is not None
+        if self._previous_version is None:
+            response.message = "there is no earlier version to go back to"
+            return response
+        self._run_version(self._previous_version)
+        self._previous_version = None
+        response.message = f"now running {self._version.sha256}"
+        self.get_logger().warning(f"rollback: {response.message}")
+        return response
+
     def _publish_goal(self) -> None:
         assert self._controller is not None
         goal = self._controller.goal
@@ -381,7 +402,8 @@ class ControllerNode(LifecycleNode):
         self._goal_publisher.publish(message)
 
     def _on_watchdog(self) -> None:
-        """Ramp the torque to zero when usable joint states stay away."""
+        """Ramp the torque to zero when usable joint states stay away; take over what the update thread has ready."""
+        self._take_updates()
         if not self._active or self._stale:
             return
         if self._fresh_states != self._seen_states or not self._fresh_states:
@@ -455,10 +477,26 @@ class ControllerNode(LifecycleNode):
         }
         name = self.get_fully_qualified_name()
         message = DiagnosticArray(
-            status=[messages.status(f"{name}: control", level, summary, figures), self._goal_status]
+            status=[
+                messages.status(f"{name}: control", level, summary, figures),
+                self._goal_status,
+                self._model_status(),
+            ]
         )
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics_publisher.publish(message)
+
+    def _model_status(self) -> DiagnosticStatus:
+        waiting = self._waiting_version
+        figures: dict[str, object] = {
+            "running": self._version.sha256,
+            "parent": self._version.parent or "",
+            "waiting for the next goal": waiting.sha256 if waiting else "",
+            "updates taken": self._updates_taken,
+            "last refusal": self._last_refusal,
+        }
+        summary = f"running {self._version.sha256[:12]}"
+        return messages.status(f"{self.get_fully_qualified_name()}: model", DiagnosticStatus.OK, summary, figures)
 
 
 def _control(stop: StopRequest) -> int:
