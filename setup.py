@@ -90,6 +90,7 @@ setup(
             f"spiking_controller = {PACKAGE}.cli:main",
             f"controller = {PACKAGE}.nodes.controller:main",
             f"mujoco_bridge = {PACKAGE}.nodes.mujoco_bridge:main",
+            f"trainer = {PACKAGE}.nodes.trainer:main",
             f"recorder = {PACKAGE}.nodes.recorder:main",
         ]
     },

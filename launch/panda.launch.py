@@ -52,7 +52,7 @@ def nodes(context: LaunchContext) -> list[Node]:
     bridge = given("real_time_factor", "real_time_factor", float) | given("headless", "headless", bool)
     started = [node("mujoco_bridge", bridge), node("controller", sim_time | given("checkpoint", "model", str))]
     if context.launch_configurations["train"].lower() == "true":
-        started.append(node("trainer", sim_time))
+        started.append(node("trainer", sim_time | given("checkpoint", "model", str)))
     if context.launch_configurations["record"]:
         started.append(node("recorder", sim_time | given("directory", "record", str)))
     return started

@@ -82,7 +82,7 @@ def planned_nodes(args: argparse.Namespace) -> dict[str, Parameters]:
     sim_time = given(use_sim_time=args.use_sim_time)
     nodes = {"controller": sim_time | given(checkpoint=args.model)}
     if args.train:
-        nodes["trainer"] = sim_time
+        nodes["trainer"] = sim_time | given(checkpoint=args.model)
     if args.record:
         nodes["recorder"] = sim_time | given(directory=args.record)
     return nodes | {"mujoco_bridge": given(real_time_factor=args.real_time_factor, headless=args.headless)}

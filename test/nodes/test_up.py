@@ -143,7 +143,7 @@ def test_the_launch_file_has_the_same_arguments() -> None:
     assert names == list(vars(parsed()))
 
 
-@pytest.mark.parametrize("node", [controller, mujoco_bridge])
+@pytest.mark.parametrize("node", [controller, mujoco_bridge, trainer])
 def test_the_parameter_file_documents_every_parameter_with_its_default(node: Any) -> None:
     written = yaml.safe_load(share_path("config", "panda.yaml").read_text())
     name = node.__name__.rpartition(".")[2]
