@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
-from spiking_controller.nodes import controller, mujoco_bridge, up
+from spiking_controller.nodes import controller, mujoco_bridge, trainer, up
 from spiking_controller.resources import share_path
 
 GOAL = (0.45, -0.25, 0.45)

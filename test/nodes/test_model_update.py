@@ -1,0 +1,182 @@
+"""Networks over model_update: good ones take over at the next goal, bad ones are refused, control goes on."""
+
+import json
+from array import array
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load, save
+from std_msgs.msg import UInt8MultiArray
+from std_srvs.srv import Trigger
+
+from spiking_controller.learning.checkpoint import (
+    Checkpoint,
+    _digest,
+    build_networks,
+    dump_checkpoint,
+    load_checkpoint,
+    parse_checkpoint,
+)
+from spiking_controller.nodes import messages
+from spiking_controller.resources import share_path
+
+GOAL = (0.45, -0.25, 0.45)
+OTHER_GOAL = (0.35, 0.35, 0.6)
+MODEL = "/controller: model"
+LOCK_STEP = {"lock_step": True, "real_time_factor": 0.0, "lock_step_timeout": 30.0}
+
+
+def shipped() -> Checkpoint:
+    return load_checkpoint(share_path("models", "panda_reach.safetensors"))
+
+
+def changed(checkpoint: Checkpoint) -> bytes:
+    """The same networks with weights that differ by very little: the arm still gets there."""
+    with torch.no_grad():
+        for parameter in checkpoint.policy.parameters():
+            parameter.mul_(1.0001)
+    return dump_checkpoint(
+        checkpoint.policy, checkpoint.forward_model, checkpoint.config, parent=checkpoint.metadata["sha256"]
+    )
+
+
+def with_nan(data: bytes) -> bytes:
+    """The checkpoint with one NaN among the weights, and a hash that fits."""
+    tensors = load(data)
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["spiking_controller"])
+    name = next(name for name, tensor in tensors.items() if tensor.ndim == 2)
+    tensors[name][0, 0] = torch.nan
+    header["sha256"] = _digest(header, tensors)
+    return save(tensors, metadata={"spiking_controller": json.dumps(header, sort_keys=True)})
+
+
+def foreign(checkpoint: Checkpoint) -> bytes:
+    """Networks for the same arm with another action scale."""
+    options = replace(checkpoint.config.task_options, action_scale=0.1)
+    config = replace(checkpoint.config, task_options=options)
+    return dump_checkpoint(*build_networks(config), config)
+
+
+def sender(probe: Any) -> Callable[[bytes], None]:
+    publisher = probe.create_publisher(UInt8MultiArray, "model_update", messages.LATCHED)
+    probe.wait_for(publisher.get_subscription_count, "a controller that takes networks")
+    return lambda data: publisher.publish(UInt8MultiArray(data=array("B", data)))
+
+
+def running(probe: Any) -> str:
+    return probe.status(MODEL).removeprefix("running ")
+
+
+def rollback(probe: Any) -> Any:
+    return probe.call(Trigger, "controller/rollback", Trigger.Request())
+
+
+def test_networks_take_over_at_the_next_goal_and_go_back_on_request(graph: Any, probe: Any) -> None:
+    original = shipped()
+    update = changed(shipped())
+    first, second = (sha[:12] for sha in (original.metadata["sha256"], parse_checkpoint(update, "").metadata["sha256"]))
+    graph.controller(diagnostics_period=0.1)
+    graph.bridge()
+    probe.send_accepted_goal(*GOAL)
+    probe.wait_for(lambda: running(probe) == first, "the shipped networks")
+    assert not rollback(probe).success
+
+    send = sender(probe)
+    send(update)
+    probe.listen(1.5)
+    assert running(probe) == first, "not while a goal is being reached"
+    probe.send_accepted_goal(*OTHER_GOAL)
+    probe.wait_for(lambda: running(probe) == second, "the new networks")
+    probe.wait_for(lambda: probe.distance(OTHER_GOAL) < 0.05, "the new networks to reach the goal")
+
+    assert rollback(probe).success
+    probe.wait_for(lambda: running(probe) == first, "the networks before")
+    probe.send_accepted_goal(*GOAL)
+    probe.wait_for(lambda: probe.distance(GOAL) < 0.05, "the networks before to reach the goal")
+    assert running(probe) == first
+    probe.assert_every_torque_is_legal()
+
+
+def test_networks_take_over_at_once_while_no_goal_is_being_reached(graph: Any, probe: Any) -> None:
+    graph.controller(diagnostics_period=0.1)
+    graph.bridge()
+    update = changed(shipped())
+    sender(probe)(update)
+    wanted = parse_checkpoint(update, "").metadata["sha256"][:12]
+    probe.wait_for(lambda: running(probe) == wanted, "the new networks")
+    probe.assert_every_torque_is_legal()
+
+
+def test_bad_networks_are_refused_with_a_reason_while_control_goes_on(graph: Any, probe: Any) -> None:
+    checkpoint = shipped()
+    good = changed(shipped())
+    damaged = bytearray(good)
+    damaged[-5] ^= 0xFF
+    bad = [
+        (b"", "is not a complete safetensors file"),
+        (good[: len(good) // 2], "is not a complete safetensors file"),
+        (bytes(damaged), "sha256"),
+        (with_nan(good), "holds NaN"),
+        (foreign(checkpoint), "action_scale is 0.1, but the running networks have 0.2"),
+        (share_path("models", "planar_reach.safetensors").read_bytes(), "task is 'planar_reach'"),
+    ]
+    controller = graph.controller(diagnostics_period=0.1)
+    graph.bridge()
+    probe.send_accepted_goal(*GOAL)
+    send = sender(probe)
+    probe.wait_for(lambda: probe.time() > 0.5, "the arm to move")
+    before = probe.time()
+    for number, (data, reason) in enumerate(bad, start=1):
+        send(data)
+        probe.wait_for(lambda n=number: controller.output.count("refused: model_update") == n, f"refusal {number}")
+        assert reason in controller.output.splitlines()[-1]
+    assert rollback(probe).success is False
+    probe.send_accepted_goal(*OTHER_GOAL)
+    probe.wait_for(lambda: probe.distance(OTHER_GOAL) < 0.05, "the goal")
+    assert running(probe) == checkpoint.metadata["sha256"][:12]
+    answered = np.array([messages.stamp_to_time(torque.header.stamp) / 1e9 for torque in probe.torques])
+    assert np.diff(answered[answered >= before]).max() < 0.1, "torques never stopped"
+    assert "no usable joint state" not in controller.output
+    probe.assert_every_torque_is_legal()
+
+
+def test_the_trainer_learns_from_the_graph_and_the_controller_takes_its_networks(
+    graph: Any, probe: Any, tmp_path: Path
+) -> None:
+    updates: list[UInt8MultiArray] = []
+    probe.create_subscription(UInt8MultiArray, "model_update", updates.append, messages.LATCHED)
+    # A margin of nothing and a wide tolerance: the way of a version matters here, not whether it is better.
+    trainer = graph.start(
+        "trainer",
+        segment_steps=25,
+        minimum_segments=4,
+        minimum_held_back=1,
+        hold_back_every=3,
+        update_period=0.2,
+        model_updates=4,
+        policy_updates=1,
+        margin=0.0,
+        tolerance=1.0,
+        diagnostics_period=0.2,
+        versions_directory=tmp_path / "versions",
+    )
+    graph.controller(diagnostics_period=0.1)
+    probe.wait_for(lambda: probe.status("/trainer: learning") == "waiting for segments", "the trainer")
+    probe.send_accepted_goal(*GOAL)
+    graph.bridge(**LOCK_STEP)
+    probe.wait_for(lambda: updates, "a new version")
+    version = parse_checkpoint(bytes(updates[-1].data), "model_update")
+    assert version.metadata["parent"]
+    saved = [load_checkpoint(path).metadata["sha256"] for path in (tmp_path / "versions").iterdir()]
+    assert version.metadata["sha256"] in saved
+    probe.send_accepted_goal(*OTHER_GOAL)
+    first = shipped().metadata["sha256"][:12]
+    probe.wait_for(lambda: running(probe) not in ("", first), "the controller to take it")
+    assert trainer.stop() == 0
+    probe.wait_for(lambda: probe.distance(OTHER_GOAL) < 0.05, "the goal, without a trainer")
+    probe.assert_every_torque_is_legal()
