@@ -33,6 +33,8 @@ REPEAT_PERIOD = 0.05
 """In lock-step, a joint state that nobody has answered is sent again after this time, s."""
 LONGEST_WAIT = 0.1
 """The loop looks at least this often whether it shall stop, s."""
+LONGEST_CATCH_UP = 0.05
+"""A delay behind real time beyond this is not made up for, s."""
 VIEWER_PERIOD = 1.0 / 30.0
 
 PARAMETERS = [
@@ -142,12 +144,7 @@ class MujocoBridge(Node):
             if self._is_due(now):
                 self._advance()
                 now = time.perf_counter()
-                # Never a burst of states to catch up: who is subscribed would lose all but the last.
-                late = now - self._due
-                if late > self._wall_period > 0.0:
-                    self._slipped += late
-                    self._due = now
-                self._due += self._wall_period
+                self._due = self._next_due(now)
             self._sync_viewer(now)
             self._executor.spin_once(timeout_sec=min(max(self._next_look(now) - now, 0.0), LONGEST_WAIT))
         if self._viewer is not None:
@@ -171,6 +168,23 @@ class MujocoBridge(Node):
             )
             self._due = now
         return self._silent
+
+    def _next_due(self, now: float) -> float:
+        """When the period after the one that has just begun is due.
+
+        A small delay is caught up at twice the speed at most: in a quicker burst, whoever is subscribed would lose all
+        but the last state. A long one is given up: simulated time slips.
+        """
+        period = self._wall_period
+        if self._silent:
+            # Without a commander, "as fast as the commands come" has no meaning.
+            period = period or self._period / messages.NANOSECONDS
+        due = self._due + period
+        if now - due > LONGEST_CATCH_UP:
+            if not self._lock_step:
+                self._slipped += now - due
+            return now
+        return max(due, now + 0.5 * period)
 
     def _next_look(self, now: float) -> float:
         """When the loop has to act at the latest if no message comes."""
