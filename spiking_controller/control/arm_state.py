@@ -130,7 +130,7 @@ class ArmStateReader:
         if ((joint_position < self._lowest) | (joint_position > self._highest)).any():
             return Rejection(
                 "absurd position",
-                f"joint_states has the positions {joint_position.round(3).tolist()} rad, more than half a turn "
+                f"joint_states has the positions [{_listed(joint_position)}] rad, more than half a turn "
                 "beyond the arm's limits; check the driver's units and joint_names.",
             )
         order = self._order(time)
@@ -141,7 +141,7 @@ class ArmStateReader:
         if (np.abs(joint_velocity) > self._fastest).any():
             return Rejection(
                 "absurd velocity",
-                f"joint_states has the velocities {joint_velocity.round(3).tolist()} rad/s, more than "
+                f"joint_states has the velocities [{_listed(joint_velocity)}] rad/s, more than "
                 f"{ABSURD_VELOCITY:g} times the arm's limits; check the driver's units.",
             )
         return ArmSample(time, period, continues, joint_position, joint_velocity)
@@ -193,3 +193,7 @@ class ArmStateReader:
             estimate = previous + (1.0 - np.exp(-period / VELOCITY_TIME_CONSTANT)) * (raw - previous)
         joint_velocity[missing] = estimate[missing]
         return joint_velocity
+
+
+def _listed(values: FloatArray) -> str:
+    return ", ".join(f"{value:.3g}" for value in values)
