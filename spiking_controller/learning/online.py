@@ -1,5 +1,6 @@
 """Learning while the arm works: improves running networks on recorded segments, and lets only better ones out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -98,6 +99,8 @@ class Proposal(NamedTuple):
 
 PREDICTED_STEPS = 10
 """The gate judges the forward model this many control steps ahead."""
+IMAGINED_STEPS = 100
+"""The gate judges the policy at the end of this many imagined control steps: where it ends, not how fast it starts."""
 
 
 class OnlineLearner:
@@ -163,17 +166,22 @@ class OnlineLearner:
         self.forward_model.load_state_dict(self.running.forward_model.state_dict())
         self._updater = Updater(self._config, self.policy, self.forward_model, self._reachable)
 
-    def update(self) -> Losses:
+    def update(self, should_stop: Callable[[], bool] = lambda: False) -> Losses:
         """Improve the candidate: first its forward model, then its policy through that. Needs `is_ready`.
 
+        Args:
+            should_stop: asked before every gradient step; true breaks off.
         Raises:
             RuntimeError: a gradient is not finite; `discard` mends it.
         """
-        settings = self.settings
-        model_losses = [self._updater.update_model(self.memory, self._rng, 1.0) for _ in range(settings.model_updates)]
-        terms = [self._updater.update_policy(self.memory, self._rng, 1.0) for _ in range(settings.policy_updates)]
-        distance = float(np.mean([term.distance for term in terms])) if terms else float("nan")
-        return Losses(float(np.mean(model_losses)) if model_losses else float("nan"), distance)
+        model_losses, distances = [], []
+        for _ in range(self.settings.model_updates):
+            if not should_stop():
+                model_losses.append(self._updater.update_model(self.memory, self._rng, 1.0))
+        for _ in range(self.settings.policy_updates):
+            if not should_stop():
+                distances.append(self._updater.update_policy(self.memory, self._rng, 1.0).distance)
+        return Losses(*(float(np.mean(values)) if values else float("nan") for values in (model_losses, distances)))
 
     def propose(self) -> Proposal:
         """Judge the candidate against the running networks. Needs `is_ready`.
@@ -233,10 +241,9 @@ class OnlineLearner:
         elsewhere = self._reachable[np.arange(len(segment)) % len(self._reachable)]
         goal = np.where((np.arange(len(segment)) % 2 == 0)[:, None], windows.goal, elsewhere)
         better = self.forward_model if errors[1].joint_rad < errors[0].joint_rad else self.running.forward_model
-        unroll = self._config.policy_updates.unroll
         start_windows = _last_steps(windows, self._warm_up)
         distances = [
-            imagined_final_distance(policy, better, start_windows, goal, unroll)
+            imagined_final_distance(policy, better, start_windows, goal, IMAGINED_STEPS)
             for policy in (self.running.policy, self.policy)
         ]
         running, candidate = (

@@ -139,7 +139,7 @@ class TrainerNode(Node):
         self.get_logger().info(f"learns from {checkpoint.source}, version {checkpoint.metadata['sha256']}")
 
     def close(self) -> None:
-        """End the training thread after the update that it is in."""
+        """End the training thread after the gradient step that it is in."""
         self._closing.set()
         self._thread.join()
 
@@ -184,7 +184,9 @@ class TrainerNode(Node):
             self._learner.add(self._segments.get_nowait())
         if not self._learner.is_ready:
             return
-        losses = self._learner.update()
+        losses = self._learner.update(self._closing.is_set)
+        if self._closing.is_set():
+            return
         proposal = self._learner.propose()
         self._counts["update"] += 1
         self._summary = (

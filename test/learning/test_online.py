@@ -67,7 +67,7 @@ def filled(checkpoint: Checkpoint, segments: list[Segment], settings: OnlineSett
 def test_learning_lowers_the_prediction_error_and_the_better_candidate_is_let_out(
     untrained: Checkpoint, segments: list[Segment]
 ) -> None:
-    learner = filled(untrained, segments)
+    learner = filled(untrained, segments, replace(QUICK, policy_updates=0))
     first = learner.update().model_loss
     for _ in range(5):
         last = learner.update().model_loss
@@ -113,6 +113,14 @@ def test_a_candidate_with_nan_is_refused_and_discarded(untrained: Checkpoint, se
     assert proposal.data is None
     assert "NaN" in proposal.reason
     assert all(parameter.isfinite().all() for parameter in learner.forward_model.parameters())
+
+
+def test_an_update_that_is_told_to_stop_changes_nothing(untrained: Checkpoint, segments: list[Segment]) -> None:
+    learner = filled(untrained, segments)
+    learner.update(lambda: True)
+    for network in ("policy", "forward_model"):
+        for name, tensor in getattr(learner, network).state_dict().items():
+            assert torch.equal(tensor, getattr(untrained, network).state_dict()[name])
 
 
 def test_memory_is_bounded_and_part_of_the_segments_is_held_back(
