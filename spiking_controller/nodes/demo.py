@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="simulated seconds per second; default: 1, and with --lock-step as fast as it goes",
     )
     parser.add_argument(
-        "--lock-step", action="store_true", help="simulation and controller wait for each other: repeatable"
+        "--lock-step", action="store_true", help="simulation and controller wait for each other"
     )
 
 
@@ -81,7 +81,8 @@ def run(args: argparse.Namespace) -> int:
     task = get_task(TASK)
     goals = sample_goals(task, np.random.default_rng(args.seed), args.goals)
     args.out.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     started = time.monotonic()
     recording = _record(args, task, goals)
     wall_time = time.monotonic() - started
@@ -259,5 +260,5 @@ def _write(out: Path, task: ReachTask, recording: Recording, report: dict[str, A
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
-    """A SIGTERM takes the same way out as Ctrl-C, so that the graph is stopped."""
+    """Leave in order, so that the graph is stopped; also where SIGINT was ignored when we were started."""
     raise KeyboardInterrupt

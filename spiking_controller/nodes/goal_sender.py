@@ -3,6 +3,7 @@
 Time is what the joint states are stamped with, so that slow, quick and lock-step simulations give the same recording.
 """
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,6 +23,8 @@ from spiking_controller.nodes import messages
 
 RECORD = QoSProfile(depth=500, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Deep enough that messages at 500 Hz wait, instead of being dropped, while this process is not scheduled."""
+ASK_AGAIN = 0.5
+"""Between two questions for the controller's state, s."""
 REPEAT_AFTER = 0.2
 """A goal that the controller has not accepted is sent again after this stamped time, s."""
 SAME_GOAL = 1e-9
@@ -64,7 +67,9 @@ class GoalSender(Node):
         self._hand_position: list[tuple[float, float, float]] = []
         self._spike_time: list[float] = []
         self._spikes: list[dict[str, NDArray[np.uint8]]] = []
+        self._controller_state: int = State.PRIMARY_STATE_UNKNOWN
         self._state_answer: Future | None = None
+        self._asked_at = -np.inf
         self._state_client = self.create_client(GetState, f"{controller}/get_state")
         self._publisher = self.create_publisher(PointStamped, "goal_point", messages.RELIABLE)
         self.create_subscription(JointState, "joint_states", self._on_joint_states, RECORD)
@@ -88,17 +93,27 @@ class GoalSender(Node):
         return self.goals_sent == len(self.goals) and self._joint_time[-1] >= self._next_time
 
     def ask_state(self) -> None:
-        """Ask the controller for its lifecycle state, unless an answer is still awaited."""
-        if self._state_client.service_is_ready() and (self._state_answer is None or self._state_answer.done()):
-            self._state_answer = self._state_client.call_async(GetState.Request())
+        """Ask the controller for its lifecycle state, at most once in `ASK_AGAIN`.
+
+        An answer can be lost: a service may be ready before it knows where to answer to.
+        """
+        now = time.monotonic()
+        if not self._state_client.service_is_ready() or now - self._asked_at < ASK_AGAIN:
+            return
+        if self._state_answer is not None:
+            self._state_client.remove_pending_request(self._state_answer)
+        self._state_answer = self._state_client.call_async(GetState.Request())
+        self._state_answer.add_done_callback(self._on_state)
+        self._asked_at = now
+
+    def _on_state(self, answer: Future) -> None:
+        self._controller_state = answer.result().current_state.id
 
     @property
     def controller_is_active(self) -> bool:
         """Whether the controller said so and listens for goals, and joint states and hand poses arrive."""
-        answer = self._state_answer.result() if self._state_answer and self._state_answer.done() else None
         return (
-            answer is not None
-            and answer.current_state.id == State.PRIMARY_STATE_ACTIVE
+            self._controller_state == State.PRIMARY_STATE_ACTIVE
             and self._publisher.get_subscription_count() > 0
             and bool(self._joint_time)
             and bool(self._hand_time)

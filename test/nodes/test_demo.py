@@ -12,7 +12,7 @@ import pytest
 
 from spiking_controller.nodes.process import FAILED
 
-PATIENCE = 120.0
+PATIENCE = 240.0
 
 
 def start_demo(out: Path, *options: str) -> "subprocess.Popen[str]":
