@@ -62,9 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         help="simulated seconds per second; default: 1, and with --lock-step as fast as it goes",
     )
-    parser.add_argument(
-        "--lock-step", action="store_true", help="simulation and controller wait for each other"
-    )
+    parser.add_argument("--lock-step", action="store_true", help="simulation and controller wait for each other")
 
 
 def run(args: argparse.Namespace) -> int:
