@@ -70,7 +70,7 @@ def test_training_lowers_the_model_loss_and_the_imagined_distance(small_config: 
         iterations=8,
         evaluate_every=8,
         model_updates=replace(small_config.model_updates, first=60, per_iteration=20, batch=16),
-        policy_updates=replace(small_config.policy_updates, per_iteration=25, batch=16, unroll=15),
+        policy_updates=replace(small_config.policy_updates, per_iteration=60, batch=16, unroll=20),
     )
     TrainingRun(config, tmp_path).run(ignore, lambda: False)
     rows = log_rows(tmp_path)
