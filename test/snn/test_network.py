@@ -17,7 +17,7 @@ def test_an_unroll_has_the_same_values_and_gradients_in_both_backends(config: Ne
     features = torch.randn(12, 5, 9, generator=torch.Generator().manual_seed(1)) * 2
     results = []
     for backend in ("torch", "fused"):
-        network = SpikingNetwork(config, 9, 3, seed=2, backend=backend)  # type: ignore[arg-type]
+        network = SpikingNetwork(config, 9, 3, seed=2, backend=backend)
         effective, state = network.effective(), network.initial_state(5)
         outputs = []
         for step in features:
