@@ -157,7 +157,7 @@ def test_the_trainer_learns_from_the_graph_and_the_controller_takes_its_networks
         minimum_segments=4,
         minimum_held_back=1,
         hold_back_every=3,
-        update_period=0.2,
+        update_period=1.0,
         model_updates=4,
         policy_updates=1,
         margin=0.0,
