@@ -80,7 +80,6 @@ def _frames(recording: Recording, arm_name: str) -> Iterator[Image.Image]:
     model.geom_rgba[goal_geom] = [*(np.array(_RED) / 255.0), 1.0]
     model.vis.headlight.diffuse = _HEADLIGHT
     camera = _camera(model, recording)
-    final, hand_distance = recording.final_error(), recording.distance()
     font, small = ImageFont.load_default(size=17), ImageFont.load_default(size=13)
     end = recording.goal_time[-1] + recording.goal_duration
     with mujoco.Renderer(model, _HEIGHT, _WIDTH) as renderer:
@@ -94,8 +93,9 @@ def _frames(recording: Recording, arm_name: str) -> Iterator[Image.Image]:
             renderer.update_scene(data, camera=camera)
             _add_trail(renderer.scene, recording, float(time))
             frame = Image.fromarray(renderer.render())
-            distance = float(hand_distance[_latest(recording.hand_time, time)])
-            _label(frame, font, small, goal, len(final), distance, float(time - recording.goal_time[0]))
+            hand = recording.hand_position[_latest(recording.hand_time, time)]
+            distance = float(np.linalg.norm(hand - recording.goal[goal]))
+            _label(frame, font, small, goal, len(recording.goal), distance, float(time - recording.goal_time[0]))
             yield frame
 
 

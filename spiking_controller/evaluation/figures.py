@@ -53,7 +53,7 @@ def draw_distance(recording: Recording, path: Path) -> None:
         start = recording.goal_time[0]
         time, distance = recording.hand_time - start, recording.distance()
         final = recording.final_error()
-        lowest = max(1e-3, 0.6 * float(np.nanmin(np.append(distance, 0.01))))
+        lowest = max(5e-4, 0.6 * float(np.nanmin(np.append(distance, 0.01))))
         highest = 1.9 * float(np.nanmax(np.append(distance, 0.1)))
         axes.set_yscale("log")
         axes.set_ylim(lowest, highest)
@@ -145,7 +145,7 @@ def _ticks(recording: Recording, layer: str, origin: float) -> tuple[np.ndarray,
     spikes = recording.spikes[layer]
     steps, ticks, neurons = spikes.shape
     offset = np.arange(ticks) * _tick_length(recording, layer)
-    time = (recording.spike_time[:, None] + offset - origin).reshape(steps * ticks)
+    time = (recording.step_time()[:, None] + offset - origin).reshape(steps * ticks)
     shown = (time >= -_RASTER_BEFORE) & (time <= _RASTER_AFTER)
     return time[shown], spikes.reshape(steps * ticks, neurons)[shown]
 

@@ -133,7 +133,21 @@ class Recording:
     @property
     def control_period(self) -> float:
         """Stamped time between two control steps, s; NaN when fewer than two were seen."""
-        return float(np.median(np.diff(self.spike_time))) if len(self.spike_time) > 1 else float("nan")
+        return self._step_grid()[0]
+
+    def step_time(self) -> FloatArray:
+        """When each control step began, s, [steps]: `spike_time` without the jitter of messages, on a regular grid."""
+        period, start = self._step_grid()
+        return np.asarray(start + period * np.round((self.spike_time - start) / period))
+
+    def _step_grid(self) -> tuple[float, float]:
+        """Period and first time of the regular grid that fits `spike_time` best, s."""
+        if len(self.spike_time) < 2:
+            return float("nan"), float("nan")
+        difference = np.diff(self.spike_time)
+        steps = np.append(0.0, np.cumsum(np.round(difference / np.median(difference))))
+        period, start = np.polyfit(steps, self.spike_time, 1)
+        return float(period), float(start)
 
     def spike_rate(self) -> dict[str, float]:
         """Mean spikes per neuron and second, by layer."""

@@ -75,6 +75,14 @@ def test_firing_is_counted_per_neuron_and_second_and_weighted_by_layer_size(reco
     assert recording.mean_spike_rate() == pytest.approx(0.25 / CONTROL_PERIOD)
 
 
+def test_step_times_are_freed_of_the_jitter_of_messages(recording: Recording) -> None:
+    jitter = np.random.default_rng(0).uniform(0.0, 0.006, len(recording.spike_time))
+    late = dataclasses.replace(recording, spike_time=recording.spike_time + 0.007 + jitter)
+    steps = np.diff(late.step_time())
+    np.testing.assert_allclose(steps, late.control_period, rtol=1e-9)
+    assert late.control_period == pytest.approx(CONTROL_PERIOD, rel=1e-3)
+
+
 def test_recording_comes_back_from_disk_as_it_was(recording: Recording, tmp_path: Path) -> None:
     recording.save(tmp_path / "recording.npz")
     loaded = Recording.load(tmp_path / "recording.npz")
