@@ -43,7 +43,7 @@ START_LIMIT = 120.0
 """The graph must be up within this wall time, s; the first start compiles kernels."""
 SILENCE_LIMIT = 15.0
 """A graph that sends no joint state for this wall time has died, s."""
-STOP_LIMIT = 10.0
+STOP_LIMIT = 30.0
 """Nodes that have not ended this long after the request are killed, s."""
 
 
