@@ -149,6 +149,14 @@ class Recording:
         period, start = np.polyfit(steps, self.spike_time, 1)
         return float(period), float(start)
 
+    def control_step_share(self, control_period: float) -> float:
+        """Share of the control steps that were due, one each `control_period` (s), whose spikes were seen.
+
+        Well below 1 where the machine was too busy for real time.
+        """
+        due = (self.joint_time[-1] - self.joint_time[0]) / control_period
+        return min(float(len(self.spike_time) / due), 1.0)
+
     def spike_rate(self) -> dict[str, float]:
         """Mean spikes per neuron and second, by layer."""
         return {

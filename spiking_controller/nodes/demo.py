@@ -45,6 +45,8 @@ SILENCE_LIMIT = 15.0
 """A graph that sends no joint state for this wall time has died, s."""
 STOP_LIMIT = 30.0
 """Nodes that have not ended this long after the request are killed, s."""
+ENOUGH_STEPS = 0.97
+"""With a smaller share of the control steps, the run says more about the machine than about the controller."""
 
 
 class GraphError(SpikingControllerError):
@@ -84,12 +86,20 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     recording = _record(args, task, goals)
     wall_time = time.monotonic() - started
+    share = recording.control_step_share(task.control_period)
+    if share < ENOUGH_STEPS:
+        print(
+            f"Note: {100 * (1 - share):.0f} % of the control steps are missing, because the machine was too busy for "
+            "real time; the errors are larger than they need be. Close other programs, or use --lock-step.",
+            flush=True,
+        )
     summary = live_report.summary(recording)
     report = live_report.report(recording) | {
         "seed": args.seed,
         "model": str(args.model) if args.model else "shipped",
         "lock_step": args.lock_step,
         "wall_time_s": round(wall_time, 1),
+        "control_step_share": round(share, 4),
     }
     _write(args.out, task, recording, report)
     print(json.dumps(summary), flush=True)
