@@ -13,7 +13,8 @@ import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PointStamped, PoseStamped
-from lifecycle_msgs.srv import ChangeState
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
 from numpy.typing import NDArray
 from rclpy.context import Context
 from rclpy.node import Node
@@ -27,6 +28,13 @@ from spiking_controller.robots.arm import Arm, get_arm
 
 PATIENCE = 60.0
 """Longest wait for anything, s; machines that run tests can be slow."""
+_REACHED = {
+    Transition.TRANSITION_CONFIGURE: State.PRIMARY_STATE_INACTIVE,
+    Transition.TRANSITION_ACTIVATE: State.PRIMARY_STATE_ACTIVE,
+    Transition.TRANSITION_DEACTIVATE: State.PRIMARY_STATE_INACTIVE,
+    Transition.TRANSITION_CLEANUP: State.PRIMARY_STATE_UNCONFIGURED,
+}
+"""The state that each transition ends in."""
 DEEP = QoSProfile(depth=20000)
 DEEP_BEST_EFFORT = QoSProfile(depth=20000, reliability=ReliabilityPolicy.BEST_EFFORT)
 
@@ -111,15 +119,36 @@ class Probe(Node):
     def call(self, kind: Any, service: str, request: Any) -> Any:
         client = self.create_client(kind, service)
         self.wait_for(client.service_is_ready, f"the service {service}")
+        # Ready says that we see the service, not yet that it sees us: what is sent in between is lost.
+        self.listen(0.5)
         future = client.call_async(request)
         self.wait_for(future.done, f"the answer of {service}")
         self.destroy_client(client)
         return future.result()
 
     def change_state(self, transition: int) -> bool:
+        """Ask for a transition; again where the request was lost, which shows by the state not having changed."""
+        client = self.create_client(ChangeState, "controller/change_state")
+        self.wait_for(client.service_is_ready, "the service controller/change_state")
+        self.listen(0.5)
         request = ChangeState.Request()
         request.transition.id = transition
-        return bool(self.call(ChangeState, "controller/change_state", request).success)
+        end = time.monotonic() + PATIENCE
+        while True:
+            future = client.call_async(request)
+            asked_again = time.monotonic() + 10.0
+            while not future.done() and time.monotonic() < asked_again:
+                self._executor.spin_once(timeout_sec=0.02)
+            if future.done():
+                succeeded = bool(future.result().success)
+                break
+            state = self.call(GetState, "controller/get_state", GetState.Request()).current_state.id
+            succeeded = state == _REACHED[transition]
+            if succeeded:
+                break
+            assert time.monotonic() < end, f"waited {PATIENCE} s for transition {transition}"
+        self.destroy_client(client)
+        return succeeded
 
     def time(self) -> float:
         """Stamp of the latest joint state, s; -1 before the first."""

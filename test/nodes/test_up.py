@@ -86,8 +86,7 @@ def test_up_runs_the_graph_in_a_namespace_and_ends_it_without_torque(start: Any,
     graph.process.send_signal(signal.SIGINT)
     assert graph.process.wait(60) == 0
     assert_gone(children.values())
-    probe.listen(0.3)
-    assert not np.any(probe.commands[-1].data)
+    probe.wait_for(lambda: not np.any(probe.commands[-1].data), "the last torque, which is zero", patience=10.0)
     probe.assert_every_torque_is_legal()
 
 
