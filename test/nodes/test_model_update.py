@@ -90,6 +90,7 @@ def test_networks_take_over_at_the_next_goal_and_go_back_on_request(graph: Any, 
     send(update)
     probe.listen(1.5)
     assert running(probe) == first, "not while a goal is being reached"
+    probe.wait_for(lambda: probe.distance(GOAL) < 0.05, "the goal")
     probe.send_accepted_goal(*OTHER_GOAL)
     probe.wait_for(lambda: running(probe) == second, "the new networks")
     probe.wait_for(lambda: probe.distance(OTHER_GOAL) < 0.05, "the new networks to reach the goal")
@@ -109,6 +110,7 @@ def test_networks_take_over_at_once_while_no_goal_is_being_reached(graph: Any, p
     sender(probe)(update)
     wanted = parse_checkpoint(update, "").metadata["sha256"][:12]
     probe.wait_for(lambda: running(probe) == wanted, "the new networks")
+    probe.wait_for(lambda: len(probe.torques) > 500, "torques")
     probe.assert_every_torque_is_legal()
 
 
@@ -174,9 +176,15 @@ def test_the_trainer_learns_from_the_graph_and_the_controller_takes_its_networks
     assert version.metadata["parent"]
     saved = [load_checkpoint(path).metadata["sha256"] for path in (tmp_path / "versions").iterdir()]
     assert version.metadata["sha256"] in saved
-    probe.send_accepted_goal(*OTHER_GOAL)
     first = shipped().metadata["sha256"][:12]
-    probe.wait_for(lambda: running(probe) not in ("", first), "the controller to take it")
+    # A version is taken at a goal change; on a slow machine it may arrive just after one.
+    for _ in range(20):
+        probe.send_accepted_goal(*GOAL)
+        probe.send_accepted_goal(*OTHER_GOAL)
+        probe.listen(2.0)
+        if running(probe) not in ("", first):
+            break
+    assert running(probe) not in ("", first)
     assert trainer.stop() == 0
     probe.wait_for(lambda: probe.distance(OTHER_GOAL) < 0.05, "the goal, without a trainer")
     probe.assert_every_torque_is_legal()
