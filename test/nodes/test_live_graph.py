@@ -69,8 +69,7 @@ def test_lock_step_does_what_training_did(graph: Any, probe: Any) -> None:
 
 def test_a_killed_controller_leaves_an_arm_without_torque_and_a_new_one_takes_over(graph: Any, probe: Any) -> None:
     controller, bridge = graph.controller(), graph.bridge()
-    probe.send_accepted_goal(*GOAL)
-    probe.wait_for(lambda: probe.speed() > 0.3, "the arm to move")
+    probe.set_in_motion(*GOAL)
     controller.kill()
     killed_at = probe.time()
     probe.wait_for(lambda: probe.time() > killed_at + 0.3, "the command timeout")
@@ -97,9 +96,8 @@ def test_a_killed_controller_leaves_an_arm_without_torque_and_a_new_one_takes_ov
 
 def test_a_controller_killed_in_lock_step_stops_the_torque_but_not_the_simulation(graph: Any, probe: Any) -> None:
     controller = graph.controller(use_sim_time=True)
-    probe.send_accepted_goal(*GOAL)
     graph.bridge(**LOCK_STEP | {"lock_step_timeout": 0.5})
-    probe.wait_for(lambda: probe.speed() > 0.3, "the arm to move")
+    probe.set_in_motion(*GOAL)
     controller.kill()
     killed_at = probe.time()
     probe.wait_for(lambda: probe.time() > killed_at + 0.1, "time to go on")
@@ -115,8 +113,7 @@ def test_a_controller_killed_in_lock_step_stops_the_torque_but_not_the_simulatio
 
 def test_stale_joint_states_ramp_the_torque_to_zero_and_control_resumes(graph: Any, probe: Any) -> None:
     controller, bridge = graph.controller(), graph.bridge()
-    probe.send_accepted_goal(*GOAL)
-    probe.wait_for(lambda: probe.speed() > 0.3, "the arm to move")
+    probe.set_in_motion(*GOAL)
     bridge.send(signal.SIGSTOP)
     probe.wait_for(lambda: not np.any(probe.torques[-1].effort), "the ramp to zero")
     bridge.send(signal.SIGCONT)

@@ -79,8 +79,7 @@ def start(tmp_path: Path) -> Iterator[Any]:
 def test_up_runs_the_graph_in_a_namespace_and_ends_it_without_torque(start: Any, make_probe: Any) -> None:
     probe = make_probe("left")
     graph = start("--namespace", "left", "--real-time-factor", "0.9")
-    probe.send_accepted_goal(*GOAL)
-    probe.wait_for(lambda: probe.speed() > 0.3, "the arm to move")
+    probe.set_in_motion(*GOAL)
     children = graph.children()
     assert children.keys() == {"controller", "mujoco_bridge"}
     graph.process.send_signal(signal.SIGINT)
