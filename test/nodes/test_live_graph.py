@@ -161,7 +161,7 @@ def test_a_lifecycle_manager_can_run_the_controller(graph: Any, probe: Any) -> N
     probe.send_accepted_goal(*GOAL)
     assert not probe.commands
     assert probe.change_state(Transition.TRANSITION_ACTIVATE)
-    probe.wait_for(lambda: probe.speed() > 0.3, "the arm to move")
+    probe.wait_for(lambda: probe.commands and np.any(probe.commands[-1].data), "torque")
     assert probe.change_state(Transition.TRANSITION_DEACTIVATE)
     probe.listen(0.3)
     assert not np.any(probe.commands[-1].data)
