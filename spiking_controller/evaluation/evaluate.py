@@ -17,8 +17,8 @@ from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.set_point import SetPointIntegral
 
 HELD_OUT_SEED = 987_654_321
-"""Seed of the held-out starts and goals. Training draws its seeds from generators keyed by (run seed, iteration, purpose);
-that one of a run's few hundred draws below 2**31 hits this number is about as likely as one in ten million."""
+"""Seed of the held-out starts and goals. Training draws its seeds below 2**31 from generators keyed by (run seed,
+iteration, purpose); that one of a run's few hundred draws is this number has a chance of about one in ten million."""
 
 PREDICTION_STEPS = (1, 10, 50)
 
