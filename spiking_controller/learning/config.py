@@ -80,7 +80,9 @@ class PolicyLoss:
     Attributes:
         action: on the squared action.
         smoothness_start, smoothness_end: on the squared change of the action; rises geometrically over the run.
-        rest: on the squared joint velocity (scaled by the limit) while the hand is near the goal.
+        guidance: on the squared distance to the nearest posture that reaches the goal (`tasks.postures`), 1/rad²: leads
+            out of joint-limit traps, where the straight way of the hand is blocked.
+        rest: on the joint speed (scaled by the limits, Euclidean norm over joints) while the hand is near the goal.
         rest_zone: "near" is exp(-(distance / rest_zone)²), m.
         limit_soft, limit_near, velocity: on leaving the soft bounds, coming within 5 % of them, on speed above 90 %.
         saturation: on readouts beyond ±3.
@@ -89,6 +91,7 @@ class PolicyLoss:
     action: float = 3e-3
     smoothness_start: float = 0.3
     smoothness_end: float = 3.0
+    guidance: float = 0.0
     rest: float = 0.0
     rest_zone: float = 0.05
     limit_soft: float = 0.1

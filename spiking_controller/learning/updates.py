@@ -16,6 +16,8 @@ from spiking_controller.learning.config import (
 from spiking_controller.learning.networks import ForwardModel, Policy
 from spiking_controller.learning.replay import ReplayMemory, Windows
 from spiking_controller.snn.network import NetworkState
+from spiking_controller.tasks.observation import ObservationCodec
+from spiking_controller.tasks.postures import NearestPosture
 
 
 class PolicyLossTerms(NamedTuple):
@@ -78,6 +80,7 @@ def policy_loss(
     model: ForwardModel,
     windows: Windows,
     goal: np.ndarray,
+    posture: np.ndarray | None,
     unroll: int,
     weights: PolicyLoss,
     smoothness: float,
@@ -87,13 +90,14 @@ def policy_loss(
     Both networks' states are set on the recorded window without gradient; then the policy acts on what the model
     predicts. Per step, with e the hand-to-goal distance:
 
-        e² + sqrt(e² + 1e-5) + action·|a|² + smoothness·|Δa|² + rest·|q̇|²·exp(-(e/zone)²)
+        e² + sqrt(e² + 1e-5) + guidance·|q - q*|² + action·|a|² + smoothness·|Δa|² + rest·|q̇|·exp(-(e/zone)²)
         + penalties on joint angles near or beyond the soft bounds, on joint speed, and on saturated readouts
 
     Args:
         policy, model: the networks.
         windows: recorded steps to start from, their last observation being where imagination begins.
         goal: [batch, goal], m.
+        posture: q*, the nearest posture that reaches the goal, rad, [batch, controlled]; None without guidance.
         unroll: imagined steps.
         weights: of the terms.
         smoothness: weight of |Δa|² at this point of the run.
@@ -106,6 +110,7 @@ def policy_loss(
         policy_state, model_state = warmed_up(policy, model, observed, action, previous, target)
     policy_effective, model_effective = policy.effective(), model.effective()
     observation, last = observed[length], action[length - 1]
+    nearest = None if posture is None else _torch(posture)
     total = torch.zeros(())
     distances, changes = torch.zeros(()), torch.zeros(())
     for _ in range(unroll):
@@ -128,7 +133,10 @@ def policy_loss(
         )
         if weights.rest > 0:
             near = torch.exp(-squared.detach() / weights.rest_zone**2)
-            step = step + weights.rest * near * velocity.square().sum(-1)
+            step = step + weights.rest * near * torch.sqrt(velocity.square().sum(-1) + 1e-4)
+        if nearest is not None:
+            away = model.features.joint_position(observation) - nearest
+            step = step + weights.guidance * away.square().sum(-1)
         total = total + step.mean()
         distances = distances + distance.detach().mean()
         changes = changes + (now - last).detach().abs().mean()
@@ -164,6 +172,10 @@ class Updater:
         self.policy = policy
         self.model = model
         self._reachable = reachable
+        self._codec = ObservationCodec(config.reach_task)
+        self._postures: NearestPosture | None = None
+        if config.policy_updates.loss.guidance > 0:
+            self._postures = NearestPosture(config.reach_task, np.random.default_rng([config.seed, *b"postures"]))
         self.policy_optimizer = self._adam(policy, config.policy_updates.learning_rate)
         self.model_optimizer = self._adam(model, config.model_updates.learning_rate)
 
@@ -216,11 +228,14 @@ class Updater:
         windows = memory.windows(rng, options.batch, options.warm_up)
         hand = windows.observation[-1][:, -windows.goal.shape[1] :]
         goal = imagined_goals(options.goals, windows, hand, self._reachable, rng)
+        posture = None
+        if self._postures is not None:
+            posture = self._postures.find(self._codec.joint_position(windows.observation[-1]), goal)
         weights = options.loss
         smoothness = weights.smoothness_start * (weights.smoothness_end / weights.smoothness_start) ** progress
         self.model.requires_grad_(False)
         try:
-            terms = policy_loss(self.policy, self.model, windows, goal, options.unroll, weights, smoothness)
+            terms = policy_loss(self.policy, self.model, windows, goal, posture, options.unroll, weights, smoothness)
             self._descend(self.policy_optimizer, terms.total, progress)
             self.policy.network.limit_time_constants()
         finally:
