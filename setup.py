@@ -79,6 +79,7 @@ setup(
         "pyyaml>=6.0",
         "rosbags>=0.11",
         "safetensors>=0.4",
+        "scipy>=1.11",
         "snntorch>=1.0",
         "tensorboard>=2.15",
         "torch>=2.4",

@@ -1,4 +1,4 @@
-"""Finds the posture nearest to the present one that brings the hand to a goal: inverse kinematics inside the soft bounds.
+"""Finds the posture nearest to the present one that brings the hand to a goal, inside the soft bounds.
 
 The soft bounds are a box, so the straight way in joint space to that posture crosses no joint limit, while the straight
 way of the hand may. Training uses it to show the policy the way out of such traps.
@@ -24,7 +24,7 @@ _TOLERANCE: Final = 0.01
 class NearestPosture:
     """Solves min ‖q* - q‖ subject to hand(q*) = goal and the soft bounds, for batches.
 
-    The search starts from q itself and from the nearest to q of the known postures whose hands are near the goal. Each is
+    The search starts from q itself and from known postures whose hands are near the goal, the nearest to q. Each is
     improved by damped least squares with a pull towards q in the null space of the hand (Nakamura 1991), joints at a
     bound held; the nearest that reaches the goal wins.
     """
@@ -63,7 +63,9 @@ class NearestPosture:
         known = self._known[neighbours]
         distance = np.square(known - present[:, None]).sum(-1)
         chosen = np.argpartition(distance, _CANDIDATES, axis=1)[:, :_CANDIDATES]
-        candidates = np.concatenate((present[:, None], np.take_along_axis(known, chosen[..., None], axis=1)), axis=1)
+        near_present = np.take_along_axis(known, chosen[..., None], axis=1)
+        near_goal = known[:, :1]  # the tree's answers are sorted; this one nearly always gets there
+        candidates = np.concatenate((present[:, None], near_present, near_goal), axis=1)
         count = candidates.shape[1]
         posture = candidates.reshape(-1, m)
         start = np.repeat(present, count, axis=0)

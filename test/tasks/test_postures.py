@@ -63,4 +63,4 @@ def test_a_posture_that_is_already_at_the_goal_is_its_own_answer() -> None:
 def test_a_goal_out_of_reach_gets_a_posture_that_points_there() -> None:
     task, rng = get_task("planar_reach"), np.random.default_rng(4)
     posture = NearestPosture(task, rng).find(np.array([[0.3, 0.5]]), np.array([[1.2, 0.0]]))
-    np.testing.assert_allclose(hands(task, posture), [[0.9, 0.0]], atol=0.05)
+    np.testing.assert_allclose(hands(task, posture), [[0.9, 0.0]], atol=0.1)
