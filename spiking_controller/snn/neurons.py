@@ -5,14 +5,13 @@ by that function (`backend="torch"`, any device) or by a compiled kernel with it
 (`backend="fused"`, CPU, float32). Both give the same values and gradients.
 """
 
-import threading
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from spiking_controller.snn import kernels
-from spiking_controller.snn.surrogate import spike_function, surrogate_derivative
+from spiking_controller.snn.surrogate import spike_function
 
 Backend = Literal["fused", "torch"]
 
@@ -90,49 +89,73 @@ def adaptive_lif_step(
     )
 
 
-class _Scratch(threading.local):
-    """Buffers for the traces of one scan, kept from call to call: fresh ones would page-fault on every step."""
-
-    def __init__(self) -> None:
-        self._buffers: dict[tuple[int, int, int], tuple[Tensor, Tensor]] = {}
-
-    def get(self, ticks: int, batch: int, neurons: int) -> tuple[Tensor, Tensor]:
-        """Membrane - threshold [ticks, batch, neurons] and three state traces [3, ticks + 1, batch, neurons]."""
-        shape = (ticks, batch, neurons)
-        if shape not in self._buffers:
-            self._buffers[shape] = torch.empty(shape), torch.empty(3, ticks + 1, batch, neurons)
-        return self._buffers[shape]
-
-
-_scratch = _Scratch()
-
-
-def _run_forward(
-    drive: Tensor, state: LIFState, decay: LIFDecay, threshold: Threshold, spikes: Tensor, base_out: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Fill `spikes` and `base_out`; returns the scratch buffers, valid until the next scan of this shape."""
-    distance, traces = _scratch.get(*spikes.shape)
+def run_ticks(
+    drive: Tensor, state: LIFState, decay: LIFDecay, threshold: Threshold, ticks: int
+) -> tuple[Tensor, LIFState]:
+    """`ticks` steps of `adaptive_lif_step` in the compiled kernel, without gradients; as `scan`, contiguous."""
+    spikes = drive.new_empty(ticks, *drive.shape[1:])
+    after = LIFState(*(torch.empty_like(part) for part in state))
     kernels.scan_forward(
-        drive.detach().contiguous().numpy(),
-        *(part.detach().contiguous().numpy() for part in state),
-        *(part.detach().contiguous().numpy() for part in decay),
+        drive.numpy(),
+        *(part.numpy() for part in state),
+        *(part.numpy() for part in decay),
         threshold.rest,
         threshold.decrement,
         threshold.adaptation_strength,
         spikes.numpy(),
-        distance.numpy(),
-        *(trace.numpy() for trace in traces),
-        base_out.numpy(),
+        *(part.numpy() for part in after),
     )
-    return distance, traces
+    return spikes, after
+
+
+class LayerGradients(NamedTuple):
+    """Gradients of what went into `run_ticks`.
+
+    Attributes:
+        drive: as the drive.
+        state: [3, batch, neurons], of synaptic current, membrane and adaptation.
+        decay: [3, neurons], of synaptic, membrane and adaptation decay.
+    """
+
+    drive: Tensor
+    state: Tensor
+    decay: Tensor
+
+
+def back_propagate_ticks(
+    grad_spikes: Tensor,
+    grad_state: Tensor,
+    drive: Tensor,
+    state: LIFState,
+    decay: LIFDecay,
+    threshold: Threshold,
+    surrogate: str,
+) -> LayerGradients:
+    """The backward pass of `run_ticks`; `grad_state` [3, batch, neurons] is overwritten.
+
+    Nothing but the inputs is needed: the kernel runs the ticks once more, row by row, which costs less than moving the
+    traces of a whole unroll through memory.
+    """
+    grad_drive = torch.zeros_like(drive)
+    grad_decay = drive.new_zeros(3, drive.shape[-1])
+    kernels.scan_backward(
+        grad_spikes.numpy(),
+        *grad_state.numpy(),
+        drive.numpy(),
+        *(part.numpy() for part in state),
+        *(part.numpy() for part in decay),
+        threshold.rest,
+        threshold.decrement,
+        threshold.adaptation_strength,
+        kernels.SURROGATE_CODES[surrogate],
+        grad_drive.numpy(),
+        *grad_decay.numpy(),
+    )
+    return LayerGradients(grad_drive, grad_state, grad_decay)
 
 
 class _FusedScan(torch.autograd.Function):
-    """`ticks` steps of `adaptive_lif_step` in one compiled pass, forward and backward.
-
-    Only the inputs are saved; the backward pass runs the forward kernel once more, which costs less than moving the
-    traces of a whole unroll through memory.
-    """
+    """`run_ticks` and `back_propagate_ticks` for autograd."""
 
     @staticmethod
     def forward(
@@ -149,16 +172,15 @@ class _FusedScan(torch.autograd.Function):
         surrogate: str,
         ticks: int,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        state = LIFState(synaptic, membrane, adaptation, base)
-        decay = LIFDecay(decay_synaptic, decay_membrane, decay_adaptation)
-        spikes = drive.new_empty(ticks, *drive.shape[1:])
-        base_out = torch.empty_like(base)
-        _, traces = _run_forward(drive, state, decay, threshold, spikes, base_out)
-        ctx.save_for_backward(drive, *state, *decay)
+        inputs = [
+            part.contiguous()
+            for part in (drive, synaptic, membrane, adaptation, base, decay_synaptic, decay_membrane, decay_adaptation)
+        ]
+        spikes, after = run_ticks(inputs[0], LIFState(*inputs[1:5]), LIFDecay(*inputs[5:]), threshold, ticks)
+        ctx.save_for_backward(*inputs)
         ctx.options = threshold, surrogate
-        ctx.mark_non_differentiable(base_out)
-        after = traces[:, ticks].clone()
-        return spikes, after[0], after[1], after[2], base_out
+        ctx.mark_non_differentiable(after.threshold_base)
+        return spikes, *after
 
     @staticmethod
     def backward(
@@ -170,27 +192,12 @@ class _FusedScan(torch.autograd.Function):
         grad_base: Tensor,
     ) -> tuple[Tensor | None, ...]:
         del grad_base
-        threshold, surrogate = ctx.options
         drive, *saved = ctx.saved_tensors
-        state, decay = LIFState(*saved[:4]), LIFDecay(*saved[4:])
-        distance, traces = _run_forward(
-            drive, state, decay, threshold, torch.empty_like(grad_spikes), torch.empty_like(state.threshold_base)
-        )
-        derivative = surrogate_derivative(surrogate)(distance)
         grad_state = torch.stack((grad_synaptic, grad_membrane, grad_adaptation))
-        grad_drive = torch.zeros_like(drive)
-        grad_decay = drive.new_zeros(3, drive.shape[-1])
-        kernels.scan_backward(
-            grad_spikes.contiguous().numpy(),
-            *(part.numpy() for part in grad_state),
-            derivative.numpy(),
-            *(trace.numpy() for trace in traces),
-            *(part.detach().contiguous().numpy() for part in decay),
-            threshold.adaptation_strength,
-            grad_drive.numpy(),
-            *(part.numpy() for part in grad_decay),
+        gradients = back_propagate_ticks(
+            grad_spikes.contiguous(), grad_state, drive, LIFState(*saved[:4]), LIFDecay(*saved[4:]), *ctx.options
         )
-        return grad_drive, *grad_state, None, *grad_decay, None, None, None
+        return gradients.drive, *gradients.state, None, *gradients.decay, None, None, None
 
 
 def scan(

@@ -4,16 +4,20 @@ import math
 from collections.abc import Callable
 from typing import Final
 
-from snntorch.surrogate import custom_surrogate
+import torch
+from snntorch.surrogate import custom_surrogate, fast_sigmoid
+from snntorch.surrogate import sigmoid as snntorch_sigmoid
 from torch import Tensor
 
 from spiking_controller.errors import ConfigError
 
 SurrogateDerivative = Callable[[Tensor], Tensor]
 
-_SHARPNESS: Final = 16.0
-_SIDE_LOBE_HEIGHT: Final = 0.15
-_SIDE_LOBE_WIDTH: Final = 6.0
+GAUSSIAN_SHARPNESS: Final = 16.0
+SIDE_LOBE_HEIGHT: Final = 0.15
+SIDE_LOBE_WIDTH: Final = 6.0
+SUPERSPIKE_SLOPE: Final = 25.0
+SIGMOID_SLOPE: Final = 25.0
 
 
 def _bell(scaled: Tensor) -> Tensor:
@@ -29,7 +33,7 @@ def gaussian(distance: Tensor) -> Tensor:
     Returns:
         The derivative, same shape.
     """
-    return _bell(distance * _SHARPNESS)
+    return _bell(distance * GAUSSIAN_SHARPNESS)
 
 
 def multi_gaussian(distance: Tensor) -> Tensor:
@@ -44,17 +48,57 @@ def multi_gaussian(distance: Tensor) -> Tensor:
     Returns:
         The derivative, same shape.
     """
-    scaled = distance * _SHARPNESS
-    lobe = _SIDE_LOBE_HEIGHT / _SIDE_LOBE_WIDTH
-    width = 0.5 / _SIDE_LOBE_WIDTH**2
-    peak = 1.0 + _SIDE_LOBE_HEIGHT - 2.0 * lobe * math.exp(-width)
-    result = _bell(scaled).mul_((1.0 + _SIDE_LOBE_HEIGHT) / peak)
+    scaled = distance * GAUSSIAN_SHARPNESS
+    peak = multi_gaussian_peak()
+    result = _bell(scaled).mul_((1.0 + SIDE_LOBE_HEIGHT) / peak)
     for centre in (-1.0, 1.0):
-        result.add_(_bell((scaled - centre).div_(_SIDE_LOBE_WIDTH)), alpha=-lobe / peak)
+        result.add_(_bell((scaled - centre).div_(SIDE_LOBE_WIDTH)), alpha=-SIDE_LOBE_HEIGHT / SIDE_LOBE_WIDTH / peak)
     return result
 
 
-SURROGATES: Final[dict[str, SurrogateDerivative]] = {"gaussian": gaussian, "multi_gaussian": multi_gaussian}
+def multi_gaussian_peak() -> float:
+    """Height of the sum of the three Gaussians at the threshold, before it is scaled to 1."""
+    lobe = SIDE_LOBE_HEIGHT / SIDE_LOBE_WIDTH
+    return 1.0 + SIDE_LOBE_HEIGHT - 2.0 * lobe * math.exp(-0.5 / SIDE_LOBE_WIDTH**2)
+
+
+def superspike(distance: Tensor) -> Tensor:
+    """1 / (1 + s·|x|)² with slope s = 25, snntorch's `fast_sigmoid` (SuperSpike: Zenke, Ganguli 2018).
+
+    Args:
+        distance: membrane minus threshold, any shape.
+    Returns:
+        The derivative, same shape.
+    """
+    return _derivative_of(fast_sigmoid(slope=SUPERSPIKE_SLOPE), distance)
+
+
+def sigmoid(distance: Tensor) -> Tensor:
+    """s·σ(s·x)·(1 - σ(s·x)) with slope s = 25, snntorch's `sigmoid` (Zenke, Ganguli 2018).
+
+    snntorch's own overflows to NaN at x below -3.5, where the derivative is zero in float32; so x is clamped to ±3.
+
+    Args:
+        distance: membrane minus threshold, any shape.
+    Returns:
+        The derivative, same shape.
+    """
+    return _derivative_of(snntorch_sigmoid(slope=SIGMOID_SLOPE), distance.clamp(-3.0, 3.0))
+
+
+def _derivative_of(spike: Callable[[Tensor], Tensor], distance: Tensor) -> Tensor:
+    """What snntorch's spike function passes back at each distance."""
+    with torch.enable_grad():
+        leaf = distance.detach().clone().requires_grad_()
+        return torch.autograd.grad(spike(leaf).sum(), leaf)[0]
+
+
+SURROGATES: Final[dict[str, SurrogateDerivative]] = {
+    "gaussian": gaussian,
+    "multi_gaussian": multi_gaussian,
+    "superspike": superspike,
+    "sigmoid": sigmoid,
+}
 
 
 def surrogate_derivative(name: str) -> SurrogateDerivative:

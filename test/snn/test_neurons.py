@@ -54,7 +54,7 @@ def test_one_tick_equals_a_plain_numpy_step(threshold: Threshold) -> None:
 
 
 @pytest.mark.parametrize("threshold", [ADAPTIVE, PLAIN])
-@pytest.mark.parametrize("surrogate", ["gaussian", "multi_gaussian"])
+@pytest.mark.parametrize("surrogate", ["gaussian", "multi_gaussian", "superspike", "sigmoid"])
 @pytest.mark.parametrize("constant_drive", [True, False])
 def test_fused_kernel_equals_the_reference_in_values_and_gradients(
     threshold: Threshold, surrogate: str, constant_drive: bool
