@@ -162,9 +162,9 @@ class Policy(nn.Module):
         return self.network.initial_state(batch)
 
     def inputs(self, observation: Tensor, previous_action: Tensor, goal: Tensor) -> Tensor:
-        """The network's features, [batch, features]."""
+        """The network's features, [..., features]."""
         error = goal - self.features.hand(observation)
-        precise = torch.tanh(error.repeat(1, len(_TARGET_GAINS)) * self.gains)
+        precise = torch.tanh(torch.cat([error] * len(_TARGET_GAINS), -1) * self.gains)
         return torch.cat((*self.features(observation, previous_action), goal, precise), -1)
 
     def step(

@@ -13,6 +13,7 @@ from spiking_controller.learning.config import (
     PolicyUpdates,
     TrainingConfig,
 )
+from spiking_controller.learning.imagination import Beginning, imagine
 from spiking_controller.learning.networks import ForwardModel, Policy
 from spiking_controller.learning.replay import ReplayMemory, Windows
 from spiking_controller.snn.network import NetworkState
@@ -41,18 +42,10 @@ def forward_model_loss(model: ForwardModel, windows: Windows, warm_up: int) -> T
         warm_up: first steps that set the neurons' state and do not count.
     """
     observation, action = _torch(windows.observation), _torch(windows.action)
-    length, batch, _ = action.shape
-    effective = model.effective()
     features = model.inputs(observation[:-1], action, _torch(windows.previous_action))
-    drive = model.network.input_drive(features, effective)
+    readout, _, _ = model.network.unroll(features, model.initial_state(action.shape[1]), model.effective())
     target = model.target(observation[:-1], observation[1:])
-    state = model.initial_state(batch)
-    loss = torch.zeros(())
-    for step in range(length):
-        readout, state, _ = model.network.step_from_drive(drive[step], state, effective)
-        if step >= warm_up:
-            loss = loss + (readout - target[step]).square().mean()
-    return loss / (length - warm_up)
+    return (readout[warm_up:] - target[warm_up:]).square().mean()
 
 
 def imagined_goals(
@@ -103,45 +96,34 @@ def policy_loss(
         smoothness: weight of |Δa|² at this point of the run.
     """
     observed, action = _torch(windows.observation), _torch(windows.action)
-    previous = _torch(windows.previous_action)
     target = _torch(goal)
-    length, _, controlled = action.shape
+    controlled = action.shape[-1]
     with torch.no_grad():
-        policy_state, model_state = warmed_up(policy, model, observed, action, previous, target)
-    policy_effective, model_effective = policy.effective(), model.effective()
-    observation, last = observed[length], action[length - 1]
-    nearest = None if posture is None else _torch(posture)
-    total = torch.zeros(())
-    distances, changes = torch.zeros(()), torch.zeros(())
-    for _ in range(unroll):
-        now, readout, policy_state, _ = policy.step(observation, last, target, policy_state, policy_effective)
-        observation, model_state, _ = model.step(observation, now, last, model_state, model_effective)
-        squared = (model.features.hand(observation) - target).square().sum(-1)
-        distance = torch.sqrt(squared + 1e-5)
-        angle = observation[:, :controlled].abs()
-        velocity = observation[:, controlled : 2 * controlled]
-        change = (now - last).square().sum(-1)
-        step = (
-            squared
-            + distance
-            + weights.action * now.square().sum(-1)
-            + smoothness * change
-            + weights.limit_soft * torch.relu(angle - 1.0).square().sum(-1)
-            + weights.limit_near * torch.relu(angle - 0.95).square().sum(-1)
-            + weights.velocity * torch.relu(velocity.abs() - 0.9).square().sum(-1)
-            + weights.saturation * torch.relu(readout.abs() - 3.0).square().sum(-1)
-        )
-        if weights.rest > 0:
-            near = torch.exp(-squared.detach() / weights.rest_zone**2)
-            step = step + weights.rest * near * torch.sqrt(velocity.square().sum(-1) + 1e-4)
-        if nearest is not None:
-            away = model.features.joint_position(observation) - nearest
-            step = step + weights.guidance * away.square().sum(-1)
-        total = total + step.mean()
-        distances = distances + distance.detach().mean()
-        changes = changes + (now - last).detach().abs().mean()
-        last = now
-    return PolicyLossTerms(total / unroll, float(distances) / unroll, float(changes) / unroll)
+        states = warmed_up(policy, model, observed, action, _torch(windows.previous_action), target)
+    imagined = imagine(policy, model, Beginning(observed[-1], action[-1], target, *states), unroll)
+    observation = imagined.observation
+    squared = (model.features.hand(observation) - target).square().sum(-1)
+    distance = torch.sqrt(squared + 1e-5)
+    angle = observation[..., :controlled].abs()
+    velocity = observation[..., controlled : 2 * controlled]
+    change = imagined.action - torch.cat((action[-1:], imagined.action[:-1]))
+    loss = (
+        squared
+        + distance
+        + weights.action * imagined.action.square().sum(-1)
+        + smoothness * change.square().sum(-1)
+        + weights.limit_soft * torch.relu(angle - 1.0).square().sum(-1)
+        + weights.limit_near * torch.relu(angle - 0.95).square().sum(-1)
+        + weights.velocity * torch.relu(velocity.abs() - 0.9).square().sum(-1)
+        + weights.saturation * torch.relu(imagined.readout.abs() - 3.0).square().sum(-1)
+    )
+    if weights.rest > 0:
+        near = torch.exp(-squared.detach() / weights.rest_zone**2)
+        loss = loss + weights.rest * near * torch.sqrt(velocity.square().sum(-1) + 1e-4)
+    if posture is not None:
+        away = model.features.joint_position(observation) - _torch(posture)
+        loss = loss + weights.guidance * away.square().sum(-1)
+    return PolicyLossTerms(loss.mean(), float(distance.detach().mean()), float(change.detach().abs().mean()))
 
 
 def warmed_up(
@@ -149,11 +131,11 @@ def warmed_up(
 ) -> tuple[NetworkState, NetworkState]:
     """States of both networks after the recorded steps; arrays are [steps, batch, ...], `target` is [batch, goal]."""
     length, batch, _ = action.shape
-    policy_state, model_state = policy.initial_state(batch), model.initial_state(batch)
-    policy_effective, model_effective = policy.effective(), model.effective()
-    for step in range(length):
-        _, _, policy_state, _ = policy.step(observed[step], previous[step], target, policy_state, policy_effective)
-        _, model_state, _ = model.step(observed[step], action[step], previous[step], model_state, model_effective)
+    goals = target.expand(length, -1, -1)
+    policy_features = policy.inputs(observed[:length], previous, goals)
+    model_features = model.inputs(observed[:length], action, previous)
+    _, _, policy_state = policy.network.unroll(policy_features, policy.initial_state(batch), policy.effective())
+    _, _, model_state = model.network.unroll(model_features, model.initial_state(batch), model.effective())
     return policy_state, model_state
 
 

@@ -112,10 +112,12 @@ def scan_forward(
     membrane_out: np.ndarray,
     adaptation_out: np.ndarray,
     base_out: np.ndarray,
+    mean_spikes: np.ndarray,
 ) -> None:
-    """Run every tick: fills `spikes` [ticks, batch, neurons] and the state after the step."""
+    """Run every tick: fills `spikes` [ticks, batch, neurons], the state after the step and the mean over ticks."""
     ticks, batch, neurons = spikes.shape
     constant = drive.shape[0] == 1
+    share = np.float32(1.0 / ticks)
     rest = np.float32(base_rest)
     decrement = np.float32(base_decrement)
     strength = np.float32(adaptation_strength)
@@ -126,6 +128,8 @@ def scan_forward(
         mem[:] = membrane[row]
         ada[:] = adaptation[row]
         low[:] = base[row]
+        mean = mean_spikes[row]
+        mean[:] = _ZERO
         for tick in range(ticks):
             _charge(drive[0 if constant else tick, row], decay_synaptic, decay_membrane, syn, mem, syn, mem)
             fired = spikes[tick, row]
@@ -137,11 +141,14 @@ def scan_forward(
             for i in range(neurons):
                 ada[i] = decay_adaptation[i] * ada[i] + fired[i]
                 low[i] = rest if fired[i] > _ZERO else low[i] - decrement
+            for i in range(neurons):
+                mean[i] += share * fired[i]
 
 
 @njit(**_OPTIONS)
 def scan_backward(
     grad_spikes: np.ndarray,
+    grad_mean_spikes: np.ndarray,
     grad_synaptic: np.ndarray,
     grad_membrane: np.ndarray,
     grad_adaptation: np.ndarray,
@@ -157,6 +164,7 @@ def scan_backward(
     base_decrement: float,
     adaptation_strength: float,
     surrogate: int,
+    learns_decay: bool,
     grad_drive: np.ndarray,
     grad_decay_synaptic: np.ndarray,
     grad_decay_membrane: np.ndarray,
@@ -165,10 +173,11 @@ def scan_backward(
     """Back-propagate through every tick; the ticks of a row are run once more instead of being kept.
 
     The gradients of the state after the step (`grad_synaptic`, `grad_membrane`, `grad_adaptation`) are overwritten
-    by those of the state before it. `grad_drive` and the three decay gradients must arrive zeroed; a drive of one
-    tick receives the sum over ticks.
+    by those of the state before it. `grad_drive` is overwritten; a drive of one tick receives the sum over ticks. The
+    three decay gradients are added to what is there, if `learns_decay`.
     """
     ticks, batch, neurons = grad_spikes.shape
+    share = np.float32(1.0 / ticks)
     constant = drive.shape[0] == 1
     rest = np.float32(base_rest)
     decrement = np.float32(base_decrement)
@@ -210,28 +219,115 @@ def scan_backward(
                 low[i] = rest if fired[i] > _ZERO else low[i] - decrement
             _apply_surrogate(above, surrogate)
         g_syn, g_mem, g_ada = grad_synaptic[row], grad_membrane[row], grad_adaptation[row]
+        g_mean = grad_mean_spikes[row]
         for back in range(ticks):
             tick = ticks - 1 - back
             g_above, g_spikes, trace = slope[tick], grad_spikes[tick, row], ada[tick]
             for i in range(neurons):
-                g_above[i] *= g_spikes[i] + g_ada[i]
-            for i in range(neurons):
-                grad_decay_adaptation[i] += g_ada[i] * trace[i]
+                g_above[i] *= g_spikes[i] + share * g_mean[i] + g_ada[i]
+            if learns_decay:
+                for i in range(neurons):
+                    grad_decay_adaptation[i] += g_ada[i] * trace[i]
             for i in range(neurons):
                 g_ada[i] = decay_adaptation[i] * g_ada[i] - strength * g_above[i]
             for i in range(neurons):
                 g_mem[i] += g_above[i]
             before, current, current_before = mem[tick], syn[tick + 1], syn[tick]
-            for i in range(neurons):
-                grad_decay_membrane[i] += g_mem[i] * (before[i] - current[i])
+            if learns_decay:
+                for i in range(neurons):
+                    grad_decay_membrane[i] += g_mem[i] * (before[i] - current[i])
             for i in range(neurons):
                 g_syn[i] += (_ONE - decay_membrane[i]) * g_mem[i]
             for i in range(neurons):
                 g_mem[i] *= decay_membrane[i]
             g_drive = grad_drive[0 if constant else tick, row]
-            for i in range(neurons):
-                g_drive[i] += g_syn[i]
-            for i in range(neurons):
-                grad_decay_synaptic[i] += g_syn[i] * current_before[i]
+            if constant and back > 0:
+                for i in range(neurons):
+                    g_drive[i] += g_syn[i]
+            else:
+                for i in range(neurons):
+                    g_drive[i] = g_syn[i]
+            if learns_decay:
+                for i in range(neurons):
+                    grad_decay_synaptic[i] += g_syn[i] * current_before[i]
             for i in range(neurons):
                 g_syn[i] *= decay_synaptic[i]
+
+
+@njit(**_OPTIONS)
+def readout_forward(
+    currents: np.ndarray,
+    synaptic: np.ndarray,
+    membrane: np.ndarray,
+    synaptic_keep: np.ndarray,
+    synaptic_gain: np.ndarray,
+    membrane_keep: np.ndarray,
+    membrane_from_synaptic: np.ndarray,
+    membrane_gain: np.ndarray,
+    output_gain: np.ndarray,
+    synaptic_out: np.ndarray,
+    membrane_out: np.ndarray,
+    output: np.ndarray,
+) -> None:
+    """The readout over the ticks of a step in closed form, see `network.readout_response`.
+
+    `currents` [ticks, batch, outputs], `*_gain` over ticks [ticks, outputs], state and output [batch, outputs], the
+    rest [outputs].
+    """
+    ticks, batch, outputs = currents.shape
+    for row in range(batch):
+        for o in range(outputs):
+            syn = synaptic_keep[o] * synaptic[row, o]
+            mem = membrane_keep[o] * membrane[row, o] + membrane_from_synaptic[o] * synaptic[row, o]
+            for tick in range(ticks):
+                syn += synaptic_gain[tick, o] * currents[tick, row, o]
+                mem += membrane_gain[tick, o] * currents[tick, row, o]
+            synaptic_out[row, o] = syn
+            membrane_out[row, o] = mem
+            output[row, o] = mem * output_gain[o]
+
+
+@njit(**_OPTIONS)
+def readout_backward(
+    grad_output: np.ndarray,
+    grad_synaptic: np.ndarray,
+    grad_membrane: np.ndarray,
+    currents: np.ndarray,
+    synaptic: np.ndarray,
+    membrane: np.ndarray,
+    membrane_after: np.ndarray,
+    synaptic_keep: np.ndarray,
+    synaptic_gain: np.ndarray,
+    membrane_keep: np.ndarray,
+    membrane_from_synaptic: np.ndarray,
+    membrane_gain: np.ndarray,
+    output_gain: np.ndarray,
+    grad_currents: np.ndarray,
+    grad_synaptic_keep: np.ndarray,
+    grad_synaptic_gain: np.ndarray,
+    grad_membrane_keep: np.ndarray,
+    grad_membrane_from_synaptic: np.ndarray,
+    grad_membrane_gain: np.ndarray,
+    grad_output_gain: np.ndarray,
+) -> None:
+    """The backward pass of `readout_forward`.
+
+    `grad_synaptic` and `grad_membrane` are overwritten by the gradients of the state before the step, `grad_currents`
+    is overwritten, the gradients of the parameters are added to what is there.
+    """
+    ticks, batch, outputs = currents.shape
+    for row in range(batch):
+        for o in range(outputs):
+            grad_output_gain[o] += grad_output[row, o] * membrane_after[row, o]
+            g_mem = grad_membrane[row, o] + grad_output[row, o] * output_gain[o]
+            g_syn = grad_synaptic[row, o]
+            for tick in range(ticks):
+                current = currents[tick, row, o]
+                grad_currents[tick, row, o] = g_syn * synaptic_gain[tick, o] + g_mem * membrane_gain[tick, o]
+                grad_synaptic_gain[tick, o] += g_syn * current
+                grad_membrane_gain[tick, o] += g_mem * current
+            grad_synaptic_keep[o] += g_syn * synaptic[row, o]
+            grad_membrane_keep[o] += g_mem * membrane[row, o]
+            grad_membrane_from_synaptic[o] += g_mem * synaptic[row, o]
+            grad_synaptic[row, o] = g_syn * synaptic_keep[o] + g_mem * membrane_from_synaptic[o]
+            grad_membrane[row, o] = g_mem * membrane_keep[o]

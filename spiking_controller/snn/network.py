@@ -16,6 +16,15 @@ from spiking_controller.errors import ConfigError
 from spiking_controller.snn import initialisation
 from spiking_controller.snn.neurons import Backend, LIFDecay, LIFState, Threshold, initial_state, scan
 from spiking_controller.snn.surrogate import surrogate_derivative
+from spiking_controller.snn.unroll import (
+    LayerParameters,
+    ReadoutParameters,
+    Unroll,
+    UnrollOptions,
+    UnrollParameters,
+    UnrollState,
+    unroll,
+)
 
 _SHORTEST_TAU = 1e-3
 
@@ -321,6 +330,65 @@ class SpikingNetwork(nn.Module):
         """The constant drive of the first layer, [..., neurons], from features [..., inputs]."""
         return nn.functional.linear(features * effective.input_gain, self.input_weight, self.bias[0])
 
+    def unroll(
+        self, features: Tensor, state: NetworkState, effective: Effective
+    ) -> tuple[Tensor, tuple[Tensor, ...], NetworkState]:
+        """Many control steps, from a state into which no gradient flows.
+
+        Args:
+            features: analogue inputs, [steps, batch, inputs].
+            state: the network's state before the first step.
+            effective: from `effective()`, of the same parameters.
+        Returns:
+            The readout [steps, batch, outputs], the mean spikes per tick of each layer [steps, batch, neurons], and the
+            state after the last step, detached.
+        """
+        if self.backend == "fused":
+            parameters = self.unroll_parameters(effective)
+            output, activity, after = unroll(parameters, self._unroll_options, _unroll_state(state), features)
+            return output, activity, _network_state(after)
+        outputs, spikes, state = [], [], state.detach()
+        for now in features:
+            readout, state, fired = self.step(now, state, effective)
+            outputs.append(readout)
+            spikes.append(fired)
+        activity = tuple(torch.stack([layer.mean(0) for layer in layers]) for layers in zip(*spikes, strict=True))
+        return torch.stack(outputs), activity, state.detach()
+
+    @property
+    def _unroll_options(self) -> UnrollOptions:
+        return UnrollOptions(self.config.threshold, self.config.surrogate, self.config.ticks)
+
+    def unroll_parameters(self, effective: Effective) -> UnrollParameters:
+        """All parameters as the compiled unroll takes them; differentiable."""
+        recurrent = self.config.recurrent
+        layers = tuple(
+            LayerParameters(
+                decay,
+                self.readout_weight[index],
+                self.bias[index],
+                self.expand[index - 1] if index > 0 else None,
+                self.compress[index - 1] if index > 0 and len(self.compress) else None,
+                self.recurrent_expand[index] if recurrent else None,
+                self.recurrent_compress[index] if recurrent and len(self.recurrent_compress) else None,
+            )
+            for index, decay in enumerate(effective.decays)
+        )
+        response = effective.readout
+        readout = ReadoutParameters(
+            response.synaptic_keep,
+            response.synaptic_gain.squeeze(1),
+            response.membrane_keep,
+            response.membrane_from_synaptic,
+            response.membrane_gain.squeeze(1),
+            effective.output_gain,
+        )
+        return UnrollParameters(self.input_weight * effective.input_gain, layers, readout)
+
+    def start_unroll(self, effective: Effective, state: NetworkState, steps: int, batch: int) -> Unroll:
+        """An unroll of `steps` steps that the caller advances itself, from a state into which no gradient flows."""
+        return Unroll(self.unroll_parameters(effective), self._unroll_options, _unroll_state(state), steps, batch)
+
     def step(
         self, features: Tensor, state: NetworkState, effective: Effective
     ) -> tuple[Tensor, NetworkState, tuple[Tensor, ...]]:
@@ -376,3 +444,15 @@ class SpikingNetwork(nn.Module):
             NetworkState(tuple(layers), synaptic, membrane),
             tuple(all_spikes),
         )
+
+
+def _unroll_state(state: NetworkState) -> UnrollState:
+    """A state as the compiled unroll takes it."""
+    layers = tuple((layer.neurons, layer.mean_spikes) for layer in state.layers)
+    return UnrollState(layers, state.readout_synaptic, state.readout_membrane)
+
+
+def _network_state(state: UnrollState) -> NetworkState:
+    """The inverse of `_unroll_state`."""
+    layers = tuple(LayerState(neurons, mean) for neurons, mean in state.layers)
+    return NetworkState(layers, state.readout_synaptic, state.readout_membrane)

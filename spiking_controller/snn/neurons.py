@@ -104,6 +104,7 @@ def run_ticks(
         threshold.adaptation_strength,
         spikes.numpy(),
         *(part.numpy() for part in after),
+        drive.new_empty(drive.shape[1:]).numpy(),
     )
     return spikes, after
 
@@ -136,10 +137,11 @@ def back_propagate_ticks(
     Nothing but the inputs is needed: the kernel runs the ticks once more, row by row, which costs less than moving the
     traces of a whole unroll through memory.
     """
-    grad_drive = torch.zeros_like(drive)
+    grad_drive = torch.empty_like(drive)
     grad_decay = drive.new_zeros(3, drive.shape[-1])
     kernels.scan_backward(
         grad_spikes.numpy(),
+        drive.new_zeros(drive.shape[1:]).numpy(),
         *grad_state.numpy(),
         drive.numpy(),
         *(part.numpy() for part in state),
@@ -148,6 +150,7 @@ def back_propagate_ticks(
         threshold.decrement,
         threshold.adaptation_strength,
         kernels.SURROGATE_CODES[surrogate],
+        True,
         grad_drive.numpy(),
         *grad_decay.numpy(),
     )
