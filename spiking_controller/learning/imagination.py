@@ -50,11 +50,11 @@ class Beginning(NamedTuple):
 
 
 def imagine(policy: Policy, model: ForwardModel, beginning: Beginning, steps: int) -> Imagined:
-    """Roll the policy out through the forward model, whose parameters count as constants.
+    """Roll the policy out through the forward model.
 
     Args:
         policy: gets the gradient.
-        model: predicts.
+        model: predicts; its parameters must not require gradients.
         beginning: where to start.
         steps: control steps.
     """
@@ -123,9 +123,7 @@ class _ImaginedRollout(torch.autograd.Function):
                 model_features = model.inputs(observation, action, last)
                 model_readout = _leaf(model_run.forward(step, model_features.detach()).clone())
                 following = model.advance(observation, model_readout)
-            recorded.append(
-                _Step(observation, last, action, model_readout, policy_features, model_features, following)
-            )
+            recorded.append(_Step(observation, last, action, model_readout, policy_features, model_features, following))
             observation, last = following, action
         ctx.recorded, ctx.policy_run, ctx.model_run = recorded, policy_run, model_run
         ctx.set_materialize_grads(False)

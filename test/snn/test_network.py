@@ -8,6 +8,7 @@ import torch
 from spiking_controller.errors import ConfigError
 from spiking_controller.snn import initialisation
 from spiking_controller.snn.network import NetworkConfig, SpikingNetwork, readout_response
+from spiking_controller.snn.neurons import Backend
 
 RECURRENT = NetworkConfig(hidden=(24, 20), recurrent=True, rank=6)
 
@@ -30,6 +31,55 @@ def test_an_unroll_has_the_same_values_and_gradients_in_both_backends(config: Ne
     assert len(results[0]) == len(results[1])
     for reference, fused in zip(*results, strict=True):
         torch.testing.assert_close(fused, reference, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        RECURRENT,
+        NetworkConfig(hidden=(24, 20), recurrent=True, rank=0),
+        NetworkConfig(hidden=(24, 20, 16), rank=6),
+        NetworkConfig(hidden=(24,), neuron="lif", rank=0),
+    ],
+)
+def test_a_compiled_unroll_equals_the_reference_in_values_and_gradients(config: NetworkConfig) -> None:
+    recorded = torch.randn(12, 5, 9, generator=torch.Generator().manual_seed(1)) * 2
+    results: list[list[torch.Tensor]] = []
+    backends: tuple[Backend, ...] = ("torch", "fused")
+    for backend in backends:
+        network = SpikingNetwork(config, 9, 3, seed=2, backend=backend)
+        effective, state = network.effective(), network.initial_state(5)
+        features = recorded.clone().requires_grad_()
+        _, state, _ = network.step(recorded[0], state, effective)
+        output, activity, after = network.unroll(features, state.detach(), effective)
+        assert activity[0].shape == (12, 5, 24)
+        weights = [torch.linspace(-1.0, 1.0, layer.shape[-1]) for layer in activity]
+        pull = sum(((layer * weight).sum() for layer, weight in zip(activity, weights, strict=True)), torch.zeros(()))
+        (output.square().sum() + pull).backward()
+        assert features.grad is not None
+        gradients = [p.grad for p in network.parameters() if p.grad is not None]
+        results.append([output, *activity, after.readout_membrane, *after.layers[0].neurons, features.grad, *gradients])
+    assert results[0][0].abs().max() > 0.01
+    assert len(results[0]) == len(results[1])
+    for reference, fused in zip(*results, strict=True):
+        torch.testing.assert_close(fused, reference, rtol=1e-3, atol=1e-4)
+
+
+def test_two_unrolls_at_once_keep_their_own_buffers() -> None:
+    network = SpikingNetwork(RECURRENT, 9, 3, seed=2)
+    features = torch.randn(2, 4, 5, 9, generator=torch.Generator().manual_seed(1))
+
+    def gradient(*losses: torch.Tensor) -> list[torch.Tensor]:
+        return [part for loss in losses for part in torch.autograd.grad(loss, list(network.bias))]
+
+    def loss(index: int) -> torch.Tensor:
+        output, _, _ = network.unroll(features[index], network.initial_state(5), network.effective())
+        return output.square().sum()
+
+    one_after_the_other = gradient(loss(0)) + gradient(loss(1))
+    first, second = loss(0), loss(1)
+    for alone, together in zip(one_after_the_other, gradient(first, second), strict=True):
+        assert torch.equal(alone, together)
 
 
 def test_the_readout_in_closed_form_equals_its_ticks() -> None:

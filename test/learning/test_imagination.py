@@ -1,0 +1,57 @@
+"""Imagined roll-outs: the compiled way against the reference."""
+
+import pytest
+import torch
+
+from spiking_controller.learning.checkpoint import build_networks
+from spiking_controller.learning.config import TrainingConfig
+from spiking_controller.learning.imagination import Beginning, Imagined, imagine
+from spiking_controller.learning.networks import ForwardModel, Policy
+from spiking_controller.snn.neurons import Backend
+
+BATCH, STEPS = 5, 8
+
+
+def beginning(policy: Policy, model: ForwardModel) -> Beginning:
+    generator = torch.Generator().manual_seed(1)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.rand(*shape, generator=generator) - 0.5
+
+    size = 2 * policy.network.outputs + policy.features.goal_dimensions
+    return Beginning(
+        random(BATCH, size),
+        random(BATCH, policy.network.outputs),
+        random(BATCH, policy.features.goal_dimensions),
+        policy.initial_state(BATCH),
+        model.initial_state(BATCH),
+    )
+
+
+def loss(imagined: Imagined) -> torch.Tensor:
+    total = imagined.observation.square().sum() + imagined.action.sum() + imagined.readout.square().sum()
+    for layer in (*imagined.policy_activity, *imagined.model_activity):
+        total = total + (layer * torch.linspace(-1.0, 1.0, layer.shape[-1])).sum()
+    return total
+
+
+@pytest.mark.parametrize("predicts", ["velocities", "everything"])
+def test_the_compiled_roll_out_equals_the_reference_in_values_and_gradients(
+    small_config: TrainingConfig, predicts: str
+) -> None:
+    results = []
+    backends: tuple[Backend, ...] = ("torch", "fused")
+    for backend in backends:
+        policy, model = build_networks(small_config)
+        if predicts == "everything":
+            model = ForwardModel(small_config.reach_task, small_config.forward_model, "everything", 5)
+        policy.network.backend = model.network.backend = backend
+        model.requires_grad_(False)
+        imagined = imagine(policy, model, beginning(policy, model), STEPS)
+        loss(imagined).backward()
+        gradients = [p.grad for p in policy.parameters() if p.grad is not None]
+        results.append([*imagined[:3], *imagined.policy_activity, *imagined.model_activity, *gradients])
+    assert results[0][0].shape == (STEPS, BATCH, 6)
+    assert len(results[0]) == len(results[1])
+    for reference, compiled in zip(*results, strict=True):
+        torch.testing.assert_close(compiled, reference, rtol=1e-3, atol=1e-4)
