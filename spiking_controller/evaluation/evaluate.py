@@ -96,7 +96,7 @@ def _fan_out(network: SpikingNetwork) -> list[int]:
         fan_out = network.outputs
         if index + 1 < len(hidden):
             fan_out += min(rank or hidden[index + 1], hidden[index + 1])
-        if network.config.recurrent:
+        if network.config.recurrence != "none":
             fan_out += min(rank or neurons, neurons)
         result.append(fan_out)
     return result

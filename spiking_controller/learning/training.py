@@ -281,7 +281,7 @@ class TrainingRun:
         data = serialise({k: v.contiguous() for k, v in tensors.items()}, metadata={"state": json.dumps(header)})
         write_atomically(self.directory / _STATE_FILE, data)
 
-    def _learners(self) -> tuple[tuple[str, torch.nn.Module, torch.optim.Adam], ...]:
+    def _learners(self) -> tuple[tuple[str, torch.nn.Module, torch.optim.AdamW], ...]:
         updater = self._updater
         return (
             ("policy", updater.policy, updater.policy_optimizer),

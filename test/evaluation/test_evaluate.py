@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 
 from spiking_controller.cli import main
-from spiking_controller.evaluation.evaluate import evaluate_checkpoint, prediction_errors
-from spiking_controller.learning.checkpoint import load_checkpoint
+from spiking_controller.evaluation.evaluate import SpikeCounter, evaluate_checkpoint, prediction_errors
+from spiking_controller.learning.agent import SpikingAgent
+from spiking_controller.learning.checkpoint import build_networks, dump_checkpoint, load_checkpoint, parse_checkpoint
+from spiking_controller.learning.config import TrainingConfig
+from spiking_controller.learning.networks import Features
 from spiking_controller.resources import share_path
+from spiking_controller.snn.network import NetworkConfig, Recurrence
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import Episodes
 
@@ -52,6 +56,35 @@ def test_the_trivial_predictors_are_exact_where_they_should_be() -> None:
         assert errors[f"linear_{k}_joint_rad"] == pytest.approx(0.0, abs=1e-5)
         moved = np.abs(speed).mean() * k * task.control_period / 2
         assert errors[f"state_stays_{k}_joint_rad"] == pytest.approx(moved, rel=1e-3)
+
+
+@pytest.mark.parametrize("recurrence", ["none", "step", "tick"])
+def test_synaptic_operations_are_the_weights_that_every_spike_passes(recurrence: Recurrence) -> None:
+    config = TrainingConfig(
+        task="planar_reach",
+        predicts="everything",
+        features=Features(velocity=False),
+        forward_model=NetworkConfig(hidden=(24,), recurrence=recurrence, rank=5, output_gain=0.1),
+        policy=NetworkConfig(hidden=(16, 12), recurrence=recurrence, rank=0),
+    )
+    checkpoint = parse_checkpoint(dump_checkpoint(*build_networks(config), config), "untrained")
+    agent = SpikingAgent(checkpoint.policy, checkpoint.forward_model)
+    counter = SpikeCounter(agent)
+    counter.reset(3)
+    rng = np.random.default_rng(1)
+    operations = 0.0
+    recurrent = recurrence != "none"
+    for _ in range(20):
+        counter.act(rng.normal(size=(3, 6)), rng.normal(size=(3, 2)))
+        spikes = {name: float(layer.sum()) for name, layer in agent.batch_spikes.items()}
+        operations += spikes["policy/hidden1"] * (12 + 2 + 16 * recurrent)
+        operations += spikes["policy/hidden2"] * (2 + 12 * recurrent)
+        operations += spikes["forward_model/hidden1"] * (4 + 5 * recurrent)
+    assert operations > 0
+    assert counter.summary(checkpoint)["synaptic_operations_per_control_step"] == pytest.approx(operations / 60)
+    figures = evaluate_checkpoint(checkpoint, goals=2)
+    assert figures["activity"]["synaptic_operations_per_control_step"] > 0
+    assert np.isfinite(figures["forward_model"]["forward_model_10_joint_rad"])
 
 
 def test_the_command_prints_a_table_and_writes_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
