@@ -34,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="continue the run in the folder exactly where it was saved"
     )
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="PyTorch threads (default: 1)")
+    parser.add_argument(
+        "--one-process",
+        action="store_true",
+        help="simulate between the updates, not in a second process beside them; the same result, more slowly",
+    )
 
 
 def _config(args: argparse.Namespace) -> TrainingConfig:
@@ -89,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     config = _config(args)
     directory = args.out or Path("runs") / f"{config.task}-seed{config.seed}"
     torch.set_num_threads(args.threads)
-    training = TrainingRun(config, directory, resume=args.resume)
+    training = TrainingRun(config, directory, resume=args.resume, simulate_beside=not args.one_process)
     stop = _StopRequest()
     interactive = sys.stderr.isatty()
     with tqdm(

@@ -529,6 +529,7 @@ def _log_time_constants(config: NetworkConfig, seconds: tuple[float, ...], neuro
     """Logarithms of initial time constants, [len(seconds), neurons], or [len(seconds), 1] if the neurons share them."""
     return torch.tensor(seconds).log().unsqueeze(1).repeat(1, neurons if config.time_constants == "per_neuron" else 1)
 
+
 def _unroll_state(state: NetworkState) -> UnrollState:
     """A state as the compiled unroll takes it."""
     layers = tuple((layer.neurons, layer.mean_spikes) for layer in state.layers)
