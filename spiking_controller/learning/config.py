@@ -87,10 +87,14 @@ class PolicyLoss:
         action: on the squared action.
         smoothness_start, smoothness_end: on the squared change of the action; rises geometrically over the run. Both 0
             switch it off.
-        guidance: on the squared distance to the nearest posture that reaches the goal (`tasks.postures`), 1/rad²: leads
-            out of joint-limit traps, where the straight way of the hand is blocked.
+        guidance: on the squared distance to the nearest posture that reaches the goal (`tasks.postures`), 1/rad², while
+            the hand is far from the goal: leads out of joint-limit traps, which block the straight way of the hand.
+        guidance_zone: "far" is 1 - exp(-(distance / guidance_zone)²), m.
         rest: on the joint speed (scaled by the limits, Euclidean norm over joints) while the hand is near the goal.
         rest_zone: "near" is exp(-(distance / rest_zone)²), m.
+        self_motion: on the speed of joint motion that does not move the hand (Euclidean norm, rad/s), while the hand is
+            near the goal: nothing else keeps a redundant arm from drifting there.
+        self_motion_zone: as rest_zone, m.
         limit_soft, limit_near, velocity: on leaving the soft bounds, coming within 5 % of them, on speed above 90 %.
         saturation: on readouts beyond ±3.
     """
@@ -99,8 +103,11 @@ class PolicyLoss:
     smoothness_start: float = 0.3
     smoothness_end: float = 3.0
     guidance: float = 0.0
+    guidance_zone: float = 0.1
     rest: float = 0.0
-    rest_zone: float = 0.05
+    rest_zone: float = 0.02
+    self_motion: float = 0.0
+    self_motion_zone: float = 0.1
     limit_soft: float = 0.1
     limit_near: float = 1.0
     velocity: float = 0.1

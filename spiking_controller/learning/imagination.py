@@ -130,7 +130,7 @@ class _ImaginedRollout(torch.autograd.Function):
         on_observation, on_action, on_readout = grads[:3]
         on_policy, on_model = grads[3 : 3 + policy_run.layers], grads[3 + policy_run.layers :]
         following, action = ctx.saved_tensors
-        jacobian = model.hand_jacobian(following)
+        jacobian = model.hand_jacobian(following) if model.predicts == "velocities" else None
         slope = 1.0 - action * action
         grad_following, grad_action = torch.zeros_like(following[0]), torch.zeros_like(action[0])
         for step in reversed(range(len(following))):

@@ -56,6 +56,7 @@ class _ArmFeatures(nn.Module):
 
     centre: Tensor
     half_range: Tensor
+    velocity_scale: Tensor
 
     def __init__(self, task: ReachTask, options: Features) -> None:
         super().__init__()
@@ -64,6 +65,8 @@ class _ArmFeatures(nn.Module):
         self.goal_dimensions = task.arm.goal_dimensions
         self.observed = (2 if options.velocity else 1) * self.controlled + task.arm.goal_dimensions
         self.size = self.observed + self.controlled * (2 * options.trigonometric + options.previous_action)
+        velocity_scale = torch.tensor(np.asarray(task.velocity_scale), dtype=torch.float32)
+        self.register_buffer("velocity_scale", velocity_scale, False)
         self.register_buffer("centre", torch.tensor(np.asarray(task.position_centre), dtype=torch.float32), False)
         self.register_buffer(
             "half_range", torch.tensor(np.asarray(task.position_half_range), dtype=torch.float32), False
@@ -72,6 +75,10 @@ class _ArmFeatures(nn.Module):
     def joint_position(self, observation: Tensor) -> Tensor:
         """Angles of the controlled joints, rad."""
         return self.centre + self.half_range * observation[..., : self.controlled]
+
+    def joint_velocity(self, observation: Tensor) -> Tensor:
+        """Velocities of the controlled joints, rad/s."""
+        return self.velocity_scale * observation[..., self.controlled : 2 * self.controlled]
 
     def hand(self, observation: Tensor) -> Tensor:
         """Hand position, m."""
@@ -197,30 +204,25 @@ class ForwardModel(nn.Module):
         hand = hand_position(position, self.arm.chain, self._held)[:, : self.arm.goal_dimensions]
         return torch.cat((next_angle, velocity + change, hand), -1)
 
-    def hand_jacobian(self, observation: Tensor) -> Tensor | None:
-        """How the hand moves with the scaled joint angles in observations [..., observation], [..., goal, controlled].
-
-        None if the network predicts the hand itself.
-        """
-        if self.predicts == "everything":
-            return None
+    def hand_jacobian(self, observation: Tensor) -> Tensor:
+        """How the hand moves with the joints in observations [..., observation], m/rad, [..., goal, controlled]."""
         position = self.features.joint_position(observation)
         jacobian = hand_jacobian(position.flatten(0, -2), self.arm.chain, self._held)[:, : self.arm.goal_dimensions]
-        return (jacobian * self.features.half_range).view(*position.shape[:-1], *jacobian.shape[1:])
+        return jacobian.view(*position.shape[:-1], *jacobian.shape[1:])
 
     def pull_back_advance(self, grad: Tensor, jacobian: Tensor | None) -> tuple[Tensor, Tensor]:
         """Gradients of observation and readout from that of the predicted observation, [batch, observation].
 
         Args:
             grad: of what `advance` returned.
-            jacobian: `hand_jacobian` there.
+            jacobian: `hand_jacobian` there; None if the network predicts the hand itself.
         """
         controlled = self.arm.controlled_joints
         angle_gain: Tensor = self.angle_gain  # type: ignore[assignment]
         on_angle, on_velocity = grad[:, :controlled], grad[:, controlled : 2 * controlled]
         on_hand = grad[:, 2 * controlled :]
         if jacobian is not None:
-            on_angle = on_angle + torch.bmm(on_hand.unsqueeze(1), jacobian).squeeze(1)
+            on_angle = on_angle + torch.bmm(on_hand.unsqueeze(1), jacobian).squeeze(1) * self.features.half_range
             through_angle = angle_gain * on_angle
             on_observation = torch.cat((on_angle, on_velocity + through_angle, torch.zeros_like(on_hand)), -1)
             return on_observation, (on_velocity + 0.5 * through_angle) * self.change_scale

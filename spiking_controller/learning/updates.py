@@ -84,8 +84,11 @@ def policy_loss(
     Both networks' states are set on the recorded window without gradient; then the policy acts on what the model
     predicts. Per step, with e the hand-to-goal distance:
 
-        e² + sqrt(e² + 1e-5) + guidance·|q - q*|² + action·|a|² + smoothness·|Δa|² + rest·|q̇|·exp(-(e/zone)²)
+        e² + sqrt(e² + 1e-5) + action·|a|² + smoothness·|Δa|²
+        + guidance·|q - q*|²·(1 - exp(-(e/zone)²)) + rest·|q̇|·exp(-(e/zone)²) + self_motion·|q̇₀|·exp(-(e/zone)²)
         + penalties on joint angles near or beyond the soft bounds, on joint speed, and on saturated readouts
+
+    each with a zone of its own; q̇₀ is the part of the joint velocity that does not move the hand.
 
     Args:
         policy, model: the networks.
@@ -121,10 +124,25 @@ def policy_loss(
     if weights.rest > 0:
         near = torch.exp(-squared.detach() / weights.rest_zone**2)
         loss = loss + weights.rest * near * torch.sqrt(velocity.square().sum(-1) + 1e-4)
+    if weights.self_motion > 0:
+        near = torch.exp(-squared.detach() / weights.self_motion_zone**2)
+        loss = loss + weights.self_motion * near * torch.sqrt(self_motion(model, observation).square().sum(-1) + 1e-4)
     if posture is not None:
+        far = 1.0 - torch.exp(-squared.detach() / weights.guidance_zone**2)
         away = model.features.joint_position(observation) - _torch(posture)
-        loss = loss + weights.guidance * away.square().sum(-1)
+        loss = loss + weights.guidance * far * away.square().sum(-1)
     return PolicyLossTerms(loss.mean(), float(distance.detach().mean()), float(change.detach().abs().mean()))
+
+
+def self_motion(model: ForwardModel, observation: Tensor) -> Tensor:
+    """The part of the joint velocity that does not move the hand, (I - J⁺J)·q̇, rad/s, [..., controlled].
+
+    The Jacobian counts as a constant.
+    """
+    jacobian = model.hand_jacobian(observation.detach())
+    velocity = model.features.joint_velocity(observation).unsqueeze(-1)
+    moved = torch.linalg.solve(jacobian @ jacobian.mT + 1e-6 * torch.eye(jacobian.shape[-2]), jacobian @ velocity)
+    return (velocity - jacobian.mT @ moved).squeeze(-1)
 
 
 def warmed_up(
