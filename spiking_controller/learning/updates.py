@@ -85,7 +85,7 @@ def policy_loss(
     predicts. Per step, with e the hand-to-goal distance:
 
         e² + sqrt(e² + 1e-5) + action·|a|² + smoothness·|Δa|²
-        + guidance·|q - q*|²·(1 - exp(-(e/zone)²)) + rest·|q̇|·exp(-(e/zone)²) + self_motion·|q̇₀|·exp(-(e/zone)²)
+        + guidance·(sqrt(1 + |q - q*|²) - 1)·(1 - exp(-(e/zone)²)) + rest·|q̇|·exp(-(e/zone)²) + self_motion·|q̇₀|·exp(-(e/zone)²)
         + penalties on joint angles near or beyond the soft bounds, on joint speed, and on saturated readouts
 
     each with a zone of its own; q̇₀ is the part of the joint velocity that does not move the hand.
@@ -130,7 +130,7 @@ def policy_loss(
     if posture is not None:
         far = 1.0 - torch.exp(-squared.detach() / weights.guidance_zone**2)
         away = model.features.joint_position(observation) - _torch(posture)
-        loss = loss + weights.guidance * far * away.square().sum(-1)
+        loss = loss + weights.guidance * far * (torch.sqrt(1.0 + away.square().sum(-1)) - 1.0)
     return PolicyLossTerms(loss.mean(), float(distance.detach().mean()), float(change.detach().abs().mean()))
 
 
