@@ -85,10 +85,11 @@ def policy_loss(
     predicts. Per step, with e the hand-to-goal distance:
 
         e² + sqrt(e² + 1e-5) + action·|a|² + smoothness·|Δa|²
-        + guidance·(sqrt(1 + |q - q*|²) - 1)·(1 - exp(-(e/zone)²)) + rest·|q̇|·exp(-(e/zone)²) + self_motion·|q̇₀|·exp(-(e/zone)²)
+        + guidance·(sqrt(1 + |q - q*|²) - 1)·(1 - near) + rest·|q̇|·near + self_motion·|q̇₀|·near
         + penalties on joint angles near or beyond the soft bounds, on joint speed, and on saturated readouts
 
-    each with a zone of its own; q̇₀ is the part of the joint velocity that does not move the hand.
+    where near = exp(-(e/zone)²) has a zone of its own in each, and q̇₀ is the part of the joint velocity that does not
+    move the hand.
 
     Args:
         policy, model: the networks.
