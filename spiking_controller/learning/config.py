@@ -88,8 +88,8 @@ class PolicyLoss:
         smoothness_start, smoothness_end: on the squared change of the action; rises geometrically over the run. Both 0
             switch it off.
         guidance: on the joint-space distance to the nearest posture that reaches the goal (`tasks.postures`), squared
-            when it is short and linear beyond 1 rad, while the hand is far from the goal: leads out of joint-limit traps,
-            which block the straight way of the hand.
+            when it is short and linear beyond 1 rad, while the hand is far from the goal: leads out of the traps at joint
+            limits, which block the straight way of the hand.
         guidance_zone: "far" is 1 - exp(-(distance / guidance_zone)²), m.
         rest: on the joint speed (scaled by the limits, Euclidean norm over joints) while the hand is near the goal.
         rest_zone: "near" is exp(-(distance / rest_zone)²), m.
