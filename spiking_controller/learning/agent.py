@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spiking_controller.learning.networks import ForwardModel, Policy
-from spiking_controller.snn.network import NetworkState
+from spiking_controller.learning.networks import ForwardModel, Policy, State
 
 FloatArray = NDArray[np.floating]
 
@@ -33,7 +32,7 @@ class SpikingAgent:
 
     def reset(self, batch: int = 1) -> None:
         """Start of an episode: forget everything, for `batch` arms."""
-        self._policy_state: NetworkState = self._policy.initial_state(batch)
+        self._policy_state: State = self._policy.initial_state(batch)
         self._model_state = self._model.initial_state(batch) if self._model else None
         self._previous_action = torch.zeros(batch, self._policy.network.outputs)
         self._before_previous = self._previous_action

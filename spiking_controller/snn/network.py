@@ -31,9 +31,11 @@ _SHORTEST_TAU = 1e-3
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Sizes and initial values of one spiking network.
+    """Sizes and initial values of one spiking network, or of a baseline in its place.
 
     Attributes:
+        architecture: "spiking", or a baseline of `learning.baselines`, "gru" or "mlp"; a baseline takes `hidden`, and
+            all the other keys mean nothing to it.
         hidden: neurons of each hidden layer.
         recurrent: whether each layer receives its own mean spikes of the previous control step.
         rank: latent dimension of spike-to-spike weights (layer to layer and recurrent); 0 for full matrices.
@@ -53,6 +55,7 @@ class NetworkConfig:
         feed_forward_variance: α, share of the membrane's variance that feed-forward input brings if recurrent.
     """
 
+    architecture: Literal["spiking", "gru", "mlp"] = "spiking"
     hidden: tuple[int, ...] = (256, 256)
     recurrent: bool = False
     rank: int = 32
@@ -78,6 +81,8 @@ class NetworkConfig:
         surrogate_derivative(self.surrogate)
         if not self.hidden or min(self.hidden) < 1:
             raise ConfigError(f"hidden = {self.hidden!r} must list at least one layer of at least one neuron.")
+        if self.architecture not in ("spiking", "gru", "mlp"):
+            raise ConfigError(f"architecture '{self.architecture}' is unknown; choose spiking, gru or mlp.")
         if self.neuron not in ("adaptive_lif", "lif"):
             raise ConfigError(f"neuron '{self.neuron}' is unknown; choose adaptive_lif or lif.")
         if self.rank < 0 or self.ticks < 1:
