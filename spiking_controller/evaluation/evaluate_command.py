@@ -70,13 +70,19 @@ def table(result: dict[str, Any]) -> str:
             cells = (_cell(result["forward_model"][f"{predictor}_{k}_{suffix}"], unit) for k in PREDICTION_STEPS)
             title = f"{predictor.replace('_', ' ')}, {label}"
             lines.append(f"{title:38}" + "".join(f"{cell:>16}" for cell in cells))
-    activity = result["activity"]
-    lines += ["", f"{'spikes per neuron per second':38}{activity['spikes_per_neuron_per_second']:>16.1f}"]
-    for name, rate in activity["spikes_per_neuron_per_second_by_layer"].items():
-        lines.append(f"  {name:36}{rate:>16.1f}")
-    lines.append(
-        f"{'synaptic operations per control step':38}{activity['synaptic_operations_per_control_step']:>16.0f}"
-    )
+    parts = result["complexity"]
+    lines += ["", f"{'per control step':38}" + "".join(f"{part.replace('_', ' '):>16}" for part in parts)]
+    for label, name in (
+        ("parameters", "parameters"),
+        ("synaptic operations, ACs", "effective_acs"),
+        ("synaptic operations, MACs", "effective_macs"),
+        ("neuron updates, MACs", "neuron_update_macs"),
+    ):
+        lines.append(f"{label:38}" + "".join(f"{figures[name]:>16.0f}" for figures in parts.values()))
+    lines += ["", "spikes per neuron per second"] if any(part["spikes_per_second"] for part in parts.values()) else []
+    for part, figures in parts.items():
+        for layer, rate in figures["spikes_per_second"].items():
+            lines.append(f"  {f'{part}/{layer}':36}{rate:>16.1f}")
     return "\n".join(lines)
 
 

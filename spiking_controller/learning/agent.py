@@ -90,11 +90,6 @@ class SpikingAgent:
         return predicted.numpy().astype(np.float64)
 
     @property
-    def batch_spikes(self) -> dict[str, NDArray[np.float32]]:
-        """Spikes of the last control step by layer, [ticks, batch, neurons], 0 or 1."""
-        return {name: layer.numpy() for name, layer in self._spikes.items()}
-
-    @property
     def spikes(self) -> dict[str, NDArray[np.uint8]]:
         """Spikes of the first arm in the last control step by layer, [ticks, neurons]."""
         return {name: layer[:, 0].numpy().astype(np.uint8) for name, layer in self._spikes.items()}

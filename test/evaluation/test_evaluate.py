@@ -22,7 +22,8 @@ def test_evaluation_repeats_exactly_and_the_integral_does_not_hurt() -> None:
     assert first == evaluate_checkpoint(checkpoint, goals=30)
     assert first["network_alone"]["final_error_m_median"] < 0.015
     assert first["with_integral"]["final_error_m_median"] < first["network_alone"]["final_error_m_median"] + 0.001
-    assert 1 < first["activity"]["spikes_per_neuron_per_second"] < 200
+    for part in first["complexity"].values():
+        assert all(1 < rate < 200 for rate in part["spikes_per_second"].values())
     model = first["forward_model"]
     assert model["forward_model_10_joint_rad"] < model["linear_10_joint_rad"] < model["state_stays_10_joint_rad"]
 
