@@ -27,8 +27,8 @@ class ClassicalAgent:
         q̇*     = stiffness·(q* - q), each joint at most speed·v
         torque = damping·D·(q̇* - q̇)        by the action        u = (damping·(q̇* - q̇) + q̇) / v
 
-    u changes only so much from step to step, which keeps the torque within its rate limit. The soft bounds are a box and
-    hold both q and q*, so that every joint stays inside on its way.
+    u changes only so much from step to step, which keeps the torque within its rate limit. The soft bounds are a box
+    that holds both q and q*, so that the way leads through no bound.
     """
 
     def __init__(

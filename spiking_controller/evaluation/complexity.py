@@ -10,21 +10,21 @@ algorithms and systems", Nature Communications 16, 1545):
 - activation sparsity: share of zeros among the values of the hidden units, over units, ticks, steps and episodes.
 - connection sparsity: share of zeros among the weights. Footprint: bytes of parameters and buffers.
 
-Its package counts them with hooks on `nn.Linear` and `nn.GRUCell` modules, which the spiking networks do not consist of;
-so they are counted here, connection by connection, and a test holds the counts equal to the package's.
+Its package counts with hooks on `nn.Linear` and `nn.GRUCell` modules, which the spiking networks do not consist of. So
+this module counts, connection by connection, and a test holds the counts equal to the package's.
 
 How a spiking network is counted, per control step:
 
 - features to the first layer: MACs, once, since the features are constant over the ticks.
-- spikes to the next layer or to the readout: ACs. Through a low-rank connection A·B a spike passes its column of B (ACs),
-  and the latent values, which are analogue, pass A in every tick (MACs).
+- spikes to the next layer or to the readout: ACs. Through a low-rank connection A·B a spike passes its column of B
+  (ACs), and the latent values, which are analogue, pass A in every tick (MACs).
 - recurrence by the mean spikes of the step before: graded values, so MACs, once.
 - learnable gains are part of the weights around them, and no operations.
 
 NeuroBench's synaptic operations leave out what a neuron does in a tick, and its count of neuron operations knows other
-neurons than ours. They are given beside the rest as `neuron_update_macs`: per neuron and tick 3 MACs for synaptic current
-and membrane, 2 more for threshold and adaptation; 3 for each readout. A GRU's products of gates and hidden values are
-MACs, as NeuroBench counts them.
+neurons than ours. They are given beside the rest as `neuron_update_macs`: per neuron and tick 3 MACs for synaptic
+current and membrane, 2 more for threshold and adaptation; 3 for each readout. A GRU's products of gates and hidden
+values are MACs, as NeuroBench counts them.
 """
 
 from functools import singledispatch
@@ -218,7 +218,8 @@ class _Counter:
             "energy_45nm_j": synaptic_energy,
             "energy_45nm_with_neurons_j": synaptic_energy + updates * MAC_ENERGY,
             "energy_loihi_j": (macs + acs) * LOIHI_SYNAPTIC_ENERGY if is_spiking else None,
-            "spikes_per_second": {
+            "spikes_per_neuron_per_second": cost.active / (seconds * sum(config.hidden)) if is_spiking else None,
+            "spikes_per_neuron_per_second_by_layer": {
                 f"hidden{index + 1}": count / (seconds * neurons)
                 for index, (count, neurons) in enumerate(zip(self._layer_spikes, config.hidden, strict=True))
                 if is_spiking
@@ -236,7 +237,8 @@ def measure_complexity(checkpoint: Checkpoint, episodes: Episodes) -> dict[str, 
         For "policy" and "forward_model" the same figures: `architecture`, `parameters`, `footprint_bytes`,
         `connection_sparsity`, `activation_sparsity`; per control step `effective_macs`, `effective_acs`,
         `dense_operations`, `neuron_update_macs`, `energy_45nm_j` and `energy_45nm_with_neurons_j` (without and with the
-        neuron updates) and `energy_loihi_j` (None unless spiking); `spikes_per_second` of a neuron, by layer.
+        neuron updates) and `energy_loihi_j`; `spikes_per_neuron_per_second` and the same `_by_layer`. What only spikes
+        have is None or empty for a baseline.
     """
     policy, model = checkpoint.policy, checkpoint.forward_model
     observation, action, goal = (

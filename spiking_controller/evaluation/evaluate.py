@@ -1,4 +1,4 @@
-"""Measures a checkpoint on held-out goals: DESIGN's task metrics, the forward model's predictions, what the networks cost."""
+"""Measures a checkpoint on held-out goals: task metrics, the forward model's predictions, what the networks cost."""
 
 from typing import Any
 

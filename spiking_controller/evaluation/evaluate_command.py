@@ -30,6 +30,7 @@ _ROWS = (
     ("final error, median", "final_error_m_median", "m"),
     ("final error, p90", "final_error_m_p90", "m"),
     ("under 5 cm", "share_under_5cm", "%"),
+    ("under 3 cm", "share_under_3cm", "%"),
     ("under 2 cm", "share_under_2cm", "%"),
     ("under 1 cm", "share_under_1cm", "%"),
     ("on target (12.3 cm), share of time", "share_on_target_12.3cm_median", "%"),
@@ -38,6 +39,7 @@ _ROWS = (
     ("cumulative distance, median", "cumulative_distance_m_s_median", "m·s"),
     ("mean torque rate, median", "mean_torque_rate_median", "N·m/s"),
     ("safety filter intervened, median", "intervention_share_median", "%"),
+    ("safety filter intervened, mean", "intervention_share_mean", "%"),
     ("joint-limit margin, p10", "joint_limit_margin_p10", "rad"),
     ("joint speed at the end, rms, median", "rms_final_joint_speed_median", "rad/s"),
     ("ended early", "ended_early_share", "%"),
@@ -79,9 +81,9 @@ def table(result: dict[str, Any]) -> str:
         ("neuron updates, MACs", "neuron_update_macs"),
     ):
         lines.append(f"{label:38}" + "".join(f"{figures[name]:>16.0f}" for figures in parts.values()))
-    lines += ["", "spikes per neuron per second"] if any(part["spikes_per_second"] for part in parts.values()) else []
+    lines += ["", "spikes per neuron per second"]
     for part, figures in parts.items():
-        for layer, rate in figures["spikes_per_second"].items():
+        for layer, rate in figures["spikes_per_neuron_per_second_by_layer"].items():
             lines.append(f"  {f'{part}/{layer}':36}{rate:>16.1f}")
     return "\n".join(lines)
 

@@ -76,7 +76,6 @@ class SpikingAgent:
         """
         assert self._model is not None
         assert self._model_state is not None
-        assert self._model_effective is not None
         with torch.inference_mode():
             predicted, self._model_state, spikes = self._model.step(
                 _tensor(observation),

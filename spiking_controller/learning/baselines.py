@@ -6,6 +6,7 @@ is about spiking neurons and means nothing here.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -56,8 +57,8 @@ class _StepInterface(nn.Module):
 class GRUNetwork(_StepInterface):
     """Features -> layers of gated recurrent units (Cho et al. 2014) -> linear readout of the last layer.
 
-    The hidden values persist from control step to control step and are handed in and out, as the spiking networks' state
-    is.
+    The hidden values persist from control step to control step and are handed in and out, as the state of the spiking
+    networks is.
     """
 
     def __init__(self, config: NetworkConfig, inputs: int, outputs: int, seed: int) -> None:
@@ -72,8 +73,7 @@ class GRUNetwork(_StepInterface):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.cells = nn.ModuleList(
-                nn.GRUCell(before, after)
-                for before, after in zip((inputs, *config.hidden[:-1]), config.hidden, strict=True)
+                nn.GRUCell(before, after) for before, after in pairwise((inputs, *config.hidden))
             )
             self.readout = nn.Linear(config.hidden[-1], outputs)
 
@@ -142,6 +142,6 @@ class MLPNetwork(_StepInterface):
 def _perceptron(sizes: Sequence[int]) -> nn.Sequential:
     """Linear layers between these sizes with a nonlinearity between every two."""
     layers: list[nn.Module] = []
-    for before, after in zip(sizes[:-1], sizes[1:], strict=True):
+    for before, after in pairwise(sizes):
         layers += [nn.Linear(before, after), nn.ReLU()]
     return nn.Sequential(*layers[:-1])

@@ -1,7 +1,7 @@
 """The two networks of the method: a forward model that predicts the arm and a policy that moves it.
 
-Both are spiking networks (or baselines in their place) with a task's observation around them: which features go in, what
-the readout means.
+Both are spiking networks, or baselines in their place, with a task's observation around them: which features go in,
+what the readout means.
 Observations are those of `tasks.observation.ObservationCodec`, as float32 tensors [batch, observation].
 """
 

@@ -1,7 +1,6 @@
 """What networks cost: counts by hand, the same counts by NeuroBench's own package, figures of a whole checkpoint."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -217,7 +216,7 @@ def test_a_checkpoint_is_measured_on_what_its_policy_did() -> None:
     only_first = replace(episodes, observation=episodes.observation[:1], action=episodes.action[:1])
     only_first = replace(only_first, goal=episodes.goal[:1])
     figures = measure_complexity(checkpoint, only_first)["policy"]
-    for layer, rate in figures["spikes_per_second"].items():
+    for layer, rate in figures["spikes_per_neuron_per_second_by_layer"].items():
         seen = np.mean([step[f"policy/{layer}"] for step in spikes]) / checkpoint.config.policy.tick
         assert rate == pytest.approx(seen, rel=1e-5)
     assert figures["activation_sparsity"] > 0.5

@@ -23,7 +23,7 @@ def test_evaluation_repeats_exactly_and_the_integral_does_not_hurt() -> None:
     assert first["network_alone"]["final_error_m_median"] < 0.015
     assert first["with_integral"]["final_error_m_median"] < first["network_alone"]["final_error_m_median"] + 0.001
     for part in first["complexity"].values():
-        assert all(1 < rate < 200 for rate in part["spikes_per_second"].values())
+        assert 1 < part["spikes_per_neuron_per_second"] < 200
     model = first["forward_model"]
     assert model["forward_model_10_joint_rad"] < model["linear_10_joint_rad"] < model["state_stays_10_joint_rad"]
 
