@@ -136,6 +136,7 @@ def _(network: GRUNetwork, features: Tensor, state: GRUState, spikes: tuple[Tens
     cost = Cost()
     values = features
     for cell, hidden in zip(network.cells, state.hidden, strict=True):
+        assert isinstance(cell, nn.GRUCell)
         cost = cost.plus(_analogue(values, cell.weight_ih)).plus(_analogue(hidden, cell.weight_hh))
         values = cell(values, hidden)
         # r·(W h + b), (1 - z)·n and z·h, element by element.

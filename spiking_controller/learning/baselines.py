@@ -5,14 +5,16 @@ prediction, losses, replay, schedules, checkpoints and control. Of a `NetworkCon
 is about spiking neurons and means nothing here.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from spiking_controller.snn.network import NetworkConfig
+from spiking_controller.snn.neurons import Backend
 
 
 class GRUState(NamedTuple):
@@ -33,8 +35,10 @@ class MLPState(NamedTuple):
         return self
 
 
-class _StepInterface(nn.Module):
-    """What the baselines share: nothing to compute once per pass, and the features themselves drive the first layer."""
+class _Baseline(nn.Module, ABC):
+    """What the baselines share: nothing to compute once per pass, plain PyTorch, unrolls step by step."""
+
+    backend: Backend = "torch"
 
     def __init__(self, config: NetworkConfig, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -48,13 +52,28 @@ class _StepInterface(nn.Module):
     def limit_time_constants(self) -> None:
         """Nothing: there are no time constants."""
 
-    def input_drive(self, features: Tensor, effective: None) -> Tensor:
-        """The features, [..., inputs]: no part of the step can be computed for many steps at once."""
-        del effective
-        return features
+    @abstractmethod
+    def step(self, features: Tensor, state: Any, effective: None) -> tuple[Tensor, Any, tuple[Tensor, ...]]:
+        """One control step."""
+
+    def unroll(self, features: Tensor, state: Any, effective: None) -> tuple[Tensor, tuple[Tensor, ...], Any]:
+        """Many control steps, from a state into which no gradient flows.
+
+        Args:
+            features: [steps, batch, inputs].
+            state: before the first step.
+            effective: from `effective()`.
+        Returns:
+            The readout [steps, batch, outputs], no spikes, and the state after the last step, detached.
+        """
+        outputs, state = [], state.detach()
+        for now in features:
+            readout, state, _ = self.step(now, state, effective)
+            outputs.append(readout)
+        return torch.stack(outputs), (), state.detach()
 
 
-class GRUNetwork(_StepInterface):
+class GRUNetwork(_Baseline):
     """Features -> layers of gated recurrent units (Cho et al. 2014) -> linear readout of the last layer.
 
     The hidden values persist from control step to control step and are handed in and out, as the state of the spiking
@@ -99,14 +118,8 @@ class GRUNetwork(_StepInterface):
             hidden.append(features)
         return self.readout(features), GRUState(tuple(hidden)), ()
 
-    def step_from_drive(
-        self, input_drive: Tensor, state: GRUState, effective: None
-    ) -> tuple[Tensor, GRUState, tuple[Tensor, ...]]:
-        """`step` from what `input_drive` gave."""
-        return self.step(input_drive, state, effective)
 
-
-class MLPNetwork(_StepInterface):
+class MLPNetwork(_Baseline):
     """Features -> fully connected layers with rectified linear units -> linear readout."""
 
     def __init__(self, config: NetworkConfig, inputs: int, outputs: int, seed: int) -> None:
@@ -131,12 +144,6 @@ class MLPNetwork(_StepInterface):
         """One control step; arguments and results as `GRUNetwork.step`."""
         del effective
         return self.layers(features), state, ()
-
-    def step_from_drive(
-        self, input_drive: Tensor, state: MLPState, effective: None
-    ) -> tuple[Tensor, MLPState, tuple[Tensor, ...]]:
-        """`step` from what `input_drive` gave."""
-        return self.step(input_drive, state, effective)
 
 
 def _perceptron(sizes: Sequence[int]) -> nn.Sequential:

@@ -5,7 +5,7 @@ what the readout means.
 Observations are those of `tasks.observation.ObservationCodec`, as float32 tensors [batch, observation].
 """
 
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -23,11 +23,8 @@ Predicts = Literal["velocities", "everything"]
 _TARGET_GAINS = (2.0, 10.0, 40.0)
 
 
-class State(Protocol):
-    """What a network carries from one control step to the next; which kind is the network's own business."""
-
-    def detach(self) -> "State":
-        """The same state without its history."""
+State: TypeAlias = Any
+"""What a network carries from one control step to the next; which kind is the network's own business."""
 
 
 class ControlNetwork(Protocol):
@@ -36,6 +33,7 @@ class ControlNetwork(Protocol):
     config: NetworkConfig
     inputs: int
     outputs: int
+    backend: Backend
 
     def effective(self) -> Any:
         """What the parameters amount to, for a whole unroll."""
@@ -43,19 +41,14 @@ class ControlNetwork(Protocol):
     def limit_time_constants(self) -> None:
         """Bring the time constants back into their bounds."""
 
-    def initial_state(self, batch: int) -> Any:
+    def initial_state(self, batch: int) -> State:
         """The state at the start of an episode."""
 
-    def input_drive(self, features: Tensor, effective: Any) -> Tensor:
-        """What `step_from_drive` takes, of many steps at once."""
-
-    def step(self, features: Tensor, state: Any, effective: Any) -> tuple[Tensor, Any, tuple[Tensor, ...]]:
+    def step(self, features: Tensor, state: State, effective: Any) -> tuple[Tensor, State, tuple[Tensor, ...]]:
         """One control step: readout, state after it, spikes of each layer."""
 
-    def step_from_drive(
-        self, input_drive: Tensor, state: Any, effective: Any
-    ) -> tuple[Tensor, Any, tuple[Tensor, ...]]:
-        """One control step from what `input_drive` gave for it."""
+    def unroll(self, features: Tensor, state: State, effective: Any) -> tuple[Tensor, tuple[Tensor, ...], State]:
+        """Many control steps: readouts, mean spikes of each layer, state after them."""
 
 
 def _build_network(config: NetworkConfig, inputs: int, outputs: int, seed: int, backend: Backend) -> ControlNetwork:

@@ -24,6 +24,7 @@ from spiking_controller.evaluation.complexity import (
 from spiking_controller.learning.agent import SpikingAgent
 from spiking_controller.learning.baselines import GRUNetwork, MLPNetwork
 from spiking_controller.learning.checkpoint import load_checkpoint
+from spiking_controller.learning.networks import ControlNetwork
 from spiking_controller.resources import share_path
 from spiking_controller.snn.network import LayerState, NetworkConfig, NetworkState, SpikingNetwork
 from spiking_controller.tasks.environment import ReachVectorEnv
@@ -85,8 +86,10 @@ def test_the_baselines_count_as_by_hand() -> None:
     assert moving.effective_macs == moving.dense == 3 * 4 * (3 + 4) + 3 * 4 + 4 * 2
     mlp = MLPNetwork(NetworkConfig(hidden=(4,)), inputs=3, outputs=2, seed=1)
     with torch.no_grad():
-        mlp.layers[0].weight.fill_(0.5)
-        mlp.layers[0].bias.copy_(torch.tensor([1.0, -9.0, 1.0, -9.0]))
+        first = mlp.layers[0]
+        assert isinstance(first, nn.Linear)
+        first.weight.fill_(0.5)
+        first.bias.copy_(torch.tensor([1.0, -9.0, 1.0, -9.0]))
     cost = step_cost(mlp, torch.ones(1, 3), mlp.initial_state(1), ())
     assert cost.effective_macs == 3 * 4 + 2 * 2
     assert cost.dense == 3 * 4 + 4 * 2
@@ -96,7 +99,7 @@ def test_the_baselines_count_as_by_hand() -> None:
 class Unrolled(nn.Module):
     """A baseline as NeuroBench wants it: its steps over a sequence [batch, steps, features]."""
 
-    def __init__(self, network: GRUNetwork | MLPNetwork) -> None:
+    def __init__(self, network: ControlNetwork) -> None:
         super().__init__()
         self.network = network
 
@@ -128,8 +131,8 @@ class LinearTwin(nn.Module):
 
     def step(self, features: Tensor, state: NetworkState, spikes: tuple[Tensor, ...]) -> None:
         self.features(features)
-        for layer, compress, expand in zip(state.layers, self.recurrent_compress, self.recurrent_expand, strict=True):
-            expand(compress(layer.mean_spikes))
+        for own, compress, expand in zip(state.layers, self.recurrent_compress, self.recurrent_expand, strict=True):
+            expand(compress(own.mean_spikes))
         for layer, compress, expand in zip(spikes[:-1], self.compress, self.expand, strict=True):
             for tick in layer:
                 expand(compress(tick))
@@ -153,7 +156,8 @@ def prune(network: nn.Module) -> None:
         MLPNetwork(NetworkConfig(hidden=(6, 5)), 7, 3, seed=2),
     ],
 )
-def test_neurobench_counts_the_same_for_a_baseline(network: GRUNetwork | MLPNetwork) -> None:
+def test_neurobench_counts_the_same_for_a_baseline(network: ControlNetwork) -> None:
+    assert isinstance(network, nn.Module)
     prune(network)
     sequence = noise(4, 8, 7)
     sequence[:, :, 2] = 0.0

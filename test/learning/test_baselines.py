@@ -18,6 +18,7 @@ from spiking_controller.learning.checkpoint import (
     save_checkpoint,
 )
 from spiking_controller.learning.config import TrainingConfig, load_config
+from spiking_controller.learning.networks import ControlNetwork
 from spiking_controller.learning.training import TrainingRun
 from spiking_controller.resources import share_path
 from spiking_controller.snn.network import NetworkConfig, SpikingNetwork
@@ -34,7 +35,7 @@ def with_baselines(config: TrainingConfig, model: str, policy: str) -> TrainingC
     )
 
 
-def unroll(network: GRUNetwork | MLPNetwork, sequence: Tensor) -> Tensor:
+def unroll(network: ControlNetwork, sequence: Tensor) -> Tensor:
     state, outputs = network.initial_state(sequence.shape[1]), []
     for features in sequence:
         output, state, _ = network.step(features, state, None)
@@ -128,8 +129,9 @@ def test_a_checkpoint_of_baselines_comes_back_and_acts_without_spikes(
     for _ in range(5):
         observation, goal = rng.normal(size=(2, 1, 6)) * 0.3, rng.normal(size=(2, 1, 2)) * 0.3
         actions = [agent.act(observation[0], goal[0]) for agent in agents]
-        np.testing.assert_array_equal(*actions)
-        np.testing.assert_array_equal(*(agent.predict(observation[0]) for agent in agents))
+        np.testing.assert_array_equal(actions[0], actions[1])
+        predictions = [agent.predict(observation[0]) for agent in agents]
+        np.testing.assert_array_equal(predictions[0], predictions[1])
         assert agents[0].spikes == {}
 
 
