@@ -18,7 +18,8 @@ How a spiking network is counted, per control step:
 - features to the first layer: MACs, once, since the features are constant over the ticks.
 - spikes to the next layer or to the readout: ACs. Through a low-rank connection A·B a spike passes its column of B
   (ACs), and the latent values, which are analogue, pass A in every tick (MACs).
-- recurrence by the mean spikes of the step before: graded values, so MACs, once.
+- recurrence by the mean spikes of the step before: graded values, so MACs, once. By the spikes of the tick before: as
+  from layer to layer.
 - learnable gains are part of the weights around them, and no operations.
 
 NeuroBench's synaptic operations leave out what a neuron does in a tick, and its count of neuron operations knows other
@@ -27,6 +28,7 @@ current and membrane, 2 more for threshold and adaptation; 3 for each readout. A
 values are MACs, as NeuroBench counts them.
 """
 
+from collections.abc import Callable
 from functools import singledispatch
 from typing import Any, Final, NamedTuple
 
@@ -110,11 +112,13 @@ def _(network: SpikingNetwork, features: Tensor, state: NetworkState, spikes: tu
     for index, layer in enumerate(spikes):
         if index > 0:
             cost = cost.plus(_low_rank(spikes[index - 1], network.expand, network.compress, index - 1, _spiking))
-        if config.recurrent:
+        if config.recurrence != "none":
             fed_back = state.layers[index].mean_spikes
-            cost = cost.plus(
-                _low_rank(fed_back, network.recurrent_expand, network.recurrent_compress, index, _analogue)
-            )
+            is_tick_wise = config.recurrence == "tick"
+            if is_tick_wise:
+                fed_back = torch.cat((fed_back.unsqueeze(0), layer[:-1]))
+            count = _spiking if is_tick_wise else _analogue
+            cost = cost.plus(_low_rank(fed_back, network.recurrent_expand, network.recurrent_compress, index, count))
         cost = cost.plus(_spiking(layer, network.readout_weight[index]))
         per_tick = _LIF_MACS + (_ADAPTATION_MACS if config.neuron == "adaptive_lif" else 0)
         cost = cost.plus(
@@ -123,7 +127,13 @@ def _(network: SpikingNetwork, features: Tensor, state: NetworkState, spikes: tu
     return cost.plus(Cost(neuron_update_macs=_LIF_MACS * config.ticks * len(features) * network.outputs))
 
 
-def _low_rank(values: Tensor, expand: nn.ParameterList, compress: nn.ParameterList, index: int, count: Any) -> Cost:
+def _low_rank(
+    values: Tensor,
+    expand: nn.ParameterList,
+    compress: nn.ParameterList,
+    index: int,
+    count: Callable[[Tensor, Tensor], Cost],
+) -> Cost:
     """Through A·B, or through the one full matrix in `expand`; `count` says what the values are."""
     if not len(compress):
         return count(values, expand[index])

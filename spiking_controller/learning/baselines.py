@@ -39,6 +39,7 @@ class _Baseline(nn.Module, ABC):
     """What the baselines share: nothing to compute once per pass, plain PyTorch, unrolls step by step."""
 
     backend: Backend = "torch"
+    compiled = False
 
     def __init__(self, config: NetworkConfig, inputs: int, outputs: int) -> None:
         super().__init__()

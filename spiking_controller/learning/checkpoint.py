@@ -350,6 +350,6 @@ def build_networks(config: TrainingConfig) -> tuple[Policy, ForwardModel]:
     """Both networks of a run, freshly initialised from its seed."""
     task = config.reach_task
     return (
-        Policy(task, config.policy, config.seed),
-        ForwardModel(task, config.forward_model, config.predicts, config.seed + 1),
+        Policy(task, config.policy, config.seed, features=config.features),
+        ForwardModel(task, config.forward_model, config.predicts, config.seed + 1, features=config.features),
     )

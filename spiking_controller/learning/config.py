@@ -1,5 +1,6 @@
 """Training configuration: every number of a run in one dataclass, read from YAML, saved with the checkpoint."""
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import dacite
 import yaml
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.learning.networks import Predicts
+from spiking_controller.learning.networks import Features, Predicts
 from spiking_controller.snn.network import NetworkConfig
 from spiking_controller.tasks.reach import ReachTask, get_task
 
@@ -18,6 +19,8 @@ class TaskOptions:
     """What a run may change about its task; see `tasks.reach.ReachTask` for the meaning of each."""
 
     action_scale: float | None = None
+    damping_scale: float | None = None
+    gravity_convention: str | None = None
     hard_goal_fraction: float | None = None
     delay_steps: int | None = None
 
@@ -48,6 +51,8 @@ class ModelUpdates:
         warm_up: steps that only set the neurons' state.
         unroll: steps that count.
         learning_rate: Adam, before the schedule.
+        weight_decay: λ of AdamW (Loshchilov, Hutter 2019): per update, weights shrink by the learning rate times λ. Not
+            biases, gains or time constants.
     """
 
     first: int = 800
@@ -56,6 +61,7 @@ class ModelUpdates:
     warm_up: int = 5
     unroll: int = 10
     learning_rate: float = 3e-3
+    weight_decay: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,8 @@ class PolicyLoss:
 
     Attributes:
         action: on the squared action.
-        smoothness_start, smoothness_end: on the squared change of the action; rises geometrically over the run.
+        smoothness_start, smoothness_end: on the squared change of the action; rises geometrically over the run. Both 0
+            switch it off.
         guidance: on the squared distance to the nearest posture that reaches the goal (`tasks.postures`), 1/rad²: leads
             out of joint-limit traps, where the straight way of the hand is blocked.
         rest: on the joint speed (scaled by the limits, Euclidean norm over joints) while the hand is near the goal.
@@ -99,6 +106,19 @@ class PolicyLoss:
     velocity: float = 0.1
     saturation: float = 1e-3
 
+    def __post_init__(self) -> None:
+        start, end = self.smoothness_start, self.smoothness_end
+        if min(start, end) < 0.0 or (start == 0.0) != (end == 0.0):
+            raise ConfigError(
+                f"smoothness_start = {start} and smoothness_end = {end} must both be above 0, or both be 0."
+            )
+
+    def smoothness(self, progress: float) -> float:
+        """The weight of the squared change of the action at this point of the run, `progress` in [0, 1]."""
+        if self.smoothness_start == 0.0:
+            return 0.0
+        return float(self.smoothness_start * (self.smoothness_end / self.smoothness_start) ** progress)
+
 
 @dataclass(frozen=True)
 class PolicyUpdates:
@@ -110,6 +130,7 @@ class PolicyUpdates:
         warm_up: recorded steps that set the state of both networks, without gradient.
         unroll: imagined steps.
         learning_rate: Adam, before the schedule.
+        weight_decay: as in `ModelUpdates`.
         goals: where the goals come from.
         loss: weights.
     """
@@ -119,6 +140,7 @@ class PolicyUpdates:
     warm_up: int = 5
     unroll: int = 30
     learning_rate: float = 2e-3
+    weight_decay: float = 0.0
     goals: GoalMix = field(default_factory=GoalMix)
     loss: PolicyLoss = field(default_factory=PolicyLoss)
 
@@ -140,7 +162,8 @@ class TrainingConfig:
         gradient_norm: gradients are clipped to this norm.
         evaluate_every: iterations between evaluations (each writes a checkpoint).
         evaluation_episodes: episodes per evaluation during training.
-        predicts: what the forward model predicts.
+        predicts: what the forward model predicts: "velocities", or "everything" as in the paper.
+        features: what the networks see.
         task_options: changes to the task.
         exploration, forward_model, policy, model_updates, policy_updates: see their classes.
     """
@@ -158,6 +181,7 @@ class TrainingConfig:
     evaluate_every: int = 10
     evaluation_episodes: int = 200
     predicts: Predicts = "velocities"
+    features: Features = field(default_factory=Features)
     task_options: TaskOptions = field(default_factory=TaskOptions)
     exploration: Exploration = field(default_factory=Exploration)
     forward_model: NetworkConfig = field(default_factory=NetworkConfig)
@@ -179,6 +203,15 @@ class TrainingConfig:
         if self.replay_episodes < self.random_episodes:
             raise ConfigError(
                 f"replay_episodes = {self.replay_episodes} must hold the random_episodes = {self.random_episodes}."
+            )
+        for name in ("model_updates", "policy_updates"):
+            decay = getattr(self, name).weight_decay
+            if not 0.0 <= decay < math.inf:
+                raise ConfigError(f"{name}: weight_decay = {decay} must be a finite number of at least 0.")
+        if self.predicts == "velocities" and not self.features.velocity:
+            raise ConfigError(
+                "features: velocity = false hides the joint velocities, so that predicts = 'velocities' cannot work; "
+                "set predicts to everything."
             )
         period = self.reach_task.control_period
         for name in ("forward_model", "policy"):

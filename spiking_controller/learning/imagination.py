@@ -1,10 +1,11 @@
 """Imagined roll-outs: the policy acts on what the forward model predicts, step after step, with gradients.
 
 Two ways to the same values and gradients. The reference records every operation with autograd. The compiled way is one
-autograd function for the whole roll-out: both networks go through their hand-written steps (`snn.unroll`), and only the
-arm's few operations between them (features, kinematics) are recorded, step by step.
+autograd function for the whole roll-out: both networks go through their hand-written steps (`snn.unroll`), and the
+gradients of the arm's few operations between them (features, kinematics) are written out beside those in `networks.py`.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -59,11 +60,12 @@ def imagine(policy: Policy, model: ForwardModel, beginning: Beginning, steps: in
         steps: control steps.
     """
     effective = policy.effective()
-    if policy.network.backend == "fused" and model.network.backend == "fused":
+    if policy.network.compiled and model.network.compiled:
         flat = _spiking(policy.network).unroll_parameters(effective).flatten()
         outputs = _ImaginedRollout.apply(policy, model, beginning, steps, *flat)
+        observation, action, readout, *activity = outputs
         layers = len(policy.network.config.hidden)
-        return Imagined(*outputs[:3], outputs[3 : 3 + layers], outputs[3 + layers :])
+        return Imagined(observation, action, readout, tuple(activity[:layers]), tuple(activity[layers:]))
     observation, last, goal, policy_state, model_state = beginning
     with torch.no_grad():
         model_effective = model.effective()
@@ -91,18 +93,6 @@ def _activity(spikes: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
     return tuple(torch.stack([layer.mean(0) for layer in layers]) for layers in zip(*spikes, strict=True))
 
 
-class _Step(NamedTuple):
-    """The recorded operations of the arm in one step: leaves, and what was computed from them."""
-
-    observation: Tensor
-    last: Tensor
-    action: Tensor
-    model_readout: Tensor
-    policy_features: Tensor
-    model_features: Tensor
-    following: Tensor
-
-
 class _ImaginedRollout(torch.autograd.Function):
     """The compiled way of `imagine`: gradients for the policy's parameters."""
 
@@ -114,63 +104,54 @@ class _ImaginedRollout(torch.autograd.Function):
         batch = len(goal)
         policy_run = _spiking(policy.network).start_unroll(policy.effective(), policy_state, steps, batch)
         model_run = _spiking(model.network).start_unroll(model.effective(), model_state, steps, batch)
-        recorded: list[_Step] = []
+        seen, following, actions, inputs = [], [], [], []
         for step in range(steps):
-            with torch.enable_grad():
-                observation, last = _leaf(observation), _leaf(last)
-                policy_features = policy.inputs(observation, last, goal)
-                action = _leaf(torch.tanh(policy_run.forward(step, policy_features.detach())))
-                model_features = model.inputs(observation, action, last)
-                model_readout = _leaf(model_run.forward(step, model_features.detach()).clone())
-                following = model.advance(observation, model_readout)
-            recorded.append(_Step(observation, last, action, model_readout, policy_features, model_features, following))
-            observation, last = following, action
-        ctx.recorded, ctx.policy_run, ctx.model_run = recorded, policy_run, model_run
+            seen.append(observation)
+            inputs.append(policy.inputs(observation, last, goal))
+            action = torch.tanh(policy_run.forward(step, inputs[-1]))
+            readout = model_run.forward(step, model.inputs(observation, action, last))
+            observation, last = model.advance(observation, readout), action
+            following.append(observation)
+            actions.append(action)
+        ctx.policy, ctx.model, ctx.policy_run, ctx.model_run = policy, model, policy_run, model_run
+        ctx.seen, ctx.inputs = seen, inputs
+        result = torch.stack(following), torch.stack(actions)
+        ctx.save_for_backward(*result)
         ctx.set_materialize_grads(False)
-        return (
-            torch.stack([step.following.detach() for step in recorded]),
-            torch.stack([step.action.detach() for step in recorded]),
-            policy_run.output(),
-            *policy_run.mean_spikes(),
-            *model_run.mean_spikes(),
-        )
+        return *result, policy_run.output(), *policy_run.mean_spikes(), *model_run.mean_spikes()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        policy: Policy = ctx.policy
+        model: ForwardModel = ctx.model
         policy_run: Unroll = ctx.policy_run
         model_run: Unroll = ctx.model_run
         policy_run.start_backward(learns=True)
         model_run.start_backward(learns=False)
         on_observation, on_action, on_readout = grads[:3]
         on_policy, on_model = grads[3 : 3 + policy_run.layers], grads[3 + policy_run.layers :]
-        recorded: list[_Step] = ctx.recorded
-        grad_following = torch.zeros_like(recorded[-1].following)
-        grad_action = torch.zeros_like(recorded[-1].action)
-        for step in reversed(range(len(recorded))):
-            now = recorded[step]
+        following, action = ctx.saved_tensors
+        jacobian = model.hand_jacobian(following)
+        slope = 1.0 - action * action
+        grad_following, grad_action = torch.zeros_like(following[0]), torch.zeros_like(action[0])
+        for step in reversed(range(len(following))):
             if on_observation is not None:
                 grad_following = grad_following + on_observation[step]
             if on_action is not None:
                 grad_action = grad_action + on_action[step]
-            grad_observation, grad_readout = torch.autograd.grad(
-                now.following, (now.observation, now.model_readout), grad_following
+            seen = ctx.seen[step]
+            through_advance, grad_readout = model.pull_back_advance(
+                grad_following, None if jacobian is None else jacobian[step]
             )
-            activity = [None if grad is None else grad[step] for grad in on_model]
-            through_model = torch.autograd.grad(
-                now.model_features,
-                (now.observation, now.action, now.last),
-                model_run.backward(step, grad_readout.contiguous(), activity),
-            )
-            action = now.action.detach()
-            grad_readout = (grad_action + through_model[1]) * (1.0 - action * action)
+            grad_inputs = model_run.backward(step, grad_readout.contiguous(), _of_step(on_model, step))
+            through_model, grad_now, model_last = model.pull_back_inputs(seen, grad_inputs)
+            grad_readout = (grad_action + grad_now) * slope[step]
             if on_readout is not None:
-                grad_readout = grad_readout + on_readout[step]
-            activity = [None if grad is None else grad[step] for grad in on_policy]
-            through_policy = torch.autograd.grad(
-                now.policy_features, (now.observation, now.last), policy_run.backward(step, grad_readout, activity)
-            )
-            grad_following = grad_observation + through_model[0] + through_policy[0]
-            grad_action = through_model[2] + through_policy[1]
+                grad_readout += on_readout[step]
+            grad_inputs = policy_run.backward(step, grad_readout, _of_step(on_policy, step))
+            through_policy, policy_last = policy.pull_back_inputs(seen, ctx.inputs[step], grad_inputs)
+            grad_following = through_policy.add_(through_model).add_(through_advance)
+            grad_action = policy_last + model_last
         gradients = policy_run.gradients()
         policy_run.release()
         model_run.release()
@@ -178,10 +159,10 @@ class _ImaginedRollout(torch.autograd.Function):
 
 
 def _spiking(network: ControlNetwork) -> SpikingNetwork:
-    """The network, of which the "fused" backend says that it is spiking."""
+    """The network, which is spiking, since it is compiled."""
     assert isinstance(network, SpikingNetwork)
     return network
 
 
-def _leaf(tensor: Tensor) -> Tensor:
-    return tensor.detach().requires_grad_()
+def _of_step(grads: Sequence[Tensor | None], step: int) -> list[Tensor | None]:
+    return [None if grad is None else grad[step] for grad in grads]

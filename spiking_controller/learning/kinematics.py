@@ -14,11 +14,8 @@ class _HandPosition(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, joint_position: Tensor, chain: KinematicChain, held: np.ndarray) -> Tensor:
+        position, jacobian = chain.position_and_jacobian(_all_joints(joint_position, held))
         controlled = joint_position.shape[-1]
-        full = np.empty((joint_position.shape[0], controlled + held.size))
-        full[:, :controlled] = joint_position.detach().numpy()
-        full[:, controlled:] = held
-        position, jacobian = chain.position_and_jacobian(full)
         ctx.save_for_backward(torch.from_numpy(jacobian[:, :, :controlled]).to(joint_position.dtype))
         return torch.from_numpy(position).to(joint_position.dtype)
 
@@ -40,3 +37,17 @@ def hand_position(joint_position: Tensor, chain: KinematicChain, held: np.ndarra
     """
     position: Tensor = _HandPosition.apply(joint_position, chain, held)
     return position
+
+
+def hand_jacobian(joint_position: Tensor, chain: KinematicChain, held: np.ndarray) -> Tensor:
+    """Jacobian of `hand_position`, which takes the same arguments: [batch, 3, controlled], m/rad."""
+    _, jacobian = chain.position_and_jacobian(_all_joints(joint_position, held))
+    return torch.from_numpy(jacobian[:, :, : joint_position.shape[-1]]).to(joint_position.dtype)
+
+
+def _all_joints(joint_position: Tensor, held: np.ndarray) -> np.ndarray:
+    controlled = joint_position.shape[-1]
+    full = np.empty((joint_position.shape[0], controlled + held.size))
+    full[:, :controlled] = joint_position.detach().numpy()
+    full[:, controlled:] = held
+    return full

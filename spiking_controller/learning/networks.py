@@ -5,7 +5,9 @@ what the readout means.
 Observations are those of `tasks.observation.ObservationCodec`, as float32 tensors [batch, observation].
 """
 
-from typing import Any, Literal, Protocol, TypeAlias
+import math
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -13,14 +15,37 @@ from torch import Tensor, nn
 
 from spiking_controller.errors import ConfigError
 from spiking_controller.learning.baselines import GRUNetwork, MLPNetwork
-from spiking_controller.learning.kinematics import hand_position
+from spiking_controller.learning.kinematics import hand_jacobian, hand_position
 from spiking_controller.snn.network import NetworkConfig, SpikingNetwork
 from spiking_controller.snn.neurons import Backend
 from spiking_controller.tasks.reach import ReachTask
 
 Predicts = Literal["velocities", "everything"]
 
-_TARGET_GAINS = (2.0, 10.0, 40.0)
+
+@dataclass(frozen=True)
+class Features:
+    """What the networks see besides joint angles, hand and goal. The observation itself is always recorded whole.
+
+    Attributes:
+        velocity: the joint velocities. Without them the forward model must predict "everything" that is left.
+        trigonometric: sine and cosine of the joint angles.
+        previous_action: the action of the control step before.
+        target_gains: k of tanh(k·(goal - hand)), 1/m, seen by the policy; the high gains resolve the last millimetres.
+    """
+
+    velocity: bool = True
+    trigonometric: bool = True
+    previous_action: bool = True
+    target_gains: tuple[float, ...] = (2.0, 10.0, 40.0)
+
+    def __post_init__(self) -> None:
+        for gain in self.target_gains:
+            if not 0.0 < gain < math.inf:
+                raise ConfigError(f"target_gains holds {gain}; give finite gains above 0, or none at all.")
+
+
+ALL_FEATURES: Final = Features()
 
 
 State: TypeAlias = Any
@@ -34,6 +59,10 @@ class ControlNetwork(Protocol):
     inputs: int
     outputs: int
     backend: Backend
+
+    @property
+    def compiled(self) -> bool:
+        """Whether unrolls take the compiled way of `snn.unroll`; only spiking networks can."""
 
     def effective(self) -> Any:
         """What the parameters amount to, for a whole unroll."""
@@ -60,16 +89,23 @@ def _build_network(config: NetworkConfig, inputs: int, outputs: int, seed: int, 
 
 
 class _ArmFeatures(nn.Module):
-    """What both networks see of the arm: observation, sine and cosine of the joint angles, previous action."""
+    """What both networks see of the arm, see `Features`.
+
+    Attributes:
+        observed: number of observation entries that the networks see.
+        size: number of features.
+    """
 
     centre: Tensor
     half_range: Tensor
 
-    def __init__(self, task: ReachTask) -> None:
+    def __init__(self, task: ReachTask, options: Features) -> None:
         super().__init__()
+        self.options = options
         self.controlled = task.arm.controlled_joints
         self.goal_dimensions = task.arm.goal_dimensions
-        self.size = 4 * self.controlled + self.goal_dimensions + self.controlled
+        self.observed = (2 if options.velocity else 1) * self.controlled + task.arm.goal_dimensions
+        self.size = self.observed + self.controlled * (2 * options.trigonometric + options.previous_action)
         self.register_buffer("centre", torch.tensor(np.asarray(task.position_centre), dtype=torch.float32), False)
         self.register_buffer(
             "half_range", torch.tensor(np.asarray(task.position_half_range), dtype=torch.float32), False
@@ -83,16 +119,51 @@ class _ArmFeatures(nn.Module):
         """Hand position, m."""
         return observation[..., 2 * self.controlled :]
 
+    def seen(self, observation: Tensor) -> Tensor:
+        """The entries of an observation (or of a difference of two) that the networks see, [..., observed]."""
+        if self.options.velocity:
+            return observation
+        return torch.cat((observation[..., : self.controlled], self.hand(observation)), -1)
+
     def forward(self, observation: Tensor, previous_action: Tensor) -> list[Tensor]:
-        angle = self.joint_position(observation)
-        return [observation, torch.sin(angle), torch.cos(angle), previous_action]
+        features = [self.seen(observation)]
+        if self.options.trigonometric:
+            angle = self.joint_position(observation)
+            features += [torch.sin(angle), torch.cos(angle)]
+        if self.options.previous_action:
+            features.append(previous_action)
+        return features
+
+    def pull_back(self, observation: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of observation and previous action from those of the features, [batch, size]: `forward` transposed.
+
+        Written out because recording these few operations in every step of a roll-out costs more than a network's step.
+        """
+        controlled, observed = self.controlled, self.observed
+        grad_observation = torch.zeros_like(observation)
+        if self.options.velocity:
+            grad_observation.copy_(grad[:, :observed])
+        else:
+            grad_observation[:, :controlled] = grad[:, :controlled]
+            grad_observation[:, 2 * controlled :] = grad[:, controlled:observed]
+        place = observed
+        if self.options.trigonometric:
+            angle = self.joint_position(observation)
+            on_sin, on_cos = grad[:, place : place + controlled], grad[:, place + controlled : place + 2 * controlled]
+            on_angle = on_sin * torch.cos(angle) - on_cos * torch.sin(angle)
+            grad_observation[:, :controlled].addcmul_(on_angle, self.half_range)
+            place += 2 * controlled
+        if self.options.previous_action:
+            return grad_observation, grad[:, place:]
+        return grad_observation, grad.new_zeros(len(grad), controlled)
 
 
 class ForwardModel(nn.Module):
     """Predicts the next observation from the present one and the action: x̂' = x + Δx̂ (Huebotter et al. 2025).
 
     `velocities` (default): the network predicts the change of the joint velocities only; the angles follow by
-    q' = q + dt·(q̇ + Δq̇/2), the hand by exact kinematics. `everything` (the paper): the network predicts every change.
+    q' = q + dt·(q̇ + Δq̇/2), the hand by exact kinematics. `everything` (the paper): the network predicts every change
+    of what it sees. If it sees no velocities, those of the prediction are q̇ = Δq/dt.
     """
 
     change_scale: Tensor
@@ -104,15 +175,16 @@ class ForwardModel(nn.Module):
         predicts: Predicts,
         seed: int,
         backend: Backend = "fused",
+        features: Features = ALL_FEATURES,
     ) -> None:
         super().__init__()
         if predicts not in ("velocities", "everything"):
             raise ConfigError(f"predicts '{predicts}' is unknown; choose velocities or everything.")
         self.arm = task.arm
         self.predicts: Predicts = predicts
-        self.features = _ArmFeatures(task)
+        self.features = _ArmFeatures(task, features)
         controlled = self.arm.controlled_joints
-        outputs = controlled if predicts == "velocities" else 2 * controlled + self.arm.goal_dimensions
+        outputs = controlled if predicts == "velocities" else self.features.observed
         self.network = _build_network(config, self.features.size + controlled, outputs, seed, backend)
         self.register_buffer("change_scale", torch.ones(outputs))
         velocity = torch.tensor(np.asarray(task.velocity_scale), dtype=torch.float32)
@@ -136,26 +208,69 @@ class ForwardModel(nn.Module):
         change = following - observation
         if self.predicts == "velocities":
             controlled = self.arm.controlled_joints
-            change = change[..., controlled : 2 * controlled]
-        return change / self.change_scale
+            return change[..., controlled : 2 * controlled] / self.change_scale
+        return self.features.seen(change) / self.change_scale
 
     def fit_scale(self, observation: Tensor, following: Tensor) -> None:
         """Set the normalisation to the standard deviation of the changes in recorded data, [samples, observation]."""
         self.change_scale.fill_(1.0)
         self.change_scale.copy_(self.target(observation, following).std(0).clamp(min=1e-6))
 
+    def pull_back_inputs(self, observation: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of observation, action and previous action from those of `inputs`, [batch, features]."""
+        size = self.features.size
+        grad_observation, grad_previous = self.features.pull_back(observation, grad[:, :size])
+        return grad_observation, grad[:, size:], grad_previous
+
     def advance(self, observation: Tensor, readout: Tensor) -> Tensor:
         """The predicted next observation, [batch, observation]."""
         change = readout * self.change_scale
-        if self.predicts == "everything":
-            return observation + change
         controlled = self.arm.controlled_joints
         angle, velocity = observation[:, :controlled], observation[:, controlled : 2 * controlled]
         angle_gain: Tensor = self.angle_gain  # type: ignore[assignment]
+        if self.predicts == "everything":
+            if self.features.options.velocity:
+                return observation + change
+            turned = change[:, :controlled]
+            hand = self.features.hand(observation) + change[:, controlled:]
+            return torch.cat((angle + turned, turned / angle_gain, hand), -1)
         next_angle = angle + angle_gain * (velocity + 0.5 * change)
         position = self.features.centre + self.features.half_range * next_angle
         hand = hand_position(position, self.arm.chain, self._held)[:, : self.arm.goal_dimensions]
         return torch.cat((next_angle, velocity + change, hand), -1)
+
+    def hand_jacobian(self, observation: Tensor) -> Tensor | None:
+        """How the hand moves with the scaled joint angles in observations [..., observation], [..., goal, controlled].
+
+        None if the network predicts the hand itself.
+        """
+        if self.predicts == "everything":
+            return None
+        position = self.features.joint_position(observation)
+        jacobian = hand_jacobian(position.flatten(0, -2), self.arm.chain, self._held)[:, : self.arm.goal_dimensions]
+        return (jacobian * self.features.half_range).view(*position.shape[:-1], *jacobian.shape[1:])
+
+    def pull_back_advance(self, grad: Tensor, jacobian: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Gradients of observation and readout from that of the predicted observation, [batch, observation].
+
+        Args:
+            grad: of what `advance` returned.
+            jacobian: `hand_jacobian` there.
+        """
+        controlled = self.arm.controlled_joints
+        angle_gain: Tensor = self.angle_gain  # type: ignore[assignment]
+        on_angle, on_velocity = grad[:, :controlled], grad[:, controlled : 2 * controlled]
+        on_hand = grad[:, 2 * controlled :]
+        if jacobian is not None:
+            on_angle = on_angle + torch.bmm(on_hand.unsqueeze(1), jacobian).squeeze(1)
+            through_angle = angle_gain * on_angle
+            on_observation = torch.cat((on_angle, on_velocity + through_angle, torch.zeros_like(on_hand)), -1)
+            return on_observation, (on_velocity + 0.5 * through_angle) * self.change_scale
+        if self.features.options.velocity:
+            return grad, grad * self.change_scale
+        on_change = torch.cat((on_angle + on_velocity / angle_gain, on_hand), -1)
+        on_observation = torch.cat((on_angle, torch.zeros_like(on_velocity), on_hand), -1)
+        return on_observation, on_change * self.change_scale
 
     def step(
         self,
@@ -178,17 +293,24 @@ class ForwardModel(nn.Module):
 class Policy(nn.Module):
     """Maps observation and goal to an action in [-1, 1]: u = tanh(readout).
 
-    Besides the arm's features it sees the goal and tanh(k·(goal - hand)) for k = 2, 10, 40 per metre: the high gains
-    resolve the last millimetres.
+    Besides the arm's features it sees the goal and tanh(k·(goal - hand)) for every k of `Features.target_gains`.
     """
 
     gains: Tensor
 
-    def __init__(self, task: ReachTask, config: NetworkConfig, seed: int, backend: Backend = "fused") -> None:
+    def __init__(
+        self,
+        task: ReachTask,
+        config: NetworkConfig,
+        seed: int,
+        backend: Backend = "fused",
+        features: Features = ALL_FEATURES,
+    ) -> None:
         super().__init__()
-        self.features = _ArmFeatures(task)
-        self.register_buffer("gains", torch.tensor(_TARGET_GAINS).repeat_interleave(task.arm.goal_dimensions), False)
-        inputs = self.features.size + task.arm.goal_dimensions * (1 + len(_TARGET_GAINS))
+        self.features = _ArmFeatures(task, features)
+        gains, dimensions = features.target_gains, task.arm.goal_dimensions
+        self.register_buffer("gains", torch.tensor(gains).repeat_interleave(dimensions), False)
+        inputs = self.features.size + dimensions * (1 + len(gains))
         self.network = _build_network(config, inputs, task.arm.controlled_joints, seed, backend)
 
     def effective(self) -> Any:
@@ -202,8 +324,19 @@ class Policy(nn.Module):
     def inputs(self, observation: Tensor, previous_action: Tensor, goal: Tensor) -> Tensor:
         """The network's features, [..., features]."""
         error = goal - self.features.hand(observation)
-        precise = torch.tanh(torch.cat([error] * len(_TARGET_GAINS), -1) * self.gains)
+        gains = self.features.options.target_gains
+        precise = torch.tanh(torch.cat([error] * len(gains), -1) * self.gains) if gains else error[..., :0]
         return torch.cat((*self.features(observation, previous_action), goal, precise), -1)
+
+    def pull_back_inputs(self, observation: Tensor, inputs: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of observation and previous action from those of `inputs`, [batch, features]."""
+        size, dimensions = self.features.size, self.features.goal_dimensions
+        grad_observation, grad_previous = self.features.pull_back(observation, grad[:, :size])
+        precise = inputs[:, size + dimensions :]
+        on_error = grad[:, size + dimensions :] * (1.0 - precise * precise) * self.gains
+        on_hand = on_error.view(len(grad), -1, dimensions).sum(1)
+        grad_observation[:, 2 * self.features.controlled :] -= on_hand
+        return grad_observation, grad_previous
 
     def step(
         self,

@@ -1,15 +1,16 @@
 """The joint training loop: collect episodes with the policy, teach the forward model, teach the policy through it.
 
 Every random draw of an iteration comes from generators seeded by (run seed, iteration, purpose), so that a run that
-was stopped and resumed continues exactly as if it had not been.
+was stopped and resumed continues exactly as if it had not been. An iteration's episodes are collected by the policy
+with which it begins, and are learned from in the next one: so they can be simulated while the networks train.
 """
 
 import csv
 import json
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass
-from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,12 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.learning.agent import ExploringAgent, SpikingAgent
+from spiking_controller.learning.agent import SpikingAgent
 from spiking_controller.learning.checkpoint import build_networks, save_checkpoint, write_atomically
+from spiking_controller.learning.collection import Collector, InlineCollector, ProcessCollector, random_episodes
 from spiking_controller.learning.config import TrainingConfig, config_from_dict
 from spiking_controller.learning.replay import ReplayMemory
+from spiking_controller.learning.seeds import Purpose, environment_seed, generator
 from spiking_controller.learning.updates import Updater
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import run_episodes
@@ -58,17 +61,6 @@ _COLUMNS = (
 )
 
 
-class _Purpose(IntEnum):
-    """What a random generator is for."""
-
-    GOAL_POOL = 0
-    RANDOM_EPISODES = 1
-    POLICY_EPISODES = 2
-    NOISE = 3
-    UPDATES = 4
-    EVALUATION = 5
-
-
 @dataclass(frozen=True)
 class Progress:
     """What a run reports after each iteration.
@@ -88,13 +80,16 @@ class Progress:
 class TrainingRun:
     """One run in one folder: networks, optimisers, replay memory, log and checkpoints."""
 
-    def __init__(self, config: TrainingConfig, directory: Path, *, resume: bool = False) -> None:
+    def __init__(
+        self, config: TrainingConfig, directory: Path, *, resume: bool = False, simulate_beside: bool = False
+    ) -> None:
         """Start a run, or continue one from its last saved state.
 
         Args:
             config: of the run; a resumed run must have the same.
             directory: where everything is written.
             resume: continue the run in `directory`.
+            simulate_beside: collect episodes in a second process while this one trains; the results are the same.
         Raises:
             ConfigError: the folder holds another run, or nothing to resume.
         """
@@ -110,7 +105,7 @@ class TrainingRun:
             )
         torch.manual_seed(config.seed)
         policy, model = build_networks(config)
-        rng = self._rng(_Purpose.GOAL_POOL, 0)
+        rng = generator(config.seed, Purpose.GOAL_POOL, 0)
         self._updater = Updater(config, policy, model, sample_goals(self.task, rng, _GOAL_POOL))
         task = self.task
         self._memory = ReplayMemory(
@@ -120,7 +115,7 @@ class TrainingRun:
             task.controlled_joints,
             task.goal_dimensions,
         )
-        self._env = ReachVectorEnv(task, config.episodes_per_iteration)
+        self._simulate_beside = simulate_beside
         self._evaluation_env = ReachVectorEnv(task, config.evaluation_episodes)
         self.iteration = 0
         self._seconds = 0.0
@@ -141,12 +136,6 @@ class TrainingRun:
         """The newest checkpoint."""
         return self.directory / f"{self.config.task}.safetensors"
 
-    def _rng(self, purpose: _Purpose, iteration: int) -> np.random.Generator:
-        return np.random.default_rng([self.config.seed, iteration, int(purpose)])
-
-    def _seed(self, purpose: _Purpose, iteration: int) -> int:
-        return int(self._rng(purpose, iteration).integers(2**31))
-
     def run(self, report: Callable[[Progress], None], should_stop: Callable[[], bool]) -> None:
         """Train until the planned iterations are done or `should_stop` says so between two of them; then save.
 
@@ -156,11 +145,17 @@ class TrainingRun:
         Raises:
             RuntimeError: a gradient is not finite; the last saved state and checkpoint stay.
         """
+        collector = ProcessCollector(self.config) if self._simulate_beside else InlineCollector(self.config)
+        with closing(collector):
+            self._run(collector, report, should_stop)
+        self._board.close()
+
+    def _run(self, collector: Collector, report: Callable[[Progress], None], should_stop: Callable[[], bool]) -> None:
         began = time.perf_counter() - self._seconds
         if len(self._memory) == 0:
             self._first_episodes()
         while self.iteration < self.config.iterations:
-            row = self._iterate()
+            row = self._iterate(collector)
             self.iteration += 1
             evaluated = self.iteration % self.config.evaluate_every == 0 or self.iteration == self.config.iterations
             stop = should_stop()
@@ -174,48 +169,33 @@ class TrainingRun:
             report(Progress(self.iteration, self.config.iterations, row, self.errors))
             if stop:
                 break
-        self._board.close()
 
     def _first_episodes(self) -> None:
         """Random episodes, from which the forward model learns before the policy acts."""
-        config = self.config
-        env = ReachVectorEnv(self.task, config.random_episodes)
-        agent = self._exploring(None, config.exploration.random_deviation, 0)
-        episodes = run_episodes(env, agent, seed=self._seed(_Purpose.RANDOM_EPISODES, 0))
+        episodes = random_episodes(self.config)
         self._dropped += self._memory.add(episodes)
         kept = self._memory.observation[: len(self._memory)]
         self._updater.model.fit_scale(
             torch.from_numpy(kept[:, :-1].reshape(-1, kept.shape[-1])),
             torch.from_numpy(kept[:, 1:].reshape(-1, kept.shape[-1])),
         )
-        rng = self._rng(_Purpose.UPDATES, 0)
-        for _ in range(config.model_updates.first):
+        rng = generator(self.config.seed, Purpose.UPDATES, 0)
+        for _ in range(self.config.model_updates.first):
             self._updater.update_model(self._memory, rng, 0.0)
 
-    def _exploring(self, agent: SpikingAgent | None, deviation: float, iteration: int) -> ExploringAgent:
-        return ExploringAgent(
-            agent,
-            self.task.controlled_joints,
-            deviation,
-            self.config.exploration.correlation,
-            self._rng(_Purpose.NOISE, iteration),
-        )
-
-    def _iterate(self) -> dict[str, Any]:
-        """Collect, then update both networks; returns the log line without evaluation."""
+    def _iterate(self, collector: Collector) -> dict[str, Any]:
+        """Update both networks while the next episodes are collected; returns the log line without evaluation."""
         config, number = self.config, self.iteration + 1
         progress = self.iteration / config.iterations
-        deviation = config.exploration.policy_deviation * (1.0 - progress)
-        agent = self._exploring(SpikingAgent(self._updater.policy), deviation, number)
-        episodes = run_episodes(self._env, agent, seed=self._seed(_Purpose.POLICY_EPISODES, number))
-        self._dropped += self._memory.add(episodes)
-        rng = self._rng(_Purpose.UPDATES, number)
+        collector.start(self._updater.policy, number)
+        rng = generator(config.seed, Purpose.UPDATES, number)
         model_losses = [
             self._updater.update_model(self._memory, rng, progress) for _ in range(config.model_updates.per_iteration)
         ]
         terms = [
             self._updater.update_policy(self._memory, rng, progress) for _ in range(config.policy_updates.per_iteration)
         ]
+        self._dropped += self._memory.add(collector.episodes())
         return {
             "iteration": number,
             "episodes": self._memory.added,
@@ -228,7 +208,7 @@ class TrainingRun:
 
     def _evaluate(self) -> dict[str, float | None]:
         """The policy alone on this run's own validation goals, the same at every evaluation."""
-        seed = self._seed(_Purpose.EVALUATION, 0)
+        seed = environment_seed(self.config.seed, Purpose.EVALUATION, 0)
         episodes = run_episodes(self._evaluation_env, SpikingAgent(self._updater.policy), seed=seed)
         return summarise(reach_metrics(episodes, self.task))
 
@@ -281,7 +261,7 @@ class TrainingRun:
         data = serialise({k: v.contiguous() for k, v in tensors.items()}, metadata={"state": json.dumps(header)})
         write_atomically(self.directory / _STATE_FILE, data)
 
-    def _learners(self) -> tuple[tuple[str, torch.nn.Module, torch.optim.Adam], ...]:
+    def _learners(self) -> tuple[tuple[str, torch.nn.Module, torch.optim.AdamW], ...]:
         updater = self._updater
         return (
             ("policy", updater.policy, updater.policy_optimizer),

@@ -21,7 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `train`."""
     parser.add_argument("task", help="panda_reach or planar_reach")
     parser.add_argument(
-        "--config", type=Path, metavar="F", help="training configuration (default: config/train/TASK.yaml)"
+        "--config",
+        type=Path,
+        metavar="F",
+        help="training configuration: a .yaml file, or the name of one in config/train (default: TASK)",
     )
     parser.add_argument(
         "--seed", type=int, metavar="N", help="seed of everything random (default: the configuration's)"
@@ -33,6 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="continue the run in the folder exactly where it was saved"
     )
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="PyTorch threads (default: 1)")
+    parser.add_argument(
+        "--one-process",
+        action="store_true",
+        help="simulate between the updates, not in a second process beside them; the same result, more slowly",
+    )
 
 
 def _config(args: argparse.Namespace) -> TrainingConfig:
@@ -40,7 +48,10 @@ def _config(args: argparse.Namespace) -> TrainingConfig:
     path = args.config
     if path is None and args.resume and args.out is not None and (args.out / "config.yaml").is_file():
         path = args.out / "config.yaml"
-    config = load_config(path or share_path("config", "train", f"{args.task}.yaml"))
+    path = path or Path(args.task)
+    if not path.suffix:
+        path = share_path("config", "train", f"{path}.yaml")
+    config = load_config(path)
     if config.task != args.task:
         raise ConfigError(f"{path}: is a configuration for task '{config.task}'; give it with that task's name.")
     return config if args.seed is None else replace(config, seed=args.seed)
@@ -86,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     name = args.config.stem if args.config else config.task
     directory = args.out or Path("runs") / f"{name}-seed{config.seed}"
     torch.set_num_threads(args.threads)
-    training = TrainingRun(config, directory, resume=args.resume)
+    training = TrainingRun(config, directory, resume=args.resume, simulate_beside=not args.one_process)
     stop = _StopRequest()
     interactive = sys.stderr.isatty()
     with tqdm(

@@ -1,5 +1,6 @@
 """The two gradient steps of the method: the forward model on recorded windows, the policy on imagined roll-outs."""
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -142,7 +143,7 @@ class Updater:
     """Holds the optimisers and carries out single updates; the schedule is handed in as `progress` in [0, 1]."""
 
     def __init__(self, config: TrainingConfig, policy: Policy, model: ForwardModel, reachable: np.ndarray) -> None:
-        """Prepare Adam for both networks.
+        """Prepare AdamW for both networks; without weight decay it is Adam.
 
         Args:
             config: of the run.
@@ -157,15 +158,24 @@ class Updater:
         self._postures: NearestPosture | None = None
         if config.policy_updates.loss.guidance > 0:
             self._postures = NearestPosture(config.reach_task, np.random.default_rng([config.seed, *b"postures"]))
-        self.policy_optimizer = self._adam(policy, config.policy_updates.learning_rate)
-        self.model_optimizer = self._adam(model, config.model_updates.learning_rate)
+        self.policy_optimizer = self._adamw(policy, config.policy_updates)
+        self.model_optimizer = self._adamw(model, config.model_updates)
 
-    def _adam(self, network: nn.Module, rate: float) -> torch.optim.Adam:
-        time_constants = [p for name, p in network.named_parameters() if "log_tau" in name]
-        weights = [p for name, p in network.named_parameters() if "log_tau" not in name]
-        slow = self._config.time_constant_learning_rate
-        groups = [{"params": weights, "full_rate": rate}, {"params": time_constants, "full_rate": slow}]
-        return torch.optim.Adam(groups, lr=rate, fused=True)
+    def _adamw(self, network: nn.Module, options: ModelUpdates | PolicyUpdates) -> torch.optim.AdamW:
+        def settings(named: tuple[str, nn.Parameter]) -> tuple[float, float]:
+            """Learning rate and weight decay of a parameter; biases and gains are no matrices."""
+            name, parameter = named
+            if "log_tau" in name:
+                return self._config.time_constant_learning_rate, 0.0
+            return options.learning_rate, options.weight_decay if parameter.dim() > 1 else 0.0
+
+        # Time constants last; runs of parameters with the same settings share a group.
+        named = sorted(network.named_parameters(), key=lambda item: "log_tau" in item[0])
+        groups = [
+            {"params": [parameter for _, parameter in run], "full_rate": rate, "weight_decay": decay}
+            for (rate, decay), run in itertools.groupby(named, settings)
+        ]
+        return torch.optim.AdamW(groups, lr=options.learning_rate, fused=True)
 
     def _rate_share(self, progress: float) -> float:
         constant, final = self._config.constant_share, self._config.final_rate
@@ -174,7 +184,7 @@ class Updater:
         cosine = 0.5 * (1.0 + np.cos(np.pi * min(1.0, (progress - constant) / max(1e-9, 1.0 - constant))))
         return float(final + (1.0 - final) * cosine)
 
-    def _descend(self, optimizer: torch.optim.Adam, loss: Tensor, progress: float) -> float:
+    def _descend(self, optimizer: torch.optim.AdamW, loss: Tensor, progress: float) -> float:
         """One clipped step; returns the gradient's norm before clipping."""
         share = self._rate_share(progress)
         for group in optimizer.param_groups:
@@ -213,7 +223,7 @@ class Updater:
         if self._postures is not None:
             posture = self._postures.find(self._codec.joint_position(windows.observation[-1]), goal)
         weights = options.loss
-        smoothness = weights.smoothness_start * (weights.smoothness_end / weights.smoothness_start) ** progress
+        smoothness = weights.smoothness(progress)
         self.model.requires_grad_(False)
         try:
             terms = policy_loss(self.policy, self.model, windows, goal, posture, options.unroll, weights, smoothness)

@@ -1,14 +1,19 @@
-"""Fluctuation-driven initialisation: weights that let a layer fire from its input's fluctuations on the first step.
+"""Initial weights: fluctuation-driven, so that a layer fires from its input's fluctuations on the first step, or usual.
 
-Rossbroich, Gygax, Zenke 2022, "Fluctuation-driven initialization for spiking neural network training",
-Neuromorphic Computing and Engineering 2(4): weights of zero mean whose variance brings the standard deviation of the
-membrane potential to the threshold when the presynaptic neurons fire at rate ν.
+- fluctuation: Rossbroich, Gygax, Zenke 2022, "Fluctuation-driven initialization for spiking neural network training",
+  Neuromorphic Computing and Engineering 2(4): weights of zero mean whose variance brings the standard deviation of the
+  membrane potential to the threshold when the presynaptic neurons fire at rate ν.
+- kaiming: He, Zhang, Ren, Sun 2015, "Delving deep into rectifiers": normal with variance 2/inputs.
+- uniform: U(±1/sqrt(inputs)), as in `torch.nn.Linear`.
 """
 
 import math
+from typing import Literal
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
+
+Initialisation = Literal["fluctuation", "kaiming", "uniform"]
 
 
 def psp_energy(tau_synaptic: float, tau_membrane: float, tick: float) -> float:
@@ -59,11 +64,32 @@ def normal(shape: tuple[int, ...], deviation: float, generator: Generator) -> Te
     return torch.randn(*shape, generator=generator) * deviation
 
 
-def low_rank(outputs: int, inputs: int, rank: int, deviation: float, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Factors A [outputs, rank], B [rank, inputs] of a weight matrix whose entries have that standard deviation.
+def weights(kind: Initialisation, outputs: int, inputs: int, deviation: float, generator: Generator) -> Tensor:
+    """Weights [outputs, inputs] of one connection.
 
-    B has orthonormal rows, so an entry of A·B has the variance Var(A)·rank/inputs.
+    Args:
+        kind: the initialisation, see the module.
+        outputs, inputs: sizes.
+        deviation: standard deviation that fluctuation-driven initialisation asks for; the others have their own.
+        generator: random numbers.
+    """
+    if kind == "fluctuation":
+        return normal((outputs, inputs), deviation, generator)
+    weight = torch.empty(outputs, inputs)
+    if kind == "kaiming":
+        return nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator)
+    bound = 1.0 / math.sqrt(inputs)
+    return nn.init.uniform_(weight, -bound, bound, generator=generator)
+
+
+def low_rank_weights(
+    kind: Initialisation, outputs: int, inputs: int, rank: int, deviation: float, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """Factors A [outputs, rank], B [rank, inputs] of weights whose entries vary as those of `weights` would.
+
+    B has orthonormal rows, so an entry of A·B has the variance Var(A)·rank/inputs, which for every kind is that of the
+    full matrix.
     """
     compress = torch.empty(rank, inputs)
-    torch.nn.init.orthogonal_(compress, generator=generator)
-    return normal((outputs, rank), deviation * math.sqrt(inputs / rank), generator), compress
+    nn.init.orthogonal_(compress, generator=generator)
+    return weights(kind, outputs, rank, deviation * math.sqrt(inputs / rank), generator), compress

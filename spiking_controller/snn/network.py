@@ -6,14 +6,16 @@ computed once per pass (`SpikingNetwork.effective`) and reused by every step of 
 """
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Generator, Tensor, nn
 
 from spiking_controller.errors import ConfigError
 from spiking_controller.snn import initialisation
+from spiking_controller.snn.initialisation import Initialisation
 from spiking_controller.snn.neurons import Backend, LIFDecay, LIFState, Threshold, initial_state, scan
 from spiking_controller.snn.surrogate import surrogate_derivative
 from spiking_controller.snn.unroll import (
@@ -26,6 +28,11 @@ from spiking_controller.snn.unroll import (
     unroll,
 )
 
+Architecture = Literal["spiking", "gru", "mlp"]
+NeuronModel = Literal["adaptive_lif", "lif"]
+Recurrence = Literal["none", "step", "tick"]
+TimeConstants = Literal["per_neuron", "per_layer", "fixed"]
+
 _SHORTEST_TAU = 1e-3
 
 
@@ -37,13 +44,17 @@ class NetworkConfig:
         architecture: "spiking", or a baseline of `learning.baselines`, "gru" or "mlp"; a baseline takes `hidden`, and
             all the other keys mean nothing to it.
         hidden: neurons of each hidden layer.
-        recurrent: whether each layer receives its own mean spikes of the previous control step.
+        recurrence: what each layer receives of its own spikes: "none"; "step", their mean over the previous control
+            step; "tick", those of the previous tick (the paper).
         rank: latent dimension of spike-to-spike weights (layer to layer and recurrent); 0 for full matrices.
         neuron: "adaptive_lif" or "lif".
-        surrogate: name of the surrogate derivative.
+        surrogate: name of the surrogate derivative: "gaussian", "multi_gaussian", "superspike" or "sigmoid".
+        initialisation: of the weights, see `initialisation`: "fluctuation", "kaiming" or "uniform".
         ticks: SNN ticks per control step, K.
         tick: length of a tick, s.
-        tau_membrane, tau_synaptic, tau_adaptation: initial time constants, s (learnable per neuron).
+        time_constants: whether they are learned "per_neuron", one "per_layer", or "fixed" at their initial values; the
+            readout's likewise, its neurons being the outputs.
+        tau_membrane, tau_synaptic, tau_adaptation: initial time constants, s.
         tau_readout_membrane, tau_readout_synaptic: the same for the readout, s.
         longest_tau, longest_readout_tau: upper bounds of the learnable time constants, s. Training sees unrolls of less
             than a second from an empty state; a readout with a memory beyond that turns into an integrator that winds
@@ -52,17 +63,20 @@ class NetworkConfig:
         adaptation_strength: ξ (adaptive_lif).
         input_gain, output_gain: initial learnable scales.
         rate: ν of the fluctuation-driven initialisation, Hz.
-        feed_forward_variance: α, share of the membrane's variance that feed-forward input brings if recurrent.
+        feed_forward_variance: α of the same, share of the membrane's variance that feed-forward input brings to a
+            recurrent layer.
     """
 
-    architecture: Literal["spiking", "gru", "mlp"] = "spiking"
+    architecture: Architecture = "spiking"
     hidden: tuple[int, ...] = (256, 256)
-    recurrent: bool = False
+    recurrence: Recurrence = "none"
     rank: int = 32
-    neuron: Literal["adaptive_lif", "lif"] = "adaptive_lif"
+    neuron: NeuronModel = "adaptive_lif"
     surrogate: str = "multi_gaussian"
+    initialisation: Initialisation = "fluctuation"
     ticks: int = 4
     tick: float = 0.005
+    time_constants: TimeConstants = "per_neuron"
     tau_membrane: float = 0.006
     tau_synaptic: float = 0.003
     tau_adaptation: float = 0.1
@@ -81,10 +95,16 @@ class NetworkConfig:
         surrogate_derivative(self.surrogate)
         if not self.hidden or min(self.hidden) < 1:
             raise ConfigError(f"hidden = {self.hidden!r} must list at least one layer of at least one neuron.")
-        if self.architecture not in ("spiking", "gru", "mlp"):
-            raise ConfigError(f"architecture '{self.architecture}' is unknown; choose spiking, gru or mlp.")
-        if self.neuron not in ("adaptive_lif", "lif"):
-            raise ConfigError(f"neuron '{self.neuron}' is unknown; choose adaptive_lif or lif.")
+        for name, kinds in (
+            ("architecture", Architecture),
+            ("neuron", NeuronModel),
+            ("recurrence", Recurrence),
+            ("initialisation", Initialisation),
+            ("time_constants", TimeConstants),
+        ):
+            known = get_args(kinds)
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{name} '{getattr(self, name)}' is unknown; choose one of: {', '.join(known)}.")
         if self.rank < 0 or self.ticks < 1:
             raise ConfigError(f"rank = {self.rank} must be at least 0 and ticks = {self.ticks} at least 1.")
         for name in (
@@ -112,7 +132,10 @@ class NetworkConfig:
 
 
 class LayerState(NamedTuple):
-    """State of a hidden layer: its neurons, and the mean spikes of the last control step, [batch, neurons]."""
+    """State of a hidden layer: its neurons, and the spikes that recurrence feeds back, [batch, neurons].
+
+    `mean_spikes` are those of the last control step on average; with tick-wise recurrence those of its last tick.
+    """
 
     neurons: LIFState
     mean_spikes: Tensor
@@ -187,15 +210,31 @@ def readout_response(beta_synaptic: Tensor, beta_membrane: Tensor, ticks: int) -
     )
 
 
+class _Constants(nn.Module):
+    """Tensors of a network that are not trained; iterates and is saved as an `nn.ParameterList` would be."""
+
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
+        super().__init__()
+        for index, tensor in enumerate(tensors):
+            self.register_buffer(str(index), tensor)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return self.buffers()
+
+
 class SpikingNetwork(nn.Module):
     """Features -> spiking layers -> leaky readout from every layer (DESIGN section 7).
 
     The first layer receives W·x + b, constant over the step; each further layer the spikes of the one before, through
-    A·B with latent rank k; a recurrent layer also its own mean spikes of the previous control step.
+    A·B with latent rank k; a recurrent layer also its own spikes, through another A·B: their mean over the previous
+    control step, or those of the previous tick.
     """
 
+    log_tau: nn.ParameterList | _Constants
+    readout_log_tau: Tensor
+
     def __init__(self, config: NetworkConfig, inputs: int, outputs: int, seed: int, backend: Backend = "fused") -> None:
-        """Initialise fluctuation-driven.
+        """Draw the initial weights.
 
         Args:
             config: sizes and initial values.
@@ -209,21 +248,18 @@ class SpikingNetwork(nn.Module):
         self.outputs = outputs
         self.backend: Backend = backend
         generator = torch.Generator().manual_seed(seed)
-        feed_forward = math.sqrt(config.feed_forward_variance) if config.recurrent else 1.0
+        is_recurrent = config.recurrence != "none"
+        feed_forward = math.sqrt(config.feed_forward_variance) if is_recurrent else 1.0
         recurrent = math.sqrt(1.0 - config.feed_forward_variance)
 
-        self.log_tau = nn.ParameterList(
-            nn.Parameter(
-                torch.tensor([config.tau_synaptic, config.tau_membrane, config.tau_adaptation])
-                .log()
-                .unsqueeze(1)
-                .repeat(1, neurons)
-            )
-            for neurons in config.hidden
-        )
+        time_constants = (config.tau_synaptic, config.tau_membrane, config.tau_adaptation)
+        log_tau = [_log_time_constants(config, time_constants, neurons) for neurons in config.hidden]
+        self.log_tau = _Constants(log_tau) if config.time_constants == "fixed" else nn.ParameterList(log_tau)
         self.input_weight = nn.Parameter(
-            initialisation.normal(
-                (config.hidden[0], inputs),
+            initialisation.weights(
+                config.initialisation,
+                config.hidden[0],
+                inputs,
                 feed_forward
                 * initialisation.analogue_weight_deviation(inputs, config.tau_synaptic, config.tick)
                 / config.input_gain,
@@ -242,15 +278,17 @@ class SpikingNetwork(nn.Module):
             self._append_weights(self.expand, self.compress, after, before, feed_forward, generator)
         self.recurrent_expand = nn.ParameterList()
         self.recurrent_compress = nn.ParameterList()
-        if config.recurrent:
+        if is_recurrent:
             for neurons in config.hidden:
                 self._append_weights(
                     self.recurrent_expand, self.recurrent_compress, neurons, neurons, recurrent, generator
                 )
         self.readout_weight = nn.ParameterList(
             nn.Parameter(
-                initialisation.normal(
-                    (outputs, neurons),
+                initialisation.weights(
+                    config.initialisation,
+                    outputs,
+                    neurons,
                     initialisation.spike_weight_deviation(
                         sum(config.hidden),
                         config.rate,
@@ -263,12 +301,12 @@ class SpikingNetwork(nn.Module):
             )
             for neurons in config.hidden
         )
-        self.readout_log_tau = nn.Parameter(
-            torch.tensor([config.tau_readout_synaptic, config.tau_readout_membrane])
-            .log()
-            .unsqueeze(1)
-            .repeat(1, outputs)
-        )
+        readout_time_constants = (config.tau_readout_synaptic, config.tau_readout_membrane)
+        readout_log_tau = _log_time_constants(config, readout_time_constants, outputs)
+        if config.time_constants == "fixed":
+            self.register_buffer("readout_log_tau", readout_log_tau)
+        else:
+            self.readout_log_tau = nn.Parameter(readout_log_tau)
         self.log_input_gain = nn.Parameter(torch.tensor(config.input_gain).log())
         self.log_output_gain = nn.Parameter(torch.full((outputs,), config.output_gain).log())
 
@@ -287,11 +325,14 @@ class SpikingNetwork(nn.Module):
             before, config.rate, config.tau_synaptic, config.tau_membrane, config.tick
         )
         if config.rank and config.rank < min(before, after):
-            left, right = initialisation.low_rank(after, before, config.rank, deviation, generator)
+            left, right = initialisation.low_rank_weights(
+                config.initialisation, after, before, config.rank, deviation, generator
+            )
             expand.append(nn.Parameter(left))
             compress.append(nn.Parameter(right))
         else:
-            expand.append(nn.Parameter(initialisation.normal((after, before), deviation, generator)))
+            full = initialisation.weights(config.initialisation, after, before, deviation, generator)
+            expand.append(nn.Parameter(full))
 
     @staticmethod
     def _through(spikes: Tensor, expand: nn.ParameterList, compress: nn.ParameterList, index: int) -> Tensor:
@@ -302,12 +343,16 @@ class SpikingNetwork(nn.Module):
         """Decay factors, gains and readout response of the current parameters; differentiable."""
         tick = self.config.tick
 
-        def decay(log_tau: Tensor) -> Tensor:
-            return torch.exp(-tick * torch.exp(-log_tau))
+        def decay(log_tau: Tensor, neurons: int) -> Tensor:
+            # A layer that shares its time constants has one column, but the kernels take one value per neuron.
+            return torch.exp(-tick * torch.exp(-log_tau)).expand(-1, neurons).contiguous()
 
-        readout = decay(self.readout_log_tau)
+        readout = decay(self.readout_log_tau, self.outputs)
         return Effective(
-            tuple(LIFDecay(*decay(log_tau)) for log_tau in self.log_tau),
+            tuple(
+                LIFDecay(*decay(log_tau, neurons))
+                for log_tau, neurons in zip(self.log_tau, self.config.hidden, strict=True)
+            ),
             self.log_input_gain.exp(),
             self.log_output_gain.exp(),
             readout_response(readout[0], readout[1], self.config.ticks),
@@ -315,7 +360,9 @@ class SpikingNetwork(nn.Module):
 
     @torch.no_grad()
     def limit_time_constants(self) -> None:
-        """Bring the time constants back into their bounds; call after every update."""
+        """Bring learned time constants back into their bounds; call after every update."""
+        if self.config.time_constants == "fixed":
+            return
         shortest = math.log(_SHORTEST_TAU)
         for log_tau in self.log_tau:
             log_tau.clamp_(shortest, math.log(self.config.longest_tau))
@@ -348,7 +395,7 @@ class SpikingNetwork(nn.Module):
             The readout [steps, batch, outputs], the mean spikes per tick of each layer [steps, batch, neurons], and the
             state after the last step, detached.
         """
-        if self.backend == "fused":
+        if self.compiled:
             parameters = self.unroll_parameters(effective)
             output, activity, after = unroll(parameters, self._unroll_options, _unroll_state(state), features)
             return output, activity, _network_state(after)
@@ -361,12 +408,17 @@ class SpikingNetwork(nn.Module):
         return torch.stack(outputs), activity, state.detach()
 
     @property
+    def compiled(self) -> bool:
+        """Whether unrolls take the compiled way: recurrence from tick to tick is left to the reference."""
+        return self.backend == "fused" and self.config.recurrence != "tick"
+
+    @property
     def _unroll_options(self) -> UnrollOptions:
         return UnrollOptions(self.config.threshold, self.config.surrogate, self.config.ticks)
 
     def unroll_parameters(self, effective: Effective) -> UnrollParameters:
         """All parameters as the compiled unroll takes them; differentiable."""
-        recurrent = self.config.recurrent
+        recurrent = self.config.recurrence == "step"
         layers = tuple(
             LayerParameters(
                 decay,
@@ -421,18 +473,23 @@ class SpikingNetwork(nn.Module):
         for index, (layer, decay) in enumerate(zip(state.layers, effective.decays, strict=True)):
             if index > 0:
                 drive = self._through(all_spikes[-1], self.expand, self.compress, index - 1) + self.bias[index]
-            if config.recurrent:
+            if config.recurrence == "step":
                 drive = drive + self._through(layer.mean_spikes, self.recurrent_expand, self.recurrent_compress, index)
-            spikes, neurons = scan(
-                drive,
-                layer.neurons,
-                decay,
-                config.threshold,
-                ticks=config.ticks,
-                surrogate=config.surrogate,
-                backend=self.backend,
-            )
-            layers.append(LayerState(neurons, spikes.mean(0) if config.recurrent else layer.mean_spikes))
+            if config.recurrence == "tick":
+                spikes, neurons = self._scan_tick_by_tick(drive, layer, decay, index)
+                fed_back = spikes[-1]
+            else:
+                spikes, neurons = scan(
+                    drive,
+                    layer.neurons,
+                    decay,
+                    config.threshold,
+                    ticks=config.ticks,
+                    surrogate=config.surrogate,
+                    backend=self.backend,
+                )
+                fed_back = spikes.mean(0) if config.recurrence == "step" else layer.mean_spikes
+            layers.append(LayerState(neurons, fed_back))
             all_spikes.append(spikes)
             current = spikes @ self.readout_weight[index].t()
             currents = current if currents is None else currents + current
@@ -449,6 +506,33 @@ class SpikingNetwork(nn.Module):
             NetworkState(tuple(layers), synaptic, membrane),
             tuple(all_spikes),
         )
+
+    def _scan_tick_by_tick(
+        self, drive: Tensor, layer: LayerState, decay: LIFDecay, index: int
+    ) -> tuple[Tensor, LIFState]:
+        """`scan` of the layer of that index, where every tick also receives the layer's spikes of the tick before."""
+        config = self.config
+        neurons, fired = layer
+        ticks: list[Tensor] = []
+        for now in drive.expand(config.ticks, -1, -1):
+            fed_back = self._through(fired, self.recurrent_expand, self.recurrent_compress, index)
+            spikes, neurons = scan(
+                (now + fed_back).unsqueeze(0),
+                neurons,
+                decay,
+                config.threshold,
+                ticks=1,
+                surrogate=config.surrogate,
+                backend=self.backend,
+            )
+            fired = spikes[0]
+            ticks.append(fired)
+        return torch.stack(ticks), neurons
+
+
+def _log_time_constants(config: NetworkConfig, seconds: tuple[float, ...], neurons: int) -> Tensor:
+    """Logarithms of initial time constants, [len(seconds), neurons], or [len(seconds), 1] if the neurons share them."""
+    return torch.tensor(seconds).log().unsqueeze(1).repeat(1, neurons if config.time_constants == "per_neuron" else 1)
 
 
 def _unroll_state(state: NetworkState) -> UnrollState:

@@ -34,6 +34,8 @@ class ReachTask:
     """Length of an episode, s."""
     action_scale: float = 0.2
     """Share of the torque limit that the full action commands."""
+    damping_scale: float = 1.0
+    """Damping as a share of that with which the full action settles at the velocity limit; 0 for none."""
     soft_limit_fraction: float = 0.8
     """Share of the position range in which starts and goals lie and beyond which no torque pushes outward."""
     delay_steps: int = 1
@@ -53,7 +55,8 @@ class ReachTask:
         """Check the values that must fit together.
 
         Raises:
-            ConfigError: a period that is no whole multiple of a shorter one, or an unknown gravity convention.
+            ConfigError: a period that is no whole multiple of a shorter one, a negative delay or damping, or an unknown
+                gravity convention.
         """
         for longer, shorter in (("episode_duration", "control_period"), ("control_period", "physics_period")):
             ratio = getattr(self, longer) / getattr(self, shorter)
@@ -64,6 +67,10 @@ class ReachTask:
                 )
         if self.delay_steps < 0:
             raise ConfigError(f"task {self.name!r}: delay_steps is {self.delay_steps}; give 0 or more.")
+        if not 0.0 <= self.damping_scale < np.inf:
+            raise ConfigError(
+                f"task {self.name!r}: damping_scale is {self.damping_scale}; give a finite number of at least 0."
+            )
         if self.gravity_convention not in GRAVITY_CONVENTIONS:
             raise ConfigError(
                 f"task {self.name!r}: gravity_convention is {self.gravity_convention!r}; "
@@ -114,8 +121,8 @@ class ReachTask:
 
     @cached_property
     def damping(self) -> FloatArray:
-        """Damping with which the full action settles at the velocity limit, N·m·s/rad, [m]."""
-        return self.torque_scale / self.velocity_scale
+        """Damping of the torque law, N·m·s/rad, [m]."""
+        return self.damping_scale * self.torque_scale / self.velocity_scale
 
     @property
     def substeps(self) -> int:

@@ -13,7 +13,7 @@ from spiking_controller.tasks.reach import FloatArray, ReachTask
 class TorqueLaw:
     """Torque of the controlled and the held joints.
 
-    controlled:  tau = torque_scale * u - damping * q̇        (u = ±1 settles at the velocity limit)
+    controlled:  tau = torque_scale * u - damping * q̇        (by default u = ±1 settles at the velocity limit)
     held:        tau = stiffness * (home - q) - damping * q̇
     """
 

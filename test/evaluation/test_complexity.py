@@ -26,7 +26,7 @@ from spiking_controller.learning.baselines import GRUNetwork, MLPNetwork
 from spiking_controller.learning.checkpoint import load_checkpoint
 from spiking_controller.learning.networks import ControlNetwork
 from spiking_controller.resources import share_path
-from spiking_controller.snn.network import LayerState, NetworkConfig, NetworkState, SpikingNetwork
+from spiking_controller.snn.network import LayerState, NetworkConfig, NetworkState, Recurrence, SpikingNetwork
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import run_episodes
 
@@ -59,7 +59,7 @@ def test_a_spiking_step_counts_as_by_hand() -> None:
 
 
 def test_full_matrices_and_recurrence_count_as_by_hand() -> None:
-    config = NetworkConfig(hidden=(3,), rank=0, recurrent=True, neuron="lif", ticks=2, tick=0.01)
+    config = NetworkConfig(hidden=(3,), rank=0, recurrence="step", neuron="lif", ticks=2, tick=0.01)
     network = SpikingNetwork(config, inputs=2, outputs=2, seed=1)
     with torch.no_grad():
         network.recurrent_expand[0][:, 1] = 0.0
@@ -122,6 +122,7 @@ class LinearTwin(nn.Module):
             module.weight.data = weight.detach()
             return module
 
+        self.is_tick_wise = network.config.recurrence == "tick"
         self.features = linear(network.input_weight)
         self.compress = nn.ModuleList(map(linear, network.compress))
         self.expand = nn.ModuleList(map(linear, network.expand))
@@ -131,8 +132,11 @@ class LinearTwin(nn.Module):
 
     def step(self, features: Tensor, state: NetworkState, spikes: tuple[Tensor, ...]) -> None:
         self.features(features)
-        for own, compress, expand in zip(state.layers, self.recurrent_compress, self.recurrent_expand, strict=True):
-            expand(compress(own.mean_spikes))
+        for index, own in enumerate(state.layers):
+            # The mean spikes of the step before, or the spikes of each tick before.
+            fed_back = [own.mean_spikes, *spikes[index][:-1]] if self.is_tick_wise else [own.mean_spikes]
+            for values in fed_back:
+                self.recurrent_expand[index](self.recurrent_compress[index](values))
         for layer, compress, expand in zip(spikes[:-1], self.compress, self.expand, strict=True):
             for tick in layer:
                 expand(compress(tick))
@@ -180,8 +184,9 @@ def test_neurobench_counts_the_same_for_a_baseline(network: ControlNetwork) -> N
     assert Footprint()(model) == footprint(network)
 
 
-def test_neurobench_counts_the_same_for_the_connections_of_a_spiking_network() -> None:
-    network = SpikingNetwork(NetworkConfig(hidden=(16, 12), recurrent=True, rank=4), 7, 3, seed=3)
+@pytest.mark.parametrize("recurrence", ["step", "tick"])
+def test_neurobench_counts_the_same_for_the_connections_of_a_spiking_network(recurrence: Recurrence) -> None:
+    network = SpikingNetwork(NetworkConfig(hidden=(16, 12), recurrence=recurrence, rank=4), 7, 3, seed=3)
     prune(network)
     twin = LinearTwin(network)
     model = TorchModel(twin)

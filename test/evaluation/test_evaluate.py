@@ -8,8 +8,11 @@ import pytest
 
 from spiking_controller.cli import main
 from spiking_controller.evaluation.evaluate import evaluate_checkpoint, prediction_errors
-from spiking_controller.learning.checkpoint import load_checkpoint
+from spiking_controller.learning.checkpoint import build_networks, dump_checkpoint, load_checkpoint, parse_checkpoint
+from spiking_controller.learning.config import TrainingConfig
+from spiking_controller.learning.networks import Features
 from spiking_controller.resources import share_path
+from spiking_controller.snn.network import NetworkConfig, Recurrence
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import Episodes
 
@@ -53,6 +56,32 @@ def test_the_trivial_predictors_are_exact_where_they_should_be() -> None:
         assert errors[f"linear_{k}_joint_rad"] == pytest.approx(0.0, abs=1e-5)
         moved = np.abs(speed).mean() * k * task.control_period / 2
         assert errors[f"state_stays_{k}_joint_rad"] == pytest.approx(moved, rel=1e-3)
+
+
+@pytest.mark.parametrize("recurrence", ["none", "step", "tick"])
+def test_accumulates_are_the_weights_that_every_spike_passes(recurrence: Recurrence) -> None:
+    config = TrainingConfig(
+        task="planar_reach",
+        predicts="everything",
+        features=Features(velocity=False),
+        forward_model=NetworkConfig(hidden=(24,), recurrence=recurrence, rank=5, output_gain=0.1),
+        policy=NetworkConfig(hidden=(16, 12), recurrence=recurrence, rank=0),
+    )
+    checkpoint = parse_checkpoint(dump_checkpoint(*build_networks(config), config), "untrained")
+    figures = evaluate_checkpoint(checkpoint, goals=2)
+    fed_back = recurrence == "tick"
+    fan_out = {"policy": (12 + 2 + 16 * fed_back, 2 + 12 * fed_back), "forward_model": (4 + 5 * fed_back,)}
+    for part, weights in fan_out.items():
+        rates = figures["complexity"][part]["spikes_per_neuron_per_second_by_layer"].values()
+        hidden = getattr(config, part).hidden
+        expected = sum(
+            rate * neurons * config.reach_task.control_period * weight
+            for rate, neurons, weight in zip(rates, hidden, weights, strict=True)
+        )
+        # The spikes of the very last tick are not fed back any more.
+        assert figures["complexity"][part]["effective_acs"] == pytest.approx(expected, rel=5e-3)
+        assert expected > 1
+    assert np.isfinite(figures["forward_model"]["forward_model_10_joint_rad"])
 
 
 def test_the_command_prints_a_table_and_writes_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

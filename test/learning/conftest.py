@@ -20,7 +20,7 @@ def small_config() -> TrainingConfig:
         replay_episodes=12,
         evaluate_every=2,
         evaluation_episodes=4,
-        forward_model=NetworkConfig(hidden=(16,), recurrent=True, rank=4, output_gain=0.1),
+        forward_model=NetworkConfig(hidden=(16,), recurrence="step", rank=4, output_gain=0.1),
         policy=NetworkConfig(hidden=(16, 12), rank=4),
         model_updates=ModelUpdates(first=5, per_iteration=3, batch=8, warm_up=2, unroll=3),
         policy_updates=PolicyUpdates(per_iteration=3, batch=8, warm_up=2, unroll=5),

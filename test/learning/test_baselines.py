@@ -111,7 +111,7 @@ def test_the_configuration_chooses_the_network(small_config: TrainingConfig) -> 
     policy, model = build_networks(small_config)
     assert isinstance(policy.network, SpikingNetwork)
     assert isinstance(model.network, SpikingNetwork)
-    with pytest.raises(ConfigError, match="architecture 'lstm' is unknown; choose spiking, gru or mlp"):
+    with pytest.raises(ConfigError, match="architecture 'lstm' is unknown; choose one of: spiking, gru, mlp"):
         NetworkConfig(architecture="lstm")  # type: ignore[arg-type]
 
 

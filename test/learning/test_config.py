@@ -13,8 +13,8 @@ from spiking_controller.resources import share_path
 def test_the_shipped_configurations_load(task: str) -> None:
     config = load_config(share_path("config", "train", f"{task}.yaml"))
     assert config.task == task
-    assert config.forward_model.recurrent
-    assert not config.policy.recurrent
+    assert config.forward_model.recurrence == "step"
+    assert config.policy.recurrence == "none"
 
 
 def written(path: Path, text: str) -> Path:
@@ -32,6 +32,17 @@ def written(path: Path, text: str) -> Path:
         ("task: panda_reach\npolicy: {neuron: izhikevich}", "neuron"),
         ("task: panda_reach\npolicy: {surrogate: boxcar}", "surrogate 'boxcar' is unknown"),
         ("task: panda_reach\npolicy: {ticks: 5}", "must equal the control period"),
+        ("task: panda_reach\npolicy: {recurrence: true}", "recurrence"),
+        ("task: panda_reach\npolicy: {time_constants: learned}", "time_constants"),
+        ("task: panda_reach\npolicy: {initialisation: zero}", "initialisation"),
+        ("task: panda_reach\nfeatures: {velocity: false}", "set predicts to everything"),
+        ("task: panda_reach\nfeatures: {target_gains: [2, -1]}", "target_gains holds -1"),
+        ("task: panda_reach\nfeatures: {speed: false}", "unknown configuration key 'speed'"),
+        ("task: panda_reach\ntask_options: {damping_scale: -0.5}", "damping_scale is -0.5"),
+        ("task: panda_reach\ntask_options: {gravity_convention: none}", "give one of compensated, raw"),
+        ("task: panda_reach\nmodel_updates: {weight_decay: -1}", "model_updates: weight_decay = -1"),
+        ("task: panda_reach\npolicy_updates: {weight_decay: .inf}", "policy_updates: weight_decay = inf"),
+        ("task: panda_reach\npolicy_updates: {loss: {smoothness_start: 0}}", "smoothness_start = 0.* must both be"),
         ("task: juggling", "no task 'juggling'"),
         ("- a\n- b", "must hold a mapping"),
         ("task: [", "not valid YAML"),

@@ -1,13 +1,16 @@
 """Imagined roll-outs: the compiled way against the reference."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from spiking_controller.learning.checkpoint import build_networks
 from spiking_controller.learning.config import TrainingConfig
 from spiking_controller.learning.imagination import Beginning, Imagined, imagine
-from spiking_controller.learning.networks import ForwardModel, Policy
+from spiking_controller.learning.networks import Features, ForwardModel, Policy, Predicts
 from spiking_controller.snn.neurons import Backend
+from spiking_controller.tasks.observation import ObservationCodec
 
 BATCH, STEPS = 5, 8
 
@@ -35,23 +38,31 @@ def loss(imagined: Imagined) -> torch.Tensor:
     return total
 
 
-@pytest.mark.parametrize("predicts", ["velocities", "everything"])
+@pytest.mark.parametrize("task", ["panda_reach", "planar_reach"])
+@pytest.mark.parametrize(
+    ("predicts", "features"),
+    [
+        ("velocities", Features()),
+        ("everything", Features()),
+        ("everything", Features(velocity=False)),
+        ("velocities", Features(trigonometric=False, previous_action=False, target_gains=())),
+    ],
+)
 def test_the_compiled_roll_out_equals_the_reference_in_values_and_gradients(
-    small_config: TrainingConfig, predicts: str
+    small_config: TrainingConfig, task: str, predicts: Predicts, features: Features
 ) -> None:
+    config = replace(small_config, task=task, predicts=predicts, features=features)
     results = []
     backends: tuple[Backend, ...] = ("torch", "fused")
     for backend in backends:
-        policy, model = build_networks(small_config)
-        if predicts == "everything":
-            model = ForwardModel(small_config.reach_task, small_config.forward_model, "everything", 5)
+        policy, model = build_networks(config)
         policy.network.backend = model.network.backend = backend
         model.requires_grad_(False)
         imagined = imagine(policy, model, beginning(policy, model), STEPS)
         loss(imagined).backward()
         gradients = [p.grad for p in policy.parameters() if p.grad is not None]
         results.append([*imagined[:3], *imagined.policy_activity, *imagined.model_activity, *gradients])
-    assert results[0][0].shape == (STEPS, BATCH, 6)
+    assert results[0][0].shape == (STEPS, BATCH, ObservationCodec(config.reach_task).size)
     assert len(results[0]) == len(results[1])
     for reference, compiled in zip(*results, strict=True):
         torch.testing.assert_close(compiled, reference, rtol=1e-3, atol=1e-4)

@@ -91,7 +91,7 @@ def test_spikes_are_reported_layer_by_layer(small_config: TrainingConfig) -> Non
 def test_velocity_predictions_integrate_to_consistent_angles_and_hand(task_name: str) -> None:
     task = get_task(task_name)
     codec, m = ObservationCodec(task), task.controlled_joints
-    model = ForwardModel(task, NetworkConfig(hidden=(8,), recurrent=True, rank=0), "velocities", seed=1)
+    model = ForwardModel(task, NetworkConfig(hidden=(8,), recurrence="step", rank=0), "velocities", seed=1)
     model.change_scale.fill_(0.1)
     q = np.tile(task.arm.home, (4, 1))
     v = np.random.default_rng(3).normal(size=q.shape)
@@ -110,7 +110,7 @@ def test_velocity_predictions_integrate_to_consistent_angles_and_hand(task_name:
 
 def test_the_model_can_predict_everything_as_in_the_paper() -> None:
     task = get_task("planar_reach")
-    model = ForwardModel(task, NetworkConfig(hidden=(8,), recurrent=True, rank=0), "everything", seed=1)
+    model = ForwardModel(task, NetworkConfig(hidden=(8,), recurrence="step", rank=0), "everything", seed=1)
     recorded = torch.randn(200, 6, generator=torch.Generator().manual_seed(1))
     following = recorded + 0.01 * torch.randn(200, 6, generator=torch.Generator().manual_seed(2))
     model.fit_scale(recorded, following)

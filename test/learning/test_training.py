@@ -47,6 +47,25 @@ def test_a_run_writes_log_checkpoints_and_curves(small_config: TrainingConfig, t
     )
 
 
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    checkpoint = load_checkpoint(path)
+    networks = {"policy": checkpoint.policy, "forward_model": checkpoint.forward_model}
+    return {f"{name}.{key}": value for name, network in networks.items() for key, value in network.state_dict().items()}
+
+
+@pytest.mark.parametrize("simulate_beside", [False, True])
+def test_the_same_seed_gives_the_same_weights_bit_by_bit(
+    small_config: TrainingConfig, tmp_path: Path, simulate_beside: bool
+) -> None:
+    TrainingRun(small_config, tmp_path / "first").run(ignore, lambda: False)
+    TrainingRun(small_config, tmp_path / "second", simulate_beside=simulate_beside).run(ignore, lambda: False)
+    first, second = (weights(tmp_path / name / "planar_reach.safetensors") for name in ("first", "second"))
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+    assert log_rows(tmp_path / "first") == log_rows(tmp_path / "second")
+
+
 def test_a_resumed_run_continues_exactly(small_config: TrainingConfig, tmp_path: Path) -> None:
     TrainingRun(small_config, tmp_path / "whole").run(ignore, lambda: False)
 

@@ -46,6 +46,8 @@ def test_unknown_task_is_refused_with_the_known_names() -> None:
         ({"control_period": 0.025}, "control_period is 0.025 s.*0.002"),
         ({"physics_period": 0.05}, "control_period is 0.02 s.*0.05"),
         ({"delay_steps": -1}, "delay_steps is -1"),
+        ({"damping_scale": -1.0}, "damping_scale is -1.0"),
+        ({"damping_scale": float("nan")}, "damping_scale is nan"),
         ({"gravity_convention": "none"}, "'none'.*compensated, raw"),
     ],
 )

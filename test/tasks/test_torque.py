@@ -1,5 +1,7 @@
 """The torque law is the formula of its docstring."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,14 @@ def test_full_action_gives_no_torque_at_the_velocity_limit(name: str) -> None:
     m = task.controlled_joints
     torque = TorqueLaw(task).torque(np.ones(m), task.arm.home, task.arm.limits.velocity)
     np.testing.assert_allclose(torque[:m], 0.0, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5])
+def test_the_damping_can_be_scaled_down_to_none(scale: float) -> None:
+    task = get_task("panda_reach")
+    action, home, velocity = np.full(6, 0.3), task.arm.home, task.arm.limits.velocity
+    torque = TorqueLaw(replace(task, damping_scale=scale)).torque(action, home, velocity)
+    np.testing.assert_allclose(torque[:6], task.torque_scale * (0.3 - scale))
 
 
 def test_panda_at_rest_at_home_gets_no_torque_without_action() -> None:
