@@ -270,7 +270,7 @@ def load_config(path: Path) -> TrainingConfig:
 
 def _read_with_base(path: Path, derived: tuple[Path, ...]) -> dict[str, Any]:
     """What the file says, on top of what its base says; `derived` are the files that led here."""
-    values = _read_yaml(path)
+    values = read_mapping(path)
     if "base" not in values:
         return values
     name = values.pop("base")
@@ -294,11 +294,16 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or holds something else.
+    """
     try:
         values = yaml.safe_load(path.read_text())
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a training configuration file.") from None
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a configuration file.") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
