@@ -35,8 +35,12 @@ COMMANDS = {
     "up": CommandEntry(
         "spiking_controller.nodes.up", "start the ROS graph: MuJoCo bridge and controller, in real time"
     ),
-    "demo": CommandEntry("spiking_controller.nodes.demo", "bring the graph up, send goals, write figures and a report"),
-    "train": CommandEntry("spiking_controller.learning.training_command", "train forward model and policy for a task"),
+    "demo": CommandEntry(
+        "spiking_controller.nodes.demo", "bring the graph up, send goals, write figures and a report"
+    ),
+    "train": CommandEntry(
+        "spiking_controller.learning.training_command", "train forward model and policy for a task"
+    ),
     "evaluate": CommandEntry(
         "spiking_controller.evaluation.evaluate_command", "measure a checkpoint on held-out goals"
     ),

@@ -62,7 +62,10 @@ def test_an_unroll_has_the_same_values_and_gradients_in_both_backends(config: Ne
     "config",
     [
         RECURRENT,
-        NetworkConfig(hidden=(24, 20), recurrence="step", rank=0),
+        replace(RECURRENT, rank=0),
+        replace(RECURRENT, time_constants="per_layer"),
+        replace(RECURRENT, time_constants="fixed"),
+        TICK_WISE,
         NetworkConfig(hidden=(24, 20, 16), rank=6),
         NetworkConfig(hidden=(24,), neuron="lif", rank=0),
     ],
