@@ -43,6 +43,7 @@ DEV = [
     "mcap>=1.2",
     "mcap-ros2-support>=0.5",
     "mypy>=1.11",
+    "neurobench>=2.3",
     "pin>=3.1",
     "pytest>=8.0",
     "ruff>=0.6",

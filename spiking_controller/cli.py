@@ -44,6 +44,9 @@ COMMANDS = {
     "evaluate": CommandEntry(
         "spiking_controller.evaluation.evaluate_command", "measure a checkpoint on held-out goals"
     ),
+    "compare": CommandEntry(
+        "spiking_controller.evaluation.compare_command", "measure several checkpoints on the same goals, in one table"
+    ),
     "goal": CommandEntry("spiking_controller.nodes.goal_command", "send one goal to a running controller"),
 }
 

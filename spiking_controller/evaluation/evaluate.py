@@ -1,15 +1,15 @@
-"""Measures a checkpoint on held-out goals: DESIGN's task metrics, the forward model's predictions, spiking activity."""
+"""Measures a checkpoint on held-out goals: task metrics, the forward model's predictions, what the networks cost."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spiking_controller.evaluation.complexity import measure_complexity
 from spiking_controller.learning.agent import SpikingAgent
 from spiking_controller.learning.checkpoint import Checkpoint
 from spiking_controller.learning.prediction import open_loop_predictions, prediction_error
 from spiking_controller.learning.replay import Windows
-from spiking_controller.snn.network import SpikingNetwork
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import Agent, Episodes, run_episodes
 from spiking_controller.tasks.metrics import reach_metrics, summarise
@@ -41,65 +41,6 @@ class IntegralAgent:
     def act(self, observation: FloatArray, goal: FloatArray) -> FloatArray:
         """Actions for the shifted goal."""
         return self._agent.act(observation, self._integral.shift(goal, self._codec.hand_position(observation)))
-
-
-class SpikeCounter:
-    """Passes through to an agent and counts the spikes of every layer."""
-
-    def __init__(self, agent: SpikingAgent) -> None:
-        self._agent = agent
-        self._sums: dict[str, float] = {}
-        self._neuron_ticks: dict[str, int] = {}
-        self._arm_steps = 0
-
-    def reset(self, batch: int) -> None:
-        """Start of an episode; counting goes on."""
-        self._agent.reset(batch)
-
-    def act(self, observation: FloatArray, goal: FloatArray) -> FloatArray:
-        """The agent's actions; the forward model runs too, as in the live controller."""
-        action = self._agent.act(observation, goal)
-        self._agent.predict(observation)
-        self._arm_steps += len(observation)
-        for name, spikes in self._agent.batch_spikes.items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(spikes.sum())
-            self._neuron_ticks[name] = self._neuron_ticks.get(name, 0) + spikes.size
-        return action
-
-    def summary(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        """Firing rates in spikes per neuron and second, by layer and over all, and synaptic operations.
-
-        A synaptic operation is one spike passing one weight (a spike through a low-rank connection passes the `rank`
-        weights of its column of B); the dense products behind it are not counted.
-        """
-        tick = checkpoint.contract.tick_length
-        operations = 0.0
-        for prefix, network in (
-            ("policy", checkpoint.policy.network),
-            ("forward_model", checkpoint.forward_model.network),
-        ):
-            for index, fan_out in enumerate(_fan_out(network)):
-                operations += self._sums[f"{prefix}/hidden{index + 1}"] * fan_out
-        rates = {name: self._sums[name] / (self._neuron_ticks[name] * tick) for name in self._sums}
-        return {
-            "spikes_per_neuron_per_second": sum(self._sums.values()) / (sum(self._neuron_ticks.values()) * tick),
-            "spikes_per_neuron_per_second_by_layer": rates,
-            "synaptic_operations_per_control_step": operations / self._arm_steps,
-        }
-
-
-def _fan_out(network: SpikingNetwork) -> list[int]:
-    """Weights that a spike of each hidden layer passes."""
-    hidden, rank = network.config.hidden, network.config.rank
-    result = []
-    for index, neurons in enumerate(hidden):
-        fan_out = network.outputs
-        if index + 1 < len(hidden):
-            fan_out += min(rank or hidden[index + 1], hidden[index + 1])
-        if network.config.recurrence != "none":
-            fan_out += min(rank or neurons, neurons)
-        result.append(fan_out)
-    return result
 
 
 def prediction_errors(checkpoint: Checkpoint, episodes: Episodes, warm_up: int = 10) -> dict[str, float]:
@@ -157,14 +98,12 @@ def evaluate_checkpoint(
         seed: of starts and goals.
         start: "random" or "home".
     Returns:
-        Plain data: the setting, `network_alone` and `with_integral` (task metrics, see `tasks.metrics`), `activity`
-        (spiking), `forward_model` (prediction errors on the same episodes).
+        Plain data: the setting, `network_alone` and `with_integral` (task metrics, see `tasks.metrics`), `complexity`
+        (see `evaluation.complexity`), `forward_model` (prediction errors on the same episodes).
     """
     task = checkpoint.task
     env = ReachVectorEnv(task, goals)
-    agent = SpikingAgent(checkpoint.policy, checkpoint.forward_model)
-    counter = SpikeCounter(agent)
-    alone = run_episodes(env, counter, start=start, seed=seed)
+    alone = run_episodes(env, SpikingAgent(checkpoint.policy), start=start, seed=seed)
     integral = SetPointIntegral(period=task.control_period)
     helped = run_episodes(
         env, IntegralAgent(SpikingAgent(checkpoint.policy), integral, env.codec), start=start, seed=seed
@@ -178,6 +117,6 @@ def evaluate_checkpoint(
         "start": start,
         "network_alone": summarise(reach_metrics(alone, task)),
         "with_integral": summarise(reach_metrics(helped, task)),
-        "activity": counter.summary(checkpoint),
+        "complexity": measure_complexity(checkpoint, alone),
         "forward_model": prediction_errors(checkpoint, alone),
     }

@@ -30,6 +30,7 @@ _ROWS = (
     ("final error, median", "final_error_m_median", "m"),
     ("final error, p90", "final_error_m_p90", "m"),
     ("under 5 cm", "share_under_5cm", "%"),
+    ("under 3 cm", "share_under_3cm", "%"),
     ("under 2 cm", "share_under_2cm", "%"),
     ("under 1 cm", "share_under_1cm", "%"),
     ("on target (12.3 cm), share of time", "share_on_target_12.3cm_median", "%"),
@@ -38,6 +39,7 @@ _ROWS = (
     ("cumulative distance, median", "cumulative_distance_m_s_median", "m·s"),
     ("mean torque rate, median", "mean_torque_rate_median", "N·m/s"),
     ("safety filter intervened, median", "intervention_share_median", "%"),
+    ("safety filter intervened, mean", "intervention_share_mean", "%"),
     ("joint-limit margin, p10", "joint_limit_margin_p10", "rad"),
     ("joint speed at the end, rms, median", "rms_final_joint_speed_median", "rad/s"),
     ("ended early", "ended_early_share", "%"),
@@ -70,13 +72,19 @@ def table(result: dict[str, Any]) -> str:
             cells = (_cell(result["forward_model"][f"{predictor}_{k}_{suffix}"], unit) for k in PREDICTION_STEPS)
             title = f"{predictor.replace('_', ' ')}, {label}"
             lines.append(f"{title:38}" + "".join(f"{cell:>16}" for cell in cells))
-    activity = result["activity"]
-    lines += ["", f"{'spikes per neuron per second':38}{activity['spikes_per_neuron_per_second']:>16.1f}"]
-    for name, rate in activity["spikes_per_neuron_per_second_by_layer"].items():
-        lines.append(f"  {name:36}{rate:>16.1f}")
-    lines.append(
-        f"{'synaptic operations per control step':38}{activity['synaptic_operations_per_control_step']:>16.0f}"
-    )
+    parts = result["complexity"]
+    lines += ["", f"{'per control step':38}" + "".join(f"{part.replace('_', ' '):>16}" for part in parts)]
+    for label, name in (
+        ("parameters", "parameters"),
+        ("synaptic operations, ACs", "effective_acs"),
+        ("synaptic operations, MACs", "effective_macs"),
+        ("neuron updates, MACs", "neuron_update_macs"),
+    ):
+        lines.append(f"{label:38}" + "".join(f"{figures[name]:>16.0f}" for figures in parts.values()))
+    lines += ["", "spikes per neuron per second"]
+    for part, figures in parts.items():
+        for layer, rate in figures["spikes_per_neuron_per_second_by_layer"].items():
+            lines.append(f"  {f'{part}/{layer}':36}{rate:>16.1f}")
     return "\n".join(lines)
 
 

@@ -164,8 +164,8 @@ class Recording:
         }
 
     def mean_spike_rate(self) -> float:
-        """Mean spikes per neuron and second over all neurons of all layers."""
+        """Mean spikes per neuron and second over all neurons of all layers; 0 for networks without spikes."""
         if not self.spikes:
-            return float("nan")
+            return 0.0
         neurons = [spikes.shape[-1] for spikes in self.spikes.values()]
         return float(np.average(list(self.spike_rate().values()), weights=neurons))

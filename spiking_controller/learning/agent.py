@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spiking_controller.learning.networks import ForwardModel, Policy
-from spiking_controller.snn.network import NetworkState
+from spiking_controller.learning.networks import ForwardModel, Policy, State
 
 FloatArray = NDArray[np.floating]
 
@@ -33,7 +32,7 @@ class SpikingAgent:
 
     def reset(self, batch: int = 1) -> None:
         """Start of an episode: forget everything, for `batch` arms."""
-        self._policy_state: NetworkState = self._policy.initial_state(batch)
+        self._policy_state: State = self._policy.initial_state(batch)
         self._model_state = self._model.initial_state(batch) if self._model else None
         self._previous_action = torch.zeros(batch, self._policy.network.outputs)
         self._before_previous = self._previous_action
@@ -77,7 +76,6 @@ class SpikingAgent:
         """
         assert self._model is not None
         assert self._model_state is not None
-        assert self._model_effective is not None
         with torch.inference_mode():
             predicted, self._model_state, spikes = self._model.step(
                 _tensor(observation),
@@ -89,11 +87,6 @@ class SpikingAgent:
         for index, layer in enumerate(spikes):
             self._spikes[f"{_MODEL}/hidden{index + 1}"] = layer
         return predicted.numpy().astype(np.float64)
-
-    @property
-    def batch_spikes(self) -> dict[str, NDArray[np.float32]]:
-        """Spikes of the last control step by layer, [ticks, batch, neurons], 0 or 1."""
-        return {name: layer.numpy() for name, layer in self._spikes.items()}
 
     @property
     def spikes(self) -> dict[str, NDArray[np.uint8]]:

@@ -45,7 +45,7 @@ class Contract:
         gravity_convention: "compensated" or "raw".
         position_lower, position_upper: rad. velocity_limit: rad/s. torque_limit: N·m. torque_rate_limit: N·m/s.
         soft_limit_fraction: share of the position range in which the arm was trained.
-        network: sizes of both networks.
+        network: what is predicted, sizes of both networks, and their architectures where one is not spiking.
     """
 
     format_version: int
@@ -100,8 +100,15 @@ class Contract:
                 "predicts": config.predicts,
                 "forward_model": list(config.forward_model.hidden),
                 "policy": list(config.policy.hidden),
+                **_architectures(config),
             },
         )
+
+
+def _architectures(config: TrainingConfig) -> dict[str, dict[str, str]]:
+    """The contract's entry for networks of which one is not spiking; the contract of spiking networks has none."""
+    architectures = {name: getattr(config, name).architecture for name in ("forward_model", "policy")}
+    return {} if set(architectures.values()) == {"spiking"} else {"architecture": architectures}
 
 
 @dataclass(frozen=True)

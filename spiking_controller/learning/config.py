@@ -267,15 +267,53 @@ def config_from_dict(values: dict[str, Any], source: str) -> TrainingConfig:
 def load_config(path: Path) -> TrainingConfig:
     """Read a configuration file.
 
+    With the key `base` a file says only where it differs from another one, which it names relative to its own folder:
+    mappings are merged key by key, everything else is replaced.
+
     Raises:
-        ConfigError: the file is missing, is not YAML, or holds an unknown key or a wrong value.
+        ConfigError: the file or its base is missing, is not YAML, or holds an unknown key or a wrong value.
+    """
+    return config_from_dict(_read_with_base(path, ()), str(path))
+
+
+def _read_with_base(path: Path, derived: tuple[Path, ...]) -> dict[str, Any]:
+    """What the file says, on top of what its base says; `derived` are the files that led here."""
+    values = read_mapping(path)
+    if "base" not in values:
+        return values
+    name = values.pop("base")
+    if not isinstance(name, str):
+        raise ConfigError(f"{path}: base is {name!r}; give the name of another configuration file.")
+    base = (path.parent / name).resolve()
+    chain = (*derived, path.resolve())
+    if base in chain:
+        raise ConfigError(f"{path}: base '{name}' leads back to itself; let it name a file that does not build on it.")
+    if not base.is_file():
+        raise ConfigError(f"{path}: base '{name}' is not there; give a file name relative to {path.parent}.")
+    return _merged(_read_with_base(base, chain), values)
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`below` with what `above` says instead; mappings are merged key by key."""
+    result = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = _merged(result[key], value) if both else value
+    return result
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or holds something else.
     """
     try:
         values = yaml.safe_load(path.read_text())
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a training configuration file.") from None
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a configuration file.") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: must hold a mapping of configuration keys, found {type(values).__name__}.")
-    return config_from_dict(values, str(path))
+    return values

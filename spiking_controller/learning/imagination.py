@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from spiking_controller.learning.networks import ForwardModel, Policy
-from spiking_controller.snn.network import NetworkState
+from spiking_controller.learning.networks import ControlNetwork, ForwardModel, Policy, State
+from spiking_controller.snn.network import SpikingNetwork
 from spiking_controller.snn.unroll import Unroll
 
 
@@ -46,8 +46,8 @@ class Beginning(NamedTuple):
     observation: Tensor
     last_action: Tensor
     goal: Tensor
-    policy_state: NetworkState
-    model_state: NetworkState
+    policy_state: State
+    model_state: State
 
 
 def imagine(policy: Policy, model: ForwardModel, beginning: Beginning, steps: int) -> Imagined:
@@ -61,10 +61,11 @@ def imagine(policy: Policy, model: ForwardModel, beginning: Beginning, steps: in
     """
     effective = policy.effective()
     if policy.network.compiled and model.network.compiled:
-        flat = policy.network.unroll_parameters(effective).flatten()
+        flat = _spiking(policy.network).unroll_parameters(effective).flatten()
         outputs = _ImaginedRollout.apply(policy, model, beginning, steps, *flat)
+        observation, action, readout, *activity = outputs
         layers = len(policy.network.config.hidden)
-        return Imagined(*outputs[:3], outputs[3 : 3 + layers], outputs[3 + layers :])
+        return Imagined(observation, action, readout, tuple(activity[:layers]), tuple(activity[layers:]))
     observation, last, goal, policy_state, model_state = beginning
     with torch.no_grad():
         model_effective = model.effective()
@@ -101,8 +102,8 @@ class _ImaginedRollout(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         observation, last, goal, policy_state, model_state = beginning
         batch = len(goal)
-        policy_run = policy.network.start_unroll(policy.effective(), policy_state, steps, batch)
-        model_run = model.network.start_unroll(model.effective(), model_state, steps, batch)
+        policy_run = _spiking(policy.network).start_unroll(policy.effective(), policy_state, steps, batch)
+        model_run = _spiking(model.network).start_unroll(model.effective(), model_state, steps, batch)
         seen, following, actions, inputs = [], [], [], []
         for step in range(steps):
             seen.append(observation)
@@ -155,6 +156,12 @@ class _ImaginedRollout(torch.autograd.Function):
         policy_run.release()
         model_run.release()
         return None, None, None, None, *gradients
+
+
+def _spiking(network: ControlNetwork) -> SpikingNetwork:
+    """The network, which is spiking, since it is compiled."""
+    assert isinstance(network, SpikingNetwork)
+    return network
 
 
 def _of_step(grads: Sequence[Tensor | None], step: int) -> list[Tensor | None]:

@@ -1,20 +1,22 @@
 """The two networks of the method: a forward model that predicts the arm and a policy that moves it.
 
-Both are spiking networks with a task's observation around them: which features go in, what the readout means.
+Both are spiking networks, or baselines in their place, with a task's observation around them: which features go in,
+what the readout means.
 Observations are those of `tasks.observation.ObservationCodec`, as float32 tensors [batch, observation].
 """
 
 import math
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from spiking_controller.errors import ConfigError
+from spiking_controller.learning.baselines import GRUNetwork, MLPNetwork
 from spiking_controller.learning.kinematics import hand_jacobian, hand_position
-from spiking_controller.snn.network import Effective, NetworkConfig, NetworkState, SpikingNetwork
+from spiking_controller.snn.network import NetworkConfig, SpikingNetwork
 from spiking_controller.snn.neurons import Backend
 from spiking_controller.tasks.reach import ReachTask
 
@@ -44,6 +46,46 @@ class Features:
 
 
 ALL_FEATURES: Final = Features()
+
+
+State: TypeAlias = Any
+"""What a network carries from one control step to the next; which kind is the network's own business."""
+
+
+class ControlNetwork(Protocol):
+    """What forward model and policy need of the network inside them; see `snn.network.SpikingNetwork`."""
+
+    config: NetworkConfig
+    inputs: int
+    outputs: int
+    backend: Backend
+
+    @property
+    def compiled(self) -> bool:
+        """Whether unrolls take the compiled way of `snn.unroll`; only spiking networks can."""
+
+    def effective(self) -> Any:
+        """What the parameters amount to, for a whole unroll."""
+
+    def limit_time_constants(self) -> None:
+        """Bring the time constants back into their bounds."""
+
+    def initial_state(self, batch: int) -> State:
+        """The state at the start of an episode."""
+
+    def step(self, features: Tensor, state: State, effective: Any) -> tuple[Tensor, State, tuple[Tensor, ...]]:
+        """One control step: readout, state after it, spikes of each layer."""
+
+    def unroll(self, features: Tensor, state: State, effective: Any) -> tuple[Tensor, tuple[Tensor, ...], State]:
+        """Many control steps: readouts, mean spikes of each layer, state after them."""
+
+
+def _build_network(config: NetworkConfig, inputs: int, outputs: int, seed: int, backend: Backend) -> ControlNetwork:
+    if config.architecture == "gru":
+        return GRUNetwork(config, inputs, outputs, seed)
+    if config.architecture == "mlp":
+        return MLPNetwork(config, inputs, outputs, seed)
+    return SpikingNetwork(config, inputs, outputs, seed, backend)
 
 
 class _ArmFeatures(nn.Module):
@@ -150,17 +192,17 @@ class ForwardModel(nn.Module):
         self.features = _ArmFeatures(task, features)
         controlled = self.arm.controlled_joints
         outputs = controlled if predicts == "velocities" else self.features.observed
-        self.network = SpikingNetwork(config, self.features.size + controlled, outputs, seed, backend)
+        self.network = _build_network(config, self.features.size + controlled, outputs, seed, backend)
         self.register_buffer("change_scale", torch.ones(outputs))
         velocity = torch.tensor(np.asarray(task.velocity_scale), dtype=torch.float32)
         self.register_buffer("angle_gain", task.control_period * velocity / self.features.half_range, False)
         self._held = np.asarray(self.arm.home)[controlled:]
 
-    def effective(self) -> Effective:
+    def effective(self) -> Any:
         """What the parameters amount to; compute once per unroll."""
         return self.network.effective()
 
-    def initial_state(self, batch: int) -> NetworkState:
+    def initial_state(self, batch: int) -> State:
         """The state at the start of an episode."""
         return self.network.initial_state(batch)
 
@@ -237,9 +279,9 @@ class ForwardModel(nn.Module):
         observation: Tensor,
         action: Tensor,
         previous_action: Tensor,
-        state: NetworkState,
-        effective: Effective,
-    ) -> tuple[Tensor, NetworkState, tuple[Tensor, ...]]:
+        state: State,
+        effective: Any,
+    ) -> tuple[Tensor, State, tuple[Tensor, ...]]:
         """One imagined control step.
 
         Returns:
@@ -271,13 +313,13 @@ class Policy(nn.Module):
         gains, dimensions = features.target_gains, task.arm.goal_dimensions
         self.register_buffer("gains", torch.tensor(gains).repeat_interleave(dimensions), False)
         inputs = self.features.size + dimensions * (1 + len(gains))
-        self.network = SpikingNetwork(config, inputs, task.arm.controlled_joints, seed, backend)
+        self.network = _build_network(config, inputs, task.arm.controlled_joints, seed, backend)
 
-    def effective(self) -> Effective:
+    def effective(self) -> Any:
         """What the parameters amount to; compute once per unroll."""
         return self.network.effective()
 
-    def initial_state(self, batch: int) -> NetworkState:
+    def initial_state(self, batch: int) -> State:
         """The state at the start of an episode."""
         return self.network.initial_state(batch)
 
@@ -303,9 +345,9 @@ class Policy(nn.Module):
         observation: Tensor,
         previous_action: Tensor,
         goal: Tensor,
-        state: NetworkState,
-        effective: Effective,
-    ) -> tuple[Tensor, Tensor, NetworkState, tuple[Tensor, ...]]:
+        state: State,
+        effective: Any,
+    ) -> tuple[Tensor, Tensor, State, tuple[Tensor, ...]]:
         """One control step.
 
         Returns:

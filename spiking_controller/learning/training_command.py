@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, metavar="N", help="seed of everything random (default: the configuration's)"
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/TASK-seedN)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder of the run (default: runs/NAME-seedN, named after the file)"
+    )
     parser.add_argument(
         "--resume", action="store_true", help="continue the run in the folder exactly where it was saved"
     )
@@ -92,7 +94,8 @@ def run(args: argparse.Namespace) -> int:
     if args.threads < 1:
         raise ConfigError(f"--threads {args.threads} must be at least 1.")
     config = _config(args)
-    directory = args.out or Path("runs") / f"{config.task}-seed{config.seed}"
+    name = args.config.stem if args.config else config.task
+    directory = args.out or Path("runs") / f"{name}-seed{config.seed}"
     torch.set_num_threads(args.threads)
     training = TrainingRun(config, directory, resume=args.resume, simulate_beside=not args.one_process)
     stop = _StopRequest()

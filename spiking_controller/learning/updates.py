@@ -15,9 +15,8 @@ from spiking_controller.learning.config import (
     TrainingConfig,
 )
 from spiking_controller.learning.imagination import Beginning, imagine
-from spiking_controller.learning.networks import ForwardModel, Policy
+from spiking_controller.learning.networks import ForwardModel, Policy, State
 from spiking_controller.learning.replay import ReplayMemory, Windows
-from spiking_controller.snn.network import NetworkState
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.postures import NearestPosture
 
@@ -148,7 +147,7 @@ def self_motion(model: ForwardModel, observation: Tensor) -> Tensor:
 
 def warmed_up(
     policy: Policy, model: ForwardModel, observed: Tensor, action: Tensor, previous: Tensor, target: Tensor
-) -> tuple[NetworkState, NetworkState]:
+) -> tuple[State, State]:
     """States of both networks after the recorded steps; arrays are [steps, batch, ...], `target` is [batch, goal]."""
     length, batch, _ = action.shape
     goals = target.expand(length, -1, -1)

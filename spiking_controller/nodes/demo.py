@@ -248,13 +248,16 @@ class Progress:
 
 def _write(out: Path, task: ReachTask, recording: Recording, report: dict[str, Any]) -> None:
     """Write the files of the demo; where no animation can be drawn, say so and go on."""
-    if np.isnan(recording.final_error()).any() or not recording.spikes:
+    if np.isnan(recording.final_error()).any() or not recording.spike_time.size:
         raise GraphError(
             "hand_pose or ~/spikes went missing while the goals were sent; is another node publishing them?"
         )
     recording.save(out / "recording.npz")
     draw_distance(recording, out / "distance.png")
-    draw_spikes(recording, out / "spike_raster.png")
+    if recording.spikes:
+        draw_spikes(recording, out / "spike_raster.png")
+    else:
+        (out / "spike_raster.png").unlink(missing_ok=True)  # The networks have no spikes; this is an earlier run's.
     print("Drawing the animation", flush=True)
     try:
         render(out / "recording.npz", task.arm_name, out / "arm.gif")

@@ -28,6 +28,7 @@ from spiking_controller.snn.unroll import (
     unroll,
 )
 
+Architecture = Literal["spiking", "gru", "mlp"]
 NeuronModel = Literal["adaptive_lif", "lif"]
 Recurrence = Literal["none", "step", "tick"]
 TimeConstants = Literal["per_neuron", "per_layer", "fixed"]
@@ -37,9 +38,11 @@ _SHORTEST_TAU = 1e-3
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Sizes and initial values of one spiking network.
+    """Sizes and initial values of one spiking network, or of a baseline in its place.
 
     Attributes:
+        architecture: "spiking", or a baseline of `learning.baselines`, "gru" or "mlp"; a baseline takes `hidden`, and
+            all the other keys mean nothing to it.
         hidden: neurons of each hidden layer.
         recurrence: what each layer receives of its own spikes: "none"; "step", their mean over the previous control
             step; "tick", those of the previous tick (the paper).
@@ -64,6 +67,7 @@ class NetworkConfig:
             recurrent layer.
     """
 
+    architecture: Architecture = "spiking"
     hidden: tuple[int, ...] = (256, 256)
     recurrence: Recurrence = "none"
     rank: int = 32
@@ -92,6 +96,7 @@ class NetworkConfig:
         if not self.hidden or min(self.hidden) < 1:
             raise ConfigError(f"hidden = {self.hidden!r} must list at least one layer of at least one neuron.")
         for name, kinds in (
+            ("architecture", Architecture),
             ("neuron", NeuronModel),
             ("recurrence", Recurrence),
             ("initialisation", Initialisation),

@@ -9,7 +9,7 @@ from spiking_controller.tasks.episodes import Episodes
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.reach import FloatArray, ReachTask
 
-TOLERANCES_CM = (12.3, 5.0, 2.0, 1.0)
+TOLERANCES_CM = (12.3, 5.0, 3.0, 2.0, 1.0)
 """Distances that count as "on target", cm; 12.3 is the one of Huebotter et al. 2025 for the Panda."""
 FINAL_TIME = 0.5
 """The end of an episode over which the final error is averaged, s."""
@@ -70,7 +70,7 @@ def summarise(metrics: Mapping[str, NDArray[np.floating]]) -> dict[str, float | 
     """The metrics of many episodes [B] in a flat table.
 
     `{name}_median` of every metric; `{name}_p90` of those of which more is worse, and `_p10` of the
-    joint-limit margin; `share_under_{x}cm` (share of episodes with a final error below x),
+    joint-limit margin; `{name}_mean` of shares; `share_under_{x}cm` (share of episodes with a final error below x),
     `share_reached_{x}cm` and `ended_early_share`. A quantile of a time that falls on episodes that never
     reach is None.
     """
@@ -84,6 +84,8 @@ def summarise(metrics: Mapping[str, NDArray[np.floating]]) -> dict[str, float | 
             summary[f"{name}_p10"] = _quantile(values, 0.1)
         elif not name.startswith("share_on_target"):
             summary[f"{name}_p90"] = _quantile(values, 0.9)
+        if name.startswith("share_on_target") or name == "intervention_share":
+            summary[f"{name}_mean"] = float(values.mean())
     for tolerance in TOLERANCES_CM:
         error = metrics["final_error_m"]
         summary[f"share_under_{tolerance:g}cm"] = float((error < 0.01 * tolerance).mean())

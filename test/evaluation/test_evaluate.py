@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from spiking_controller.cli import main
-from spiking_controller.evaluation.evaluate import SpikeCounter, evaluate_checkpoint, prediction_errors
-from spiking_controller.learning.agent import SpikingAgent
+from spiking_controller.evaluation.evaluate import evaluate_checkpoint, prediction_errors
 from spiking_controller.learning.checkpoint import build_networks, dump_checkpoint, load_checkpoint, parse_checkpoint
 from spiking_controller.learning.config import TrainingConfig
 from spiking_controller.learning.networks import Features
@@ -26,7 +25,8 @@ def test_evaluation_repeats_exactly_and_the_integral_does_not_hurt() -> None:
     assert first == evaluate_checkpoint(checkpoint, goals=30)
     assert first["network_alone"]["final_error_m_median"] < 0.015
     assert first["with_integral"]["final_error_m_median"] < first["network_alone"]["final_error_m_median"] + 0.001
-    assert 1 < first["activity"]["spikes_per_neuron_per_second"] < 200
+    for part in first["complexity"].values():
+        assert 1 < part["spikes_per_neuron_per_second"] < 200
     model = first["forward_model"]
     assert model["forward_model_10_joint_rad"] < model["linear_10_joint_rad"] < model["state_stays_10_joint_rad"]
 
@@ -59,7 +59,7 @@ def test_the_trivial_predictors_are_exact_where_they_should_be() -> None:
 
 
 @pytest.mark.parametrize("recurrence", ["none", "step", "tick"])
-def test_synaptic_operations_are_the_weights_that_every_spike_passes(recurrence: Recurrence) -> None:
+def test_accumulates_are_the_weights_that_every_spike_passes(recurrence: Recurrence) -> None:
     config = TrainingConfig(
         task="planar_reach",
         predicts="everything",
@@ -68,22 +68,19 @@ def test_synaptic_operations_are_the_weights_that_every_spike_passes(recurrence:
         policy=NetworkConfig(hidden=(16, 12), recurrence=recurrence, rank=0),
     )
     checkpoint = parse_checkpoint(dump_checkpoint(*build_networks(config), config), "untrained")
-    agent = SpikingAgent(checkpoint.policy, checkpoint.forward_model)
-    counter = SpikeCounter(agent)
-    counter.reset(3)
-    rng = np.random.default_rng(1)
-    operations = 0.0
-    recurrent = recurrence != "none"
-    for _ in range(20):
-        counter.act(rng.normal(size=(3, 6)), rng.normal(size=(3, 2)))
-        spikes = {name: float(layer.sum()) for name, layer in agent.batch_spikes.items()}
-        operations += spikes["policy/hidden1"] * (12 + 2 + 16 * recurrent)
-        operations += spikes["policy/hidden2"] * (2 + 12 * recurrent)
-        operations += spikes["forward_model/hidden1"] * (4 + 5 * recurrent)
-    assert operations > 0
-    assert counter.summary(checkpoint)["synaptic_operations_per_control_step"] == pytest.approx(operations / 60)
     figures = evaluate_checkpoint(checkpoint, goals=2)
-    assert figures["activity"]["synaptic_operations_per_control_step"] > 0
+    fed_back = recurrence == "tick"
+    fan_out = {"policy": (12 + 2 + 16 * fed_back, 2 + 12 * fed_back), "forward_model": (4 + 5 * fed_back,)}
+    for part, weights in fan_out.items():
+        rates = figures["complexity"][part]["spikes_per_neuron_per_second_by_layer"].values()
+        hidden = getattr(config, part).hidden
+        expected = sum(
+            rate * neurons * config.reach_task.control_period * weight
+            for rate, neurons, weight in zip(rates, hidden, weights, strict=True)
+        )
+        # The spikes of the very last tick are not fed back any more.
+        assert figures["complexity"][part]["effective_acs"] == pytest.approx(expected, rel=5e-3)
+        assert expected > 1
     assert np.isfinite(figures["forward_model"]["forward_model_10_joint_rad"])
 
 

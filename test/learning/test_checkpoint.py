@@ -173,5 +173,6 @@ def test_the_seed_decides_the_initial_weights(small_config: TrainingConfig) -> N
     first, _ = build_networks(small_config)
     again, _ = build_networks(small_config)
     other, _ = build_networks(replace(small_config, seed=4))
-    assert torch.equal(first.network.input_weight, again.network.input_weight)
-    assert not torch.equal(first.network.input_weight, other.network.input_weight)
+    weights = [policy.state_dict()["network.input_weight"] for policy in (first, again, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])

@@ -59,3 +59,32 @@ def test_a_wrong_configuration_is_refused_by_file_and_key(tmp_path: Path, text: 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         load_config(tmp_path / "nowhere.yaml")
+
+
+def test_a_configuration_says_only_where_it_differs_from_its_base(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    written(tmp_path / "first.yaml", "task: planar_reach\nseed: 3\npolicy: {hidden: [9, 9], rank: 4, rate: 30}")
+    written(tmp_path / "folder" / "second.yaml", "base: ../first.yaml\nseed: 4\npolicy: {hidden: [7]}")
+    third = written(tmp_path / "folder" / "third.yaml", "base: second.yaml\npolicy: {rank: 2}")
+    config = load_config(third)
+    assert (config.task, config.seed) == ("planar_reach", 4)
+    assert (config.policy.hidden, config.policy.rank, config.policy.rate) == ((7,), 2, 30.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base: nowhere.yaml", "base 'nowhere.yaml' is not there; give a file name relative to"),
+        ("base: 3", "base is 3; give the name of another configuration file"),
+        ("base: run.yaml", "base 'run.yaml' leads back to itself"),
+        ("base: between.yaml", "base 'run.yaml' leads back to itself"),
+        ("base: whole.yaml\nsed: 1", "unknown configuration key 'sed'"),
+    ],
+)
+def test_a_wrong_base_is_refused_by_file_and_key(tmp_path: Path, text: str, message: str) -> None:
+    written(tmp_path / "between.yaml", "base: run.yaml")
+    written(tmp_path / "whole.yaml", "task: planar_reach")
+    path = written(tmp_path / "run.yaml", text)
+    with pytest.raises(ConfigError, match=message) as error:
+        load_config(path)
+    assert str(tmp_path) in str(error.value)

@@ -25,6 +25,7 @@ from spiking_controller.learning.replay import ReplayMemory, Segment
 from spiking_controller.learning.training import TrainingRun
 from spiking_controller.learning.updates import Updater, forward_model_loss
 from spiking_controller.resources import share_path
+from spiking_controller.snn.network import SpikingNetwork
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import Episodes, run_episodes
 from spiking_controller.tasks.observation import ObservationCodec
@@ -196,10 +197,16 @@ def test_fixed_time_constants_stay_and_shared_ones_stay_shared(unusual_config: T
     run = TrainingRun(unusual_config, tmp_path)
     run.run(lambda progress: None, lambda: True)
     loaded = load_checkpoint(run.checkpoint)
-    for before, after in zip(before_policy.network.log_tau, loaded.policy.network.log_tau, strict=True):
+    fixed, same = before_policy.network, loaded.policy.network
+    shared, learned = before_model.network, loaded.forward_model.network
+    assert isinstance(fixed, SpikingNetwork)
+    assert isinstance(same, SpikingNetwork)
+    assert isinstance(shared, SpikingNetwork)
+    assert isinstance(learned, SpikingNetwork)
+    for before, after in zip(fixed.log_tau, same.log_tau, strict=True):
         assert torch.equal(before, after)
-    assert torch.equal(before_policy.network.readout_log_tau, loaded.policy.network.readout_log_tau)
-    for before, after in zip(before_model.network.log_tau, loaded.forward_model.network.log_tau, strict=True):
+    assert torch.equal(fixed.readout_log_tau, same.readout_log_tau)
+    for before, after in zip(shared.log_tau, learned.log_tau, strict=True):
         assert after.shape == (3, 1)
         assert not torch.equal(before, after)
 

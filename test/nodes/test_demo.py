@@ -10,7 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spiking_controller.learning.checkpoint import build_networks, save_checkpoint
+from spiking_controller.learning.config import load_config
 from spiking_controller.nodes.process import FAILED
+from spiking_controller.resources import share_path
 
 PATIENCE = 240.0
 
@@ -58,6 +61,21 @@ def test_demo_sends_its_goals_and_writes_report_and_pictures(tmp_path: Path) -> 
     assert (out / "arm.gif").exists() or "No animation" in output
     with np.load(out / "recording.npz") as recording:
         assert np.ptp(recording["joint_position"], axis=0).max() > 0.05, "the arm did not move"
+    wait_until_gone(out)
+
+
+def test_networks_without_spikes_run_in_the_graph_too(tmp_path: Path) -> None:
+    out, model = tmp_path / "demo", tmp_path / "baseline.safetensors"
+    untrained = load_config(share_path("config", "train", "panda_reach_gru.yaml"))
+    save_checkpoint(model, *build_networks(untrained), untrained)
+    output, errors = (process := start_demo(out, "--model", str(model))).communicate(timeout=PATIENCE)
+    assert process.returncode == 0, errors + (out / "graph.log").read_text()
+    report = json.loads((out / "report.json").read_text())
+    assert report["mean_spikes_per_neuron_per_second"] == 0.0
+    assert report["spikes_per_neuron_per_second"] == {}
+    assert report["control_steps"] > 100
+    assert not (out / "spike_raster.png").exists()
+    assert "spike_raster" not in output
     wait_until_gone(out)
 
 

@@ -1,11 +1,11 @@
-"""Whole episodes are recorded as they happened, and a classical controller solves the tasks in them."""
+"""Whole episodes are recorded as they happened."""
 
 import numpy as np
 import pytest
 
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import run_episodes
-from spiking_controller.tasks.metrics import reach_metrics, summarise
+from spiking_controller.tasks.metrics import reach_metrics
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.reach import ReachTask
 
@@ -31,44 +31,6 @@ class SteadyAgent:
             action[0] = np.nan
         self._step += 1
         return action
-
-
-class LeastSquaresAgent:
-    """Damped least squares towards the goal; its action asks for a joint velocity."""
-
-    def __init__(self, task: ReachTask, gain: float = 4.0) -> None:
-        self._task = task
-        self._codec = ObservationCodec(task)
-        self._gain = gain
-
-    def reset(self, batch: int) -> None:
-        pass
-
-    def act(self, observation: np.ndarray, goal: np.ndarray) -> np.ndarray:
-        task = self._task
-        m, d = task.controlled_joints, task.goal_dimensions
-        position = np.tile(task.arm.home, (len(observation), 1))
-        position[:, :m] = self._codec.joint_position(observation)
-        hand, jacobian = task.arm.chain.position_and_jacobian(position)
-        error = np.clip(goal - hand[:, :d], -0.2, 0.2)
-        block = jacobian[:, :d, :m]
-        square = block @ block.transpose(0, 2, 1) + 0.01 * np.eye(d)
-        velocity = block.transpose(0, 2, 1) @ np.linalg.solve(square, self._gain * error[:, :, None])
-        return velocity[:, :, 0] / task.velocity_scale
-
-
-@pytest.mark.parametrize("name", TASKS)
-def test_a_classical_controller_reaches_the_goals(name: str) -> None:
-    env = ReachVectorEnv(name, 40, seed=0)
-    metrics = reach_metrics(run_episodes(env, LeastSquaresAgent(env.task), start="home"), env.task)
-    summary = summarise(metrics)
-    median = summary["final_error_m_median"]
-    assert median is not None
-    assert median < 0.01
-    share = summary["share_reached_5cm"]
-    assert share is not None
-    assert share > 0.8
-    assert summary["ended_early_share"] == 0.0
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -111,6 +111,8 @@ def test_summary_gives_medians_tails_and_shares() -> None:
     assert summary["final_error_m_median"] == pytest.approx(0.051)
     assert summary["final_error_m_p90"] == pytest.approx(0.091)
     assert summary["share_under_5cm"] == pytest.approx(49 / 101)
+    assert summary["share_under_3cm"] == pytest.approx(29 / 101)
+    assert summary["share_on_target_3cm_mean"] == pytest.approx(29 / 101)
     assert summary["share_under_1cm"] == pytest.approx(9 / 101)
     assert summary["share_reached_12.3cm"] == 1.0
     assert summary["first_reach_12.3cm_s_median"] == 0.0
