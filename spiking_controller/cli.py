@@ -44,6 +44,9 @@ COMMANDS = {
     "evaluate": CommandEntry(
         "spiking_controller.evaluation.evaluate_command", "measure a checkpoint on held-out goals"
     ),
+    "benchmark": CommandEntry(
+        "spiking_controller.evaluation.benchmark_command", "measure how fast this machine trains"
+    ),
     "goal": CommandEntry("spiking_controller.nodes.goal_command", "send one goal to a running controller"),
 }
 
