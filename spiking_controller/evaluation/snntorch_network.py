@@ -1,6 +1,7 @@
 """A spiking network built from plain snntorch modules: what `snn.network.SpikingNetwork` is compared with.
 
-It offers the same methods, so that forward model, policy, losses and optimisers run on either of the two unchanged.
+It offers the methods that training calls, so that forward model, policy, losses and optimisers run on either of the two
+unchanged.
 """
 
 import math
@@ -10,6 +11,7 @@ import snntorch
 import torch
 from torch import Tensor, nn
 
+from spiking_controller.errors import ConfigError
 from spiking_controller.snn.network import SpikingNetwork
 from spiking_controller.snn.surrogate import spike_function
 
@@ -29,6 +31,16 @@ class SnntorchState(NamedTuple):
     readout_synaptic: Tensor
     readout_membrane: Tensor
 
+    def detach(self) -> "SnntorchState":
+        """The same state without its history."""
+        return SnntorchState(
+            tuple(layer.detach() for layer in self.synaptic),
+            tuple(layer.detach() for layer in self.membrane),
+            tuple(layer.detach() for layer in self.mean_spikes),
+            self.readout_synaptic.detach(),
+            self.readout_membrane.detach(),
+        )
+
 
 class SnntorchNetwork(nn.Module):
     """The counterpart of a `SpikingNetwork`: same sizes, connections, time constants and weights.
@@ -47,9 +59,18 @@ class SnntorchNetwork(nn.Module):
           whose membrane lies above threshold even after the reset does not fire in the next tick below 2·threshold.
     """
 
+    compiled = False
+    """It is unrolled step by step, with autograd."""
+
     def __init__(self, original: SpikingNetwork) -> None:
-        """Build the counterpart of a network and copy its present weights and time constants."""
+        """Build the counterpart of a network and copy its present weights and time constants.
+
+        Raises:
+            ConfigError: the network is recurrent from tick to tick.
+        """
         super().__init__()
+        if original.config.recurrence == "tick":
+            raise ConfigError("recurrence 'tick' has no counterpart from snntorch modules; choose none or step.")
         self.config = original.config
         self.inputs = original.inputs
         self.outputs = original.outputs
@@ -106,23 +127,28 @@ class SnntorchNetwork(nn.Module):
         readout = self.input.weight.new_zeros(batch, self.outputs)
         return SnntorchState(layers, layers, layers, readout, readout)
 
-    def input_drive(self, features: Tensor, effective: None) -> Tensor:
-        """The constant drive of the first layer, [..., neurons], from features [..., inputs]."""
+    def unroll(
+        self, features: Tensor, state: SnntorchState, effective: None
+    ) -> tuple[Tensor, tuple[Tensor, ...], SnntorchState]:
+        """Many control steps from features [steps, batch, inputs]; see `SpikingNetwork.unroll`."""
         del effective
-        drive: Tensor = self.input(features)
-        return drive
+        readouts, activity, state = [], [], state.detach()
+        for drive in self.input(features):
+            readout, state, spikes = self._step(drive, state)
+            readouts.append(readout)
+            activity.append([layer.mean(0) for layer in spikes])
+        by_layer = tuple(torch.stack(layer) for layer in zip(*activity, strict=True))
+        return torch.stack(readouts), by_layer, state.detach()
 
     def step(
         self, features: Tensor, state: SnntorchState, effective: None
     ) -> tuple[Tensor, SnntorchState, tuple[Tensor, ...]]:
-        """One control step; see `SpikingNetwork.step`."""
-        return self.step_from_drive(self.input_drive(features, effective), state, effective)
-
-    def step_from_drive(
-        self, input_drive: Tensor, state: SnntorchState, effective: None
-    ) -> tuple[Tensor, SnntorchState, tuple[Tensor, ...]]:
-        """One control step from the first layer's drive [batch, neurons]; see `SpikingNetwork.step`."""
+        """One control step from features [batch, inputs]; see `SpikingNetwork.step`."""
         del effective
+        return self._step(self.input(features), state)
+
+    def _step(self, input_drive: Tensor, state: SnntorchState) -> tuple[Tensor, SnntorchState, tuple[Tensor, ...]]:
+        """One control step from the first layer's drive, [batch, neurons]."""
         synaptic, membrane = list(state.synaptic), list(state.membrane)
         readout_synaptic, readout_membrane = state.readout_synaptic, state.readout_membrane
         feedback = [project(spikes) for project, spikes in zip(self.recurrent, state.mean_spikes, strict=False)]

@@ -75,7 +75,7 @@ def benchmark_config(size: Size) -> TrainingConfig:
     return replace(
         base,
         policy=network,
-        forward_model=replace(network, hidden=(size.hidden,), recurrent=True),
+        forward_model=replace(network, hidden=(size.hidden,), recurrence="step"),
         model_updates=ModelUpdates(batch=size.batch, warm_up=_WARM_UP, unroll=CONTROL_STEPS - _WARM_UP),
         policy_updates=PolicyUpdates(batch=size.batch, warm_up=_WARM_UP, unroll=CONTROL_STEPS),
     )

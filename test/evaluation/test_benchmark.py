@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from spiking_controller.cli import main
+from spiking_controller.errors import ConfigError
 from spiking_controller.evaluation.snntorch_network import SnntorchNetwork
 from spiking_controller.evaluation.training_benchmark import (
     CONTROL_STEPS,
@@ -27,8 +28,8 @@ from spiking_controller.snn.network import NetworkConfig, SpikingNetwork
     "config",
     [
         NetworkConfig(hidden=(24, 20), neuron="lif", rank=6, ticks=7, tick=0.003),
-        NetworkConfig(hidden=(24, 20), neuron="lif", rank=6, recurrent=True),
-        NetworkConfig(hidden=(24, 20), neuron="lif", rank=0, recurrent=True),
+        NetworkConfig(hidden=(24, 20), neuron="lif", rank=6, recurrence="step"),
+        NetworkConfig(hidden=(24, 20), neuron="lif", rank=0, recurrence="step"),
     ],
     ids=["feed-forward", "recurrent", "full-rank"],
 )
@@ -77,6 +78,26 @@ def test_they_fire_differently_only_where_one_reset_leaves_the_membrane_above_th
     assert differences > 0
 
 
+def test_an_unroll_is_its_steps() -> None:
+    network = SnntorchNetwork(SpikingNetwork(NetworkConfig(hidden=(24, 20), recurrence="step", rank=6), 9, 3, seed=1))
+    features = torch.randn(6, 5, 9, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        readout, activity, after = network.unroll(features, network.initial_state(5), None)
+        state = network.initial_state(5)
+        for index, now in enumerate(features):
+            expected, state, spikes = network.step(now, state, None)
+            torch.testing.assert_close(readout[index], expected)
+            for layer, layer_spikes in zip(activity, spikes, strict=True):
+                torch.testing.assert_close(layer[index], layer_spikes.mean(0))
+    torch.testing.assert_close(after.membrane, state.membrane)
+
+
+def test_recurrence_from_tick_to_tick_is_refused() -> None:
+    network = SpikingNetwork(NetworkConfig(hidden=(4,), recurrence="tick"), 3, 2, seed=1)
+    with pytest.raises(ConfigError, match="recurrence 'tick'"):
+        SnntorchNetwork(network)
+
+
 def test_both_networks_learn_the_same_numbers_but_for_gains_and_adaptation() -> None:
     config = benchmark_config(Size(hidden=40, batch=2))
     for learner in build_networks(config):
@@ -95,7 +116,7 @@ def test_an_update_of_snntorch_modules_reaches_every_parameter() -> None:
     config = TrainingConfig(
         task="planar_reach",
         policy=network,
-        forward_model=NetworkConfig(hidden=(16,), recurrent=True, rank=4),
+        forward_model=NetworkConfig(hidden=(16,), recurrence="step", rank=4),
         model_updates=ModelUpdates(batch=8, warm_up=2, unroll=6),
         policy_updates=PolicyUpdates(batch=8, warm_up=2, unroll=6),
     )
