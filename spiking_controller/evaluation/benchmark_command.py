@@ -1,0 +1,117 @@
+"""`spiking_controller benchmark`: how fast this machine trains, as a table and as JSON."""
+
+import argparse
+import json
+import os
+import re
+import statistics
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from spiking_controller.errors import ConfigError
+from spiking_controller.evaluation.training_benchmark import (
+    CONTROL_STEPS,
+    TICKS,
+    Size,
+    UpdateTimes,
+    measure_updates,
+    processor_name,
+    software_versions,
+)
+from spiking_controller.learning.checkpoint import write_atomically
+
+_SIZES: Final = ("128x64", "512x256")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what can be measured, and the options of each."""
+    subparsers = parser.add_subparsers(dest="benchmark", metavar="WHAT", required=True)
+    summary = "seconds per forward-model and policy update, against the same networks from plain snntorch modules"
+    train = subparsers.add_parser(
+        "train",
+        help=summary,
+        description=f"Measure {summary}.",
+        formatter_class=parser.formatter_class,
+    )
+    train.add_argument(
+        "--sizes",
+        nargs="+",
+        default=list(_SIZES),
+        metavar="HIDDENxBATCH",
+        help=f"neurons per layer and windows per update (default: {' '.join(_SIZES)})",
+    )
+    train.add_argument("--repeats", type=int, default=5, metavar="N", help="updates per median (default: 5)")
+    train.add_argument("--threads", type=int, default=1, metavar="N", help="PyTorch threads (default: 1)")
+    train.add_argument("--json", type=Path, metavar="FILE", help="also write every figure to this file")
+
+
+def _size(text: str) -> Size:
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if match is None:
+        raise ConfigError(f"--sizes {text}: is not HIDDENxBATCH with numbers of at least 1, such as {_SIZES[0]}.")
+    return Size(int(match[1]), int(match[2]))
+
+
+def _report(results: list[UpdateTimes], repeats: int) -> dict[str, Any]:
+    return {
+        "benchmark": "train",
+        "control_steps": CONTROL_STEPS,
+        "ticks": TICKS,
+        "repeats": repeats,
+        "threads": torch.get_num_threads(),
+        "processor": processor_name(),
+        "cores": os.cpu_count(),
+        "versions": software_versions(),
+        "results": [
+            {
+                "hidden": times.size.hidden,
+                "batch": times.size.batch,
+                "update": times.update,
+                "seconds_median": statistics.median(times.ours),
+                "snntorch_seconds_median": statistics.median(times.snntorch),
+                "ratio": times.ratio,
+                "seconds": times.ours,
+                "snntorch_seconds": times.snntorch,
+            }
+            for times in results
+        ],
+    }
+
+
+def table(report: dict[str, Any]) -> str:
+    """The figures of `benchmark train` as text."""
+    versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
+    lines = [
+        f"Seconds per update, median of {report['repeats']}: {report['control_steps']} control steps of "
+        f"{report['ticks']} ticks, PyTorch threads: {report['threads']}",
+        f"{report['processor']}, {report['cores']} cores; {versions}",
+        "",
+        f"{'hidden':>6}{'batch':>7}  {'update':14}{'ours':>10}{'snntorch':>11}{'ratio':>8}",
+    ]
+    for row in report["results"]:
+        lines.append(
+            f"{row['hidden']:>6}{row['batch']:>7}  {row['update']:14}{row['seconds_median']:>8.3f} s"
+            f"{row['snntorch_seconds_median']:>9.3f} s{row['ratio']:>8.2f}"
+        )
+    return "\n".join(lines)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure; returns the exit code.
+
+    Raises:
+        ConfigError: an option out of range.
+    """
+    if args.repeats < 1 or args.threads < 1:
+        raise ConfigError(f"--repeats {args.repeats} and --threads {args.threads} must be at least 1.")
+    sizes = [_size(text) for text in args.sizes]
+    torch.set_num_threads(args.threads)
+    results = [times for size in sizes for times in measure_updates(size, args.repeats)]
+    report = _report(results, args.repeats)
+    print(table(report))
+    if args.json:
+        write_atomically(args.json, (json.dumps(report, indent=2) + "\n").encode())
+        print(f"\nWritten to {args.json}")
+    return 0
