@@ -46,6 +46,7 @@ COMMANDS = {
     ),
     "compare": CommandEntry(
         "spiking_controller.evaluation.compare_command", "measure several checkpoints on the same goals, in one table"
+    ),
     "benchmark": CommandEntry(
         "spiking_controller.evaluation.benchmark_command", "measure how fast this machine trains"
     ),
