@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import dacite
 import yaml
@@ -293,6 +293,31 @@ class TrainingConfig:
         return replace(get_task(self.task), **changes)
 
 
+Parsed = TypeVar("Parsed")
+
+
+def from_plain(kind: type[Parsed], values: dict[str, Any], source: str, known: str) -> Parsed:
+    """Build a dataclass from plain data, as read from YAML.
+
+    Args:
+        kind: the dataclass.
+        values: nested mapping of its fields.
+        source: where the data came from, for messages.
+        known: where its keys are explained, for messages.
+    Raises:
+        ConfigError: an unknown key, a wrong type or a value out of range; names the source and the key.
+    """
+    try:
+        return dacite.from_dict(kind, values, dacite.Config(strict=True, cast=[tuple, float]))
+    except dacite.UnexpectedDataError as error:
+        keys = ", ".join(f"'{key}'" for key in sorted(error.keys))
+        raise ConfigError(f"{source}: unknown configuration key {keys}; the known keys stand in {known}.") from None
+    except dacite.DaciteError as error:
+        raise ConfigError(f"{source}: {error}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+
+
 def config_from_dict(values: dict[str, Any], source: str) -> TrainingConfig:
     """Build a configuration from plain data, as read from YAML or from a checkpoint.
 
@@ -302,56 +327,8 @@ def config_from_dict(values: dict[str, Any], source: str) -> TrainingConfig:
     Raises:
         ConfigError: an unknown key, a wrong type or a value out of range; names the source and the key.
     """
-    try:
-        return dacite.from_dict(TrainingConfig, values, dacite.Config(strict=True, cast=[tuple, float]))
-    except dacite.UnexpectedDataError as error:
-        keys = ", ".join(f"'{key}'" for key in sorted(error.keys))
-        raise ConfigError(
-            f"{source}: unknown configuration key {keys}; the known keys stand in "
-            "spiking_controller/learning/config.py and in config/train/*.yaml."
-        ) from None
-    except dacite.DaciteError as error:
-        raise ConfigError(f"{source}: {error}") from None
-    except ConfigError as error:
-        raise ConfigError(f"{source}: {error}") from None
-
-
-def load_config(path: Path) -> TrainingConfig:
-    """Read a configuration file.
-
-    With the key `base` a file says only where it differs from another one, which it names relative to its own folder:
-    mappings are merged key by key, everything else is replaced.
-
-    Raises:
-        ConfigError: the file or its base is missing, is not YAML, or holds an unknown key or a wrong value.
-    """
-    return config_from_dict(_read_with_base(path, ()), str(path))
-
-
-def _read_with_base(path: Path, derived: tuple[Path, ...]) -> dict[str, Any]:
-    """What the file says, on top of what its base says; `derived` are the files that led here."""
-    values = read_mapping(path)
-    if "base" not in values:
-        return values
-    name = values.pop("base")
-    if not isinstance(name, str):
-        raise ConfigError(f"{path}: base is {name!r}; give the name of another configuration file.")
-    base = (path.parent / name).resolve()
-    chain = (*derived, path.resolve())
-    if base in chain:
-        raise ConfigError(f"{path}: base '{name}' leads back to itself; let it name a file that does not build on it.")
-    if not base.is_file():
-        raise ConfigError(f"{path}: base '{name}' is not there; give a file name relative to {path.parent}.")
-    return _merged(_read_with_base(base, chain), values)
-
-
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """`below` with what `above` says instead; mappings are merged key by key."""
-    result = dict(below)
-    for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(result.get(key), dict)
-        result[key] = _merged(result[key], value) if both else value
-    return result
+    known = "spiking_controller/learning/config.py and in config/train/*.yaml"
+    return from_plain(TrainingConfig, values, source, known)
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -369,3 +346,41 @@ def read_mapping(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: must hold a mapping of configuration keys, found {type(values).__name__}.")
     return values
+
+
+def load_config(path: Path) -> TrainingConfig:
+    """Read a configuration file.
+
+    With the key `base` a file says only where it differs from another one, which it names relative to its own folder:
+    mappings are merged key by key, everything else is replaced.
+
+    Raises:
+        ConfigError: the file or its base is missing, is not YAML, or holds an unknown key or a wrong value.
+    """
+    return config_from_dict(read_config(path), str(path))
+
+
+def read_config(path: Path, derived: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """What a configuration file says, on top of what its base says, see `load_config`; `derived` are files that led here."""
+    values = read_mapping(path)
+    if "base" not in values:
+        return values
+    name = values.pop("base")
+    if not isinstance(name, str):
+        raise ConfigError(f"{path}: base is {name!r}; give the name of another configuration file.")
+    base = (path.parent / name).resolve()
+    chain = (*derived, path.resolve())
+    if base in chain:
+        raise ConfigError(f"{path}: base '{name}' leads back to itself; let it name a file that does not build on it.")
+    if not base.is_file():
+        raise ConfigError(f"{path}: base '{name}' is not there; give a file name relative to {path.parent}.")
+    return merged(read_config(base, chain), values)
+
+
+def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`below` with what `above` says instead; mappings are merged key by key."""
+    result = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(result[key], value) if both else value
+    return result

@@ -47,8 +47,10 @@ from spiking_controller.tasks.metrics import reach_metrics, summarise
 from spiking_controller.tasks.observation import ObservationCodec
 
 _GOAL_POOL = 4000
-_STATE_FILE = "training_state.safetensors"
-_LOG_FILE = "log.csv"
+STATE_FILE = "training_state.safetensors"
+"""What a stopped run continues from, in the folder of the run."""
+LOG_FILE = "log.csv"
+"""One line per iteration, in the folder of the run."""
 _FINDINGS_FILE = "diagnosis.csv"
 _REST_SHIFT = 0.5
 """Adapting to a silent or saturated layer moves the resting potential of such neurons by half a threshold."""
@@ -115,10 +117,10 @@ class TrainingRun:
         self.config = config
         self.directory = directory
         self.task = config.reach_task
-        state_file = directory / _STATE_FILE
+        state_file = directory / STATE_FILE
         if resume and not state_file.is_file():
-            raise ConfigError(f"{directory}: holds no {_STATE_FILE} to resume; start without --resume.")
-        if not resume and (directory / _LOG_FILE).exists():
+            raise ConfigError(f"{directory}: holds no {STATE_FILE} to resume; start without --resume.")
+        if not resume and (directory / LOG_FILE).exists():
             raise ConfigError(
                 f"{directory}: already holds a training run; add --resume to continue it or give another --out."
             )
@@ -148,7 +150,7 @@ class TrainingRun:
             self._load_state(state_file)
         else:
             (directory / "config.yaml").write_text(yaml.safe_dump(_plain(config), sort_keys=False))
-        self._rewind(directory / _LOG_FILE, _COLUMNS)
+        self._rewind(directory / LOG_FILE, _COLUMNS)
         self._rewind(directory / _FINDINGS_FILE, FINDING_COLUMNS)
         self._good = self._updater.snapshot()
         self._board = SummaryWriter(str(directory / "tensorboard"), purge_step=self.iteration + 1)
@@ -295,7 +297,7 @@ class TrainingRun:
 
     def _log(self, row: dict[str, Any]) -> None:
         row["seconds"] = round(self._seconds, 1)
-        with (self.directory / _LOG_FILE).open("a", newline="") as file:
+        with (self.directory / LOG_FILE).open("a", newline="") as file:
             csv.DictWriter(file, _COLUMNS).writerow(
                 {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()}
             )
@@ -342,7 +344,7 @@ class TrainingRun:
             "config": _plain(self.config),
         }
         data = serialise({k: v.contiguous() for k, v in tensors.items()}, metadata={"state": json.dumps(header)})
-        write_atomically(self.directory / _STATE_FILE, data)
+        write_atomically(self.directory / STATE_FILE, data)
 
     def _load_state(self, path: Path) -> None:
         with safe_open(path, framework="pt") as file:
