@@ -5,6 +5,7 @@ import json
 import os
 import re
 import statistics
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from spiking_controller.evaluation.training_benchmark import (
 from spiking_controller.learning.checkpoint import write_atomically
 
 _SIZES: Final = ("128x64", "512x256")
+_IDLE_SHARE: Final = 0.9
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +56,7 @@ def _size(text: str) -> Size:
     return Size(int(match[1]), int(match[2]))
 
 
-def _report(results: list[UpdateTimes], repeats: int) -> dict[str, Any]:
+def _report(results: list[UpdateTimes], repeats: int, processor_share: float) -> dict[str, Any]:
     return {
         "benchmark": "train",
         "control_steps": CONTROL_STEPS,
@@ -63,6 +65,7 @@ def _report(results: list[UpdateTimes], repeats: int) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "processor": processor_name(),
         "cores": os.cpu_count(),
+        "processor_share": processor_share,
         "versions": software_versions(),
         "results": [
             {
@@ -95,6 +98,12 @@ def table(report: dict[str, Any]) -> str:
             f"{row['hidden']:>6}{row['batch']:>7}  {row['update']:14}{row['seconds_median']:>8.3f} s"
             f"{row['snntorch_seconds_median']:>9.3f} s{row['ratio']:>8.2f}"
         )
+    if report["processor_share"] < _IDLE_SHARE:
+        lines += [
+            "",
+            "Other programs took processor time: this one had a core for "
+            f"{100 * report['processor_share']:.0f} % of the time. Repeat on an idle machine.",
+        ]
     return "\n".join(lines)
 
 
@@ -108,8 +117,10 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--repeats {args.repeats} and --threads {args.threads} must be at least 1.")
     sizes = [_size(text) for text in args.sizes]
     torch.set_num_threads(args.threads)
+    began, processor_began = time.perf_counter(), time.process_time()
     results = [times for size in sizes for times in measure_updates(size, args.repeats)]
-    report = _report(results, args.repeats)
+    share = (time.process_time() - processor_began) / (time.perf_counter() - began)
+    report = _report(results, args.repeats, share)
     print(table(report))
     if args.json:
         write_atomically(args.json, (json.dumps(report, indent=2) + "\n").encode())

@@ -9,6 +9,7 @@ import torch
 
 from spiking_controller.cli import main
 from spiking_controller.errors import ConfigError
+from spiking_controller.evaluation.benchmark_command import table
 from spiking_controller.evaluation.snntorch_network import SnntorchNetwork
 from spiking_controller.evaluation.training_benchmark import (
     CONTROL_STEPS,
@@ -172,6 +173,22 @@ def test_both_updates_run_through_45_control_steps_of_7_ticks() -> None:
 def test_the_ratio_is_that_of_the_medians() -> None:
     times = UpdateTimes(Size(1, 1), "policy", ours=(1.0, 2.0, 90.0), snntorch=(8.0, 0.1, 9.0))
     assert times.ratio == 4.0
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.99, False), (0.4, True)])
+def test_a_busy_machine_is_mentioned(share: float, said: bool) -> None:
+    report = {
+        "repeats": 1,
+        "control_steps": 45,
+        "ticks": 7,
+        "threads": 1,
+        "processor": "a processor",
+        "cores": 2,
+        "processor_share": share,
+        "versions": {"torch": "2"},
+        "results": [],
+    }
+    assert ("had a core for 40 % of the time" in table(report)) == said
 
 
 def test_the_command_prints_a_table_and_writes_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
