@@ -47,8 +47,8 @@ energy problem (and what we can do about it)", ISSCC). Memory access is not part
 AC_ENERGY: Final = 0.9e-12
 """Of the addition alone, J (Horowitz 2014)."""
 LOIHI_SYNAPTIC_ENERGY: Final = 23.6e-12
-"""Of a synaptic operation on Loihi, J (Davies et al. 2018, "Loihi: a neuromorphic manycore processor with on-chip
-learning", IEEE Micro 38). Measured on the chip, so memory access is part of it."""
+"""Of a synaptic operation on Loihi, at least, J (Davies et al. 2018, "Loihi: a neuromorphic manycore processor with
+on-chip learning", IEEE Micro 38, table of pre-silicon figures). MACs are counted at the same price as ACs."""
 
 _LIF_MACS: Final = 3
 _ADAPTATION_MACS: Final = 2
