@@ -36,13 +36,16 @@ ROS = [
     "ros-jazzy-rosgraph-msgs",
 ]
 VIZ = ["matplotlib>=3.8", "pillow>=10.1"]
+# Ray from the version on that keeps to the loopback interface when it is told to.
+SWEEP = [*VIZ, "pandas>=2.1", "ray>=2.60", "scipy>=1.15"]
 DEV = [
-    *VIZ,
+    *SWEEP,
     "example-robot-data>=4.3",
     "hypothesis>=6.90",
     "mcap>=1.2",
     "mcap-ros2-support>=0.5",
     "mypy>=1.11",
+    "pandas-stubs",
     "pin>=3.1",
     "pytest>=8.0",
     "ruff>=0.6",
@@ -85,7 +88,7 @@ setup(
         "torch>=2.4",
         "tqdm>=4.64",
     ],
-    extras_require={"ros": ROS, "viz": VIZ, "dev": DEV},
+    extras_require={"ros": ROS, "viz": VIZ, "sweep": SWEEP, "dev": DEV},
     entry_points={
         "console_scripts": [
             f"spiking_controller = {PACKAGE}.cli:main",

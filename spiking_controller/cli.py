@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol, cast
 
 from spiking_controller import __version__
-from spiking_controller.errors import ConfigError, SpikingControllerError
+from spiking_controller.errors import SpikingControllerError
 
 
 class Command(Protocol):
@@ -44,15 +44,21 @@ COMMANDS = {
     "evaluate": CommandEntry(
         "spiking_controller.evaluation.evaluate_command", "measure a checkpoint on held-out goals"
     ),
+    "ablate": CommandEntry(
+        "spiking_controller.evaluation.ablate_command", "run an ablation study: many trainings, one factor at a time"
+    ),
     "goal": CommandEntry("spiking_controller.nodes.goal_command", "send one goal to a running controller"),
 }
 
 _ROS_MEND = "source a ROS 2 installation, or run `pip install 'spiking_controller[ros]'`"
 _VIZ_MEND = "run `pip install 'spiking_controller[viz]'`"
+_SWEEP_MEND = "run `pip install 'spiking_controller[sweep]'`"
 # Top-level modules that an extra brings: what to do when one is missing.
 _OPTIONAL_MODULES = {
     "matplotlib": _VIZ_MEND,
     "PIL": _VIZ_MEND,
+    "pandas": _SWEEP_MEND,
+    "ray": _SWEEP_MEND,
     **dict.fromkeys(
         (
             "builtin_interfaces",
@@ -82,21 +88,8 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def load_command(name: str) -> Command:
-    """Import the module of a subcommand.
-
-    Raises:
-        ConfigError: the subcommand needs an optional dependency that is not installed.
-    """
-    try:
-        return cast(Command, importlib.import_module(COMMANDS[name].module))
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing not in _OPTIONAL_MODULES:
-            raise
-        raise ConfigError(
-            f"`spiking_controller {name}` needs the Python module '{missing}', which is not installed; "
-            f"{_OPTIONAL_MODULES[missing]}."
-        ) from error
+    """Import the module of a subcommand."""
+    return cast(Command, importlib.import_module(COMMANDS[name].module))
 
 
 def build_parser(chosen: str | None) -> tuple[argparse.ArgumentParser, Command | None]:
@@ -134,6 +127,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command.run(args)
     except SpikingControllerError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _OPTIONAL_MODULES:
+            raise
+        print(
+            f"error: `spiking_controller {chosen}` needs the Python module '{missing}', which is not installed; "
+            f"{_OPTIONAL_MODULES[missing]}.",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -1,45 +1,19 @@
 """Draws what a recording shows: how the hand closes in on its goals, and the spikes that move it."""
 
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
-
-from spiking_controller.evaluation.recording import FINAL_WINDOW, Recording
-
-matplotlib.use("Agg")
-
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-_INK = "#1f2933"
-_MUTED = "#7b8794"
-_GRID = "#d9dee4"
+from spiking_controller.evaluation.recording import FINAL_WINDOW, Recording
+from spiking_controller.evaluation.style import GRID, INK, MUTED, STYLE, label_distances
+
 _LINE = "#1769aa"
 _BAND = "#ffe8a3"
 _LAYER_COLOURS = ("#1769aa", "#00897b", "#b4531a", "#6a3d9a")
 _THRESHOLDS = ((0.05, "5 cm"), (0.02, "2 cm"), (0.01, "1 cm"))
-_DISTANCE_TICKS = {0.001: "1 mm", 0.002: "2 mm", 0.005: "5 mm", 0.01: "1 cm", 0.02: "2 cm", 0.05: "5 cm"} | {
-    0.1: "10 cm",
-    0.2: "20 cm",
-    0.5: "50 cm",
-    1.0: "1 m",
-    2.0: "2 m",
-}
-_STYLE: dict[Any, Any] = {
-    "font.size": 10,
-    "axes.edgecolor": _MUTED,
-    "axes.labelcolor": _INK,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "text.color": _INK,
-    "xtick.color": _MUTED,
-    "xtick.labelcolor": _INK,
-    "ytick.color": _MUTED,
-    "ytick.labelcolor": _INK,
-}
 _NEURONS_SHOWN = 64
 _RASTER_BEFORE = 0.4
 _RASTER_AFTER = 1.6
@@ -47,7 +21,7 @@ _RASTER_AFTER = 1.6
 
 def draw_distance(recording: Recording, path: Path) -> None:
     """Write a picture of the hand's distance to the active goal over time, on a logarithmic scale."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10, 4.2), dpi=130, layout="constrained")
         axes = figure.add_subplot()
         start = recording.goal_time[0]
@@ -60,11 +34,11 @@ def draw_distance(recording: Recording, path: Path) -> None:
         axes.set_xlim(0.0, recording.goal_time[-1] - start + recording.goal_duration)
 
         for threshold, _ in _THRESHOLDS:
-            axes.axhline(threshold, color=_GRID, linewidth=1.2, zorder=0)
+            axes.axhline(threshold, color=GRID, linewidth=1.2, zorder=0)
         for number, (sent, error) in enumerate(zip(recording.goal_time - start, final, strict=True), start=1):
             end = sent + recording.goal_duration
             axes.axvspan(end - FINAL_WINDOW, end, color=_BAND, linewidth=0, zorder=0)
-            axes.axvline(sent, color=_GRID, linewidth=1.0, zorder=0)
+            axes.axvline(sent, color=GRID, linewidth=1.0, zorder=0)
             axes.text(
                 sent + recording.goal_duration / 2,
                 highest / 1.12,
@@ -76,9 +50,7 @@ def draw_distance(recording: Recording, path: Path) -> None:
             )
         axes.plot(time, np.maximum(distance, lowest), color=_LINE, linewidth=1.6)
 
-        axes.yaxis.set_major_locator(FixedLocator(list(_DISTANCE_TICKS)))
-        axes.yaxis.set_major_formatter(FixedFormatter(list(_DISTANCE_TICKS.values())))
-        axes.yaxis.set_minor_locator(NullLocator())
+        label_distances(axes.yaxis)
         axes.set_xlabel("time (s)")
         axes.set_ylabel("distance of the hand from the goal")
         axes.set_title(
@@ -92,7 +64,7 @@ def draw_distance(recording: Recording, path: Path) -> None:
 
 def draw_spikes(recording: Recording, path: Path) -> None:
     """Write a raster of every layer's spikes as a new goal arrives, and the share of neurons that fire."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         layers = recording.spikes
         figure = Figure(figsize=(10, 1.2 + 2.0 * len(layers)), dpi=130, layout="constrained")
         grid = figure.add_gridspec(len(layers) + 1, 1, height_ratios=[2.0] * len(layers) + [1.0])
@@ -112,9 +84,9 @@ def draw_spikes(recording: Recording, path: Path) -> None:
                 ha="right",
                 va="bottom",
                 fontsize=8,
-                color=_MUTED,
+                color=MUTED,
             )
-            axes.axvline(0.0, color=_INK, linewidth=1.0, linestyle=(0, (4, 3)))
+            axes.axvline(0.0, color=INK, linewidth=1.0, linestyle=(0, (4, 3)))
             axes.tick_params(labelbottom=False, bottom=False)
             if row == 0:
                 axes.set_title(f"Spikes as goal {switch + 1} arrives (dashed line)", loc="left", fontsize=11)
@@ -124,7 +96,7 @@ def draw_spikes(recording: Recording, path: Path) -> None:
                 color=colour,
                 linewidth=1.4,
             )
-        rate_axes.axvline(0.0, color=_INK, linewidth=1.0, linestyle=(0, (4, 3)))
+        rate_axes.axvline(0.0, color=INK, linewidth=1.0, linestyle=(0, (4, 3)))
         rate_axes.set_ylabel("firing\n(% of neurons\nper tick)", rotation=0, ha="right", va="center")
         rate_axes.set_ylim(bottom=0.0)
         rate_axes.set_xlim(-_RASTER_BEFORE, _RASTER_AFTER)

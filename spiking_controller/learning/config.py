@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import dacite
 import yaml
@@ -233,6 +233,31 @@ class TrainingConfig:
         return replace(get_task(self.task), **changes)
 
 
+Parsed = TypeVar("Parsed")
+
+
+def from_plain(kind: type[Parsed], values: dict[str, Any], source: str, known: str) -> Parsed:
+    """Build a dataclass from plain data, as read from YAML.
+
+    Args:
+        kind: the dataclass.
+        values: nested mapping of its fields.
+        source: where the data came from, for messages.
+        known: where its keys are explained, for messages.
+    Raises:
+        ConfigError: an unknown key, a wrong type or a value out of range; names the source and the key.
+    """
+    try:
+        return dacite.from_dict(kind, values, dacite.Config(strict=True, cast=[tuple, float]))
+    except dacite.UnexpectedDataError as error:
+        keys = ", ".join(f"'{key}'" for key in sorted(error.keys))
+        raise ConfigError(f"{source}: unknown configuration key {keys}; the known keys stand in {known}.") from None
+    except dacite.DaciteError as error:
+        raise ConfigError(f"{source}: {error}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+
+
 def config_from_dict(values: dict[str, Any], source: str) -> TrainingConfig:
     """Build a configuration from plain data, as read from YAML or from a checkpoint.
 
@@ -242,18 +267,25 @@ def config_from_dict(values: dict[str, Any], source: str) -> TrainingConfig:
     Raises:
         ConfigError: an unknown key, a wrong type or a value out of range; names the source and the key.
     """
+    known = "spiking_controller/learning/config.py and in config/train/*.yaml"
+    return from_plain(TrainingConfig, values, source, known)
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or holds something else.
+    """
     try:
-        return dacite.from_dict(TrainingConfig, values, dacite.Config(strict=True, cast=[tuple, float]))
-    except dacite.UnexpectedDataError as error:
-        keys = ", ".join(f"'{key}'" for key in sorted(error.keys))
-        raise ConfigError(
-            f"{source}: unknown configuration key {keys}; the known keys stand in "
-            "spiking_controller/learning/config.py and in config/train/*.yaml."
-        ) from None
-    except dacite.DaciteError as error:
-        raise ConfigError(f"{source}: {error}") from None
-    except ConfigError as error:
-        raise ConfigError(f"{source}: {error}") from None
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a configuration file.") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: must hold a mapping of configuration keys, found {type(values).__name__}.")
+    return values
 
 
 def load_config(path: Path) -> TrainingConfig:
@@ -262,12 +294,4 @@ def load_config(path: Path) -> TrainingConfig:
     Raises:
         ConfigError: the file is missing, is not YAML, or holds an unknown key or a wrong value.
     """
-    try:
-        values = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a training configuration file.") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: must hold a mapping of configuration keys, found {type(values).__name__}.")
-    return config_from_dict(values, str(path))
+    return config_from_dict(read_mapping(path), str(path))

@@ -37,8 +37,10 @@ from spiking_controller.tasks.metrics import reach_metrics, summarise
 from spiking_controller.tasks.observation import ObservationCodec
 
 _GOAL_POOL = 4000
-_STATE_FILE = "training_state.safetensors"
-_LOG_FILE = "log.csv"
+STATE_FILE = "training_state.safetensors"
+"""What a stopped run continues from, in the folder of the run."""
+LOG_FILE = "log.csv"
+"""One line per iteration, in the folder of the run."""
 _EVALUATION_COLUMNS = (
     "final_error_m_median",
     "final_error_m_p90",
@@ -96,10 +98,10 @@ class TrainingRun:
         self.config = config
         self.directory = directory
         self.task = config.reach_task
-        state_file = directory / _STATE_FILE
+        state_file = directory / STATE_FILE
         if resume and not state_file.is_file():
-            raise ConfigError(f"{directory}: holds no {_STATE_FILE} to resume; start without --resume.")
-        if not resume and (directory / _LOG_FILE).exists():
+            raise ConfigError(f"{directory}: holds no {STATE_FILE} to resume; start without --resume.")
+        if not resume and (directory / LOG_FILE).exists():
             raise ConfigError(
                 f"{directory}: already holds a training run; add --resume to continue it or give another --out."
             )
@@ -127,7 +129,7 @@ class TrainingRun:
             self._rewind_log()
         else:
             (directory / "config.yaml").write_text(yaml.safe_dump(_plain(config), sort_keys=False))
-            with (directory / _LOG_FILE).open("w", newline="") as file:
+            with (directory / LOG_FILE).open("w", newline="") as file:
                 csv.DictWriter(file, _COLUMNS).writeheader()
         self._board = SummaryWriter(str(directory / "tensorboard"), purge_step=self.iteration + 1)
 
@@ -214,7 +216,7 @@ class TrainingRun:
 
     def _log(self, row: dict[str, Any]) -> None:
         row["seconds"] = round(self._seconds, 1)
-        with (self.directory / _LOG_FILE).open("a", newline="") as file:
+        with (self.directory / LOG_FILE).open("a", newline="") as file:
             csv.DictWriter(file, _COLUMNS).writerow(
                 {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()}
             )
@@ -224,7 +226,7 @@ class TrainingRun:
 
     def _rewind_log(self) -> None:
         """Drop the log lines after the saved state: those iterations will be done again."""
-        path = self.directory / _LOG_FILE
+        path = self.directory / LOG_FILE
         with path.open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if int(row["iteration"]) <= self.iteration]
         with path.open("w", newline="") as file:
@@ -259,7 +261,7 @@ class TrainingRun:
             "config": _plain(self.config),
         }
         data = serialise({k: v.contiguous() for k, v in tensors.items()}, metadata={"state": json.dumps(header)})
-        write_atomically(self.directory / _STATE_FILE, data)
+        write_atomically(self.directory / STATE_FILE, data)
 
     def _learners(self) -> tuple[tuple[str, torch.nn.Module, torch.optim.AdamW], ...]:
         updater = self._updater

@@ -1,17 +1,16 @@
 """`spiking_controller train`: trains a forward model and a policy for a task, with a progress bar and a clean stop."""
 
 import argparse
-import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 
 import torch
 from tqdm import tqdm
 
 from spiking_controller.errors import ConfigError
 from spiking_controller.learning.config import TrainingConfig, load_config
+from spiking_controller.learning.stopping import StopRequest
 from spiking_controller.learning.training import Progress, TrainingRun
 from spiking_controller.resources import share_path
 from spiking_controller.tasks.reach import get_task
@@ -55,25 +54,6 @@ def _config(args: argparse.Namespace) -> TrainingConfig:
     return config if args.seed is None else replace(config, seed=args.seed)
 
 
-class _StopRequest:
-    """Remembers the first Ctrl-C (or SIGTERM) so that the iteration under way can be finished and saved."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._handle)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
-        print(
-            "\nStopping after this iteration, then saving; once more to stop at once.",
-            file=sys.stderr,
-            flush=True,
-        )
-
-
 def _describe(progress: Progress) -> str:
     row, errors = progress.row, progress.errors
     text = f"model loss {row['model_loss']:.3f}, imagined distance {100 * row['imagined_distance_m']:.1f} cm"
@@ -95,15 +75,17 @@ def run(args: argparse.Namespace) -> int:
     directory = args.out or Path("runs") / f"{config.task}-seed{config.seed}"
     torch.set_num_threads(args.threads)
     training = TrainingRun(config, directory, resume=args.resume, simulate_beside=not args.one_process)
-    stop = _StopRequest()
     interactive = sys.stderr.isatty()
-    with tqdm(
-        total=config.iterations,
-        initial=training.iteration,
-        unit="iteration",
-        dynamic_ncols=interactive,
-        mininterval=0.1 if interactive else 30.0,
-    ) as bar:
+    with (
+        StopRequest() as stop,
+        tqdm(
+            total=config.iterations,
+            initial=training.iteration,
+            unit="iteration",
+            dynamic_ncols=interactive,
+            mininterval=0.1 if interactive else 30.0,
+        ) as bar,
+    ):
 
         def report(progress: Progress) -> None:
             bar.set_postfix_str(_describe(progress), refresh=False)

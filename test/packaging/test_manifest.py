@@ -17,7 +17,7 @@ ROSDEP_KEYS = {
     "pyyaml": "python3-yaml",
     "tensorboard": "python3-tensorboard-pip",
 }
-WITHOUT_ROSDEP_KEY = {"dacite", "rosbags", "safetensors", "snntorch"}
+WITHOUT_ROSDEP_KEY = {"dacite", "ray", "rosbags", "safetensors", "snntorch"}
 # Which distribution brings a module, where the two differ in name.
 DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml"}
 
@@ -62,7 +62,8 @@ def test_every_import_is_declared_to_pip_or_to_ros(
 ) -> None:
     imported = imported_modules(root / "spiking_controller") | imported_modules(root / "launch")
     foreign = imported - set(sys.stdlib_module_names) - {"spiking_controller"}
-    requirements = [*setup_arguments["install_requires"], *setup_arguments["extras_require"]["viz"]]
+    extras = setup_arguments["extras_require"]
+    requirements = [*setup_arguments["install_requires"], *extras["viz"], *extras["sweep"]]
     from_pip = {distribution_name(text) for text in requirements}
     unknown = {name for name in foreign if DISTRIBUTIONS.get(name, name) not in from_pip} - declared(manifest)
     assert not unknown, f"add to setup.py or package.xml: {sorted(unknown)}"
@@ -72,13 +73,14 @@ def test_every_python_requirement_has_its_rosdep_key(
     manifest: ElementTree.Element, setup_arguments: dict[str, Any]
 ) -> None:
     names = {distribution_name(text) for text in setup_arguments["install_requires"]}
-    names |= {distribution_name(text) for text in setup_arguments["extras_require"]["viz"]}
+    extras = setup_arguments["extras_require"]
+    names |= {distribution_name(text) for text in (*extras["viz"], *extras["sweep"])}
     keys = {ROSDEP_KEYS.get(name, f"python3-{name}") for name in names - WITHOUT_ROSDEP_KEY}
     assert keys <= declared(manifest), f"add to package.xml: {sorted(keys - declared(manifest))}"
 
 
 def test_pip_brings_nothing_of_ros_unless_the_extra_is_asked_for(setup_arguments: dict[str, Any]) -> None:
     extras = setup_arguments["extras_require"]
-    without_ros = [*setup_arguments["install_requires"], *extras["dev"], *extras["viz"]]
+    without_ros = [*setup_arguments["install_requires"], *extras["dev"], *extras["viz"], *extras["sweep"]]
     assert not [text for text in without_ros if distribution_name(text).startswith(("ros-", "rclpy"))]
     assert "ros-jazzy-rclpy" in extras["ros"]
