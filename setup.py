@@ -37,7 +37,7 @@ ROS = [
 ]
 VIZ = ["matplotlib>=3.8", "pillow>=10.1"]
 # Ray from the version on that keeps to the loopback interface when it is told to.
-SWEEP = [*VIZ, "pandas>=2.1", "ray>=2.60", "scipy>=1.15"]
+SWEEP = [*VIZ, "pandas>=3.1", "ray>=2.60", "scipy>=1.15"]
 DEV = [
     *SWEEP,
     "example-robot-data>=4.3",
