@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _study_path(name: str) -> Path:
-    shipped = share_path("config", "ablation", f"{name}.yaml")
-    return shipped if not Path(name).exists() and shipped.is_file() else Path(name)
+    path = Path(name)
+    return path if path.suffix else share_path("config", "ablation", f"{name}.yaml")
 
 
 def _assignments(runs: list[Run], study: Study, results: Results, *, local: bool) -> Iterator[Assignment]:

@@ -1,11 +1,13 @@
 """Draws one factor of an ablation study: final errors, learning curves, gradient norms and firing rates."""
 
 from pathlib import Path
+from typing import Literal
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from pandas import DataFrame
@@ -16,10 +18,12 @@ from spiking_controller.evaluation.style import DISTANCE_TICKS, GRID, INK, MUTED
 FINAL_ERROR = "network_alone.final_error_m_median"
 """Column of the results by which variants are compared."""
 
+_Colours = dict[str, str]
+_Dashes = Literal["-", "--"]
+
 # Okabe and Ito's colours, which colour-blind readers tell apart; the default is drawn in ink.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d1f")
-_NETWORKS = (("policy", "policy", "-"), ("model", "forward model", (0, (4, 2))))
-_Style = dict[str, str]
+_NETWORKS: tuple[tuple[str, str, _Dashes], ...] = (("policy", "policy", "-"), ("model", "forward model", "--"))
 
 
 def draw_factor(factor: Factor, results: DataFrame, curves: DataFrame, path: Path) -> None:
@@ -36,8 +40,8 @@ def draw_factor(factor: Factor, results: DataFrame, curves: DataFrame, path: Pat
     results = _select(results, factor)
     curves = _select(curves, factor)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(11, 7.6), dpi=130, layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)
+        layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
+        figure = Figure(figsize=(11, 7.6), dpi=130, layout=layout)
         panels = figure.subplots(2, 2)
         figure.suptitle(f"{factor.name}: {factor.question}", x=0.01, ha="left", fontsize=12)
         _final_errors(panels[0, 0], results, variants, colours)
@@ -62,7 +66,7 @@ def _select(table: DataFrame, factor: Factor) -> DataFrame:
     return table[(table["factor"] == DEFAULT) | ((table["factor"] == factor.name) & known)]
 
 
-def _final_errors(axes: Axes, results: DataFrame, variants: dict[str, str], colours: _Style) -> None:
+def _final_errors(axes: Axes, results: DataFrame, variants: dict[str, str], colours: _Colours) -> None:
     """A point for every seed, a bar at the median over seeds; runs without a result are counted."""
     _title(axes, "Final error, one point per seed, bar at the median")
     labels: list[list[str]] = []
@@ -80,12 +84,12 @@ def _final_errors(axes: Axes, results: DataFrame, variants: dict[str, str], colo
     if max(len(line) for label in labels for line in label) * len(labels) < 66:
         axes.set_xticks(range(len(labels)), ["\n".join(label) for label in labels])
     else:
-        slanted = {"rotation": 25, "ha": "right", "rotation_mode": "anchor"}
-        axes.set_xticks(range(len(labels)), [" ".join(label) for label in labels], **slanted)
+        names = [" ".join(label) for label in labels]
+        axes.set_xticks(range(len(labels)), names, rotation=25, ha="right", rotation_mode="anchor")
     axes.tick_params(axis="x", length=0)
 
 
-def _learning_curves(axes: Axes, curves: DataFrame, colours: _Style) -> None:
+def _learning_curves(axes: Axes, curves: DataFrame, colours: _Colours) -> None:
     _title(axes, "Validation error while training, median and range over seeds")
     for name, colour in colours.items():
         _band(axes, curves[curves["variant"] == name], "final_error_m_median", colour, "-")
@@ -93,7 +97,7 @@ def _learning_curves(axes: Axes, curves: DataFrame, colours: _Style) -> None:
     _iterations(axes)
 
 
-def _by_network(axes: Axes, curves: DataFrame, colours: _Style, column: str, label: str) -> None:
+def _by_network(axes: Axes, curves: DataFrame, colours: _Colours, column: str, label: str) -> None:
     """One quantity of both networks; `column` names it in the training log, with a place for the network."""
     _title(axes, f"{label[0].upper()}{label[1:]}, median and range over seeds")
     drawn = False
@@ -110,7 +114,7 @@ def _by_network(axes: Axes, curves: DataFrame, colours: _Style, column: str, lab
         axes.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False, which="both")
 
 
-def _band(axes: Axes, runs: DataFrame, column: str, colour: str, style: str | tuple[int, tuple[int, int]]) -> bool:
+def _band(axes: Axes, runs: DataFrame, column: str, colour: str, style: _Dashes) -> bool:
     """Median and range over seeds by iteration; False if the logs have no such column."""
     known = runs.dropna(subset=[column]) if column in runs else runs.iloc[:0]
     if known.empty:

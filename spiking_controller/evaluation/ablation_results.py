@@ -48,7 +48,9 @@ class Results:
             raise ConfigError(f"{directory}: already holds a study; add --resume to continue it or give another --out.")
         if self._path.is_file():
             stored = pandas.read_csv(self._path).fillna({"reason": ""})
-            self._rows = {(row["factor"], row["variant"], row["seed"]): row for row in stored.to_dict("records")}
+            for record in stored.to_dict("records"):
+                row = {str(name): value for name, value in record.items()}
+                self._rows[row["factor"], row["variant"], row["seed"]] = row
         for row in self._rows.values():
             if row["goals"] != study.goals:
                 raise ConfigError(
@@ -116,8 +118,10 @@ class Results:
         logs = []
         for key in self._rows:
             log = _read_log(self._folder(key))
-            for place, (name, value) in enumerate(zip(("factor", "variant", "seed"), key, strict=True)):
-                log.insert(place, name, value)
+            factor, variant, seed = key
+            log.insert(0, "factor", factor)
+            log.insert(1, "variant", variant)
+            log.insert(2, "seed", seed)
             if len(log):
                 logs.append(log)
         return pandas.concat(logs, ignore_index=True) if logs else DataFrame(columns=["factor", "variant", "seed"])

@@ -5,6 +5,7 @@ temporary folder, which goes there and comes back as data, so that the nodes nee
 """
 
 import io
+import logging
 import os
 import shutil
 import signal
@@ -136,7 +137,7 @@ def connected(address: str | None, jobs: int | None) -> Iterator[int]:
     package on every node.
 
     Args:
-        address: of a cluster, host:port or ray://host:port; None for this machine.
+        address: of a cluster, host:port; None for this machine.
         jobs: runs side by side; None for as many as there are processor cores.
     Raises:
         ConfigError: there is no cluster at the address.
@@ -154,11 +155,11 @@ def connected(address: str | None, jobs: int | None) -> Iterator[int]:
             object_store_memory=_OBJECT_STORE,
             include_dashboard=False,
             log_to_driver=False,
-            logging_level="error",
+            logging_level=logging.ERROR,
         )
     else:
         _check_that_somebody_listens(address)
-        ray.init(address=address, log_to_driver=False, logging_level="error")
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     try:
         yield jobs or int(ray.cluster_resources()["CPU"])
     finally:
@@ -167,7 +168,7 @@ def connected(address: str | None, jobs: int | None) -> Iterator[int]:
 
 def _check_that_somebody_listens(address: str) -> None:
     """Ray itself would go on trying for a quarter of an hour."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=10.0).close()
     except (OSError, ValueError) as error:

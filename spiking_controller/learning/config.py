@@ -91,7 +91,7 @@ class PolicyLoss:
         smoothness_start, smoothness_end: on the squared change of the action; rises geometrically over the run. Both 0
             switch it off.
         guidance: on the joint-space distance to the nearest posture that reaches the goal (`tasks.postures`), squared
-            when it is short and linear beyond 1 rad, while the hand is far from the goal: leads out of the traps at joint
+            when it is short and linear beyond 1 rad, while the hand is far from the goal: leads out of traps at joint
             limits, which block the straight way of the hand.
         guidance_zone: "far" is 1 - exp(-(distance / guidance_zone)²), m.
         rest: on the joint speed (scaled by the limits, Euclidean norm over joints) while the hand is near the goal.
@@ -361,7 +361,14 @@ def load_config(path: Path) -> TrainingConfig:
 
 
 def read_config(path: Path, derived: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """What a configuration file says, on top of what its base says, see `load_config`; `derived` are files that led here."""
+    """What a configuration file says, on top of what its base says (see `load_config`).
+
+    Args:
+        path: the file.
+        derived: the files that led here.
+    Raises:
+        ConfigError: as `load_config`, but keys and values are not looked at.
+    """
     values = read_mapping(path)
     if "base" not in values:
         return values

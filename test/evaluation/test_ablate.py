@@ -1,5 +1,6 @@
 """`spiking_controller ablate`: real runs on Ray are recorded, survive crashes and stops, and resume exactly."""
 
+import csv
 import os
 import shutil
 import signal
@@ -12,7 +13,6 @@ from pathlib import Path
 import pandas
 import pytest
 import yaml
-from pandas import DataFrame
 
 from spiking_controller.cli import main
 from spiking_controller.evaluation import ablate_command
@@ -37,10 +37,13 @@ def copied(finished: Path, tmp_path: Path) -> Path:
     return shutil.copytree(finished, tmp_path / "out")
 
 
-def results(folder: Path) -> DataFrame:
-    """The results of a study, without what depends on the machine's speed."""
-    table = pandas.read_csv(folder / "results.csv").drop(columns="seconds")
-    return table.set_index(["factor", "variant", "seed"]).sort_index()
+def results(folder: Path) -> dict[tuple[str, str, str], dict[str, str]]:
+    """The rows of a study by factor, variant and seed, without what depends on the machine's speed."""
+    with (folder / "results.csv").open(newline="") as file:
+        rows = [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+    table = {(row["factor"], row["variant"], row["seed"]): row for row in rows}
+    assert len(table) == len(rows), "a run has two rows"
+    return table
 
 
 def without_crash(study_file: Path, folder: Path) -> Path:
@@ -54,14 +57,13 @@ def without_crash(study_file: Path, folder: Path) -> Path:
 
 def test_a_study_leaves_one_row_per_run_with_every_metric(finished: Path) -> None:
     table = results(finished)
-    assert table.index.is_unique
     assert len(table) == 6
-    done = table[table["status"] == "finished"]
-    assert set(done.index) == {
-        (factor, variant, seed) for factor, variant in (("default", "default"), ("neuron", "lif")) for seed in (1, 2)
+    done = {key: row for key, row in table.items() if row["status"] == "finished"}
+    assert set(done) == {
+        (factor, variant, seed) for factor, variant in (("default", "default"), ("neuron", "lif")) for seed in "12"
     }
-    assert done["network_alone.final_error_m_median"].nunique() == 4
-    assert (done["iterations"] == 2).all()
+    assert len({row["network_alone.final_error_m_median"] for row in done.values()}) == 4
+    assert {row["iterations"] for row in done.values()} == {"2"}
 
 
 def test_the_metrics_are_those_of_the_run_s_own_checkpoint(finished: Path) -> None:
@@ -70,18 +72,19 @@ def test_the_metrics_are_those_of_the_run_s_own_checkpoint(finished: Path) -> No
     assert checkpoint.config.seed == 2
     assert checkpoint.config.policy.neuron == "lif"
     measured = evaluate_checkpoint(checkpoint, goals=4)
-    row = results(finished).loc["neuron", "lif", 2]
+    row = results(finished)["neuron", "lif", "2"]
     for part in ("network_alone", "with_integral"):
-        assert row[f"{part}.final_error_m_median"] == pytest.approx(measured[part]["final_error_m_median"], rel=1e-12)
+        assert float(row[f"{part}.final_error_m_median"]) == measured[part]["final_error_m_median"]
     parameters = [*checkpoint.policy.parameters(), *checkpoint.forward_model.parameters()]
-    assert row["parameters"] == sum(parameter.numel() for parameter in parameters)
+    assert float(row["parameters"]) == sum(parameter.numel() for parameter in parameters)
 
 
 def test_a_run_that_crashes_is_recorded_with_its_reason_and_stops_nothing(finished: Path) -> None:
-    crashed = results(finished).loc["unroll", "beyond"]
-    assert list(crashed["status"]) == ["failed", "failed"]
-    assert crashed["reason"].str.fullmatch(r"ValueError: .+").all()
-    assert crashed["network_alone.final_error_m_median"].isna().all()
+    for seed in "12":
+        row = results(finished)["unroll", "beyond", seed]
+        assert row["status"] == "failed"
+        assert row["reason"].startswith("ValueError: ")
+        assert row["network_alone.final_error_m_median"] == ""
 
 
 def test_curves_table_and_figures_are_written(finished: Path) -> None:
@@ -105,7 +108,7 @@ def test_resuming_a_finished_study_runs_nothing_and_rebuilds_the_reports(
     assert "4 of 4 runs are done" in capsys.readouterr().out
     assert (copied / "neuron.png").exists()
     assert "unroll" not in (copied / "table.md").read_text()
-    assert results(copied).equals(before)
+    assert results(copied) == before
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +134,7 @@ def test_an_interrupted_run_goes_on_exactly_even_on_a_cluster_without_shared_fil
     rows = pandas.read_csv(copied / "results.csv")
     rows[(rows["variant"] != "lif") | (rows["seed"] != 2)].to_csv(copied / "results.csv", index=False)
     assert main(["ablate", str(study), "--seeds", "2", "--out", str(copied), "--resume", "--address", cluster]) == 0
-    key = ("neuron", "lif", 2)
-    assert results(copied).loc[key].drop("reason").equals(uninterrupted.loc[key].drop("reason"))
+    assert results(copied) == uninterrupted
     log = (folder / "log.csv").read_text().splitlines()
     assert len(log) == 3
     assert log[1] == first_line, "the run was begun anew"
@@ -149,7 +151,7 @@ def test_a_run_whose_process_is_killed_is_a_failure_and_the_others_go_on(cluster
         outcomes = dict(schedule(carry_out, range(4), jobs, lambda: False))
     assert outcomes[1].status == "failed"
     assert outcomes[1].reason.startswith("WorkerCrashedError: ")
-    assert [outcomes[task].figures["task"] for task in (0, 2, 3)] == [0, 2, 3]
+    assert [outcomes[task].figures for task in (0, 2, 3)] == [{"task": 0}, {"task": 2}, {"task": 3}]
 
 
 def test_ctrl_c_saves_the_runs_under_way_and_says_how_to_go_on(study_file: Path, tmp_path: Path) -> None:
