@@ -18,6 +18,7 @@ from spiking_controller.learning.networks import Policy
 from spiking_controller.learning.seeds import Purpose, environment_seed, generator
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import Episodes, run_episodes
+from spiking_controller.tasks.goals import sample_goals
 
 Weights = dict[str, np.ndarray]
 
@@ -33,7 +34,9 @@ def policy_episodes(config: TrainingConfig, env: ReachVectorEnv, policy: Policy,
     """One episode of every arm of `env` with the policy; its noise fades with the iterations."""
     progress = (iteration - 1) / config.iterations
     agent = _exploring(config, SpikingAgent(policy), config.exploration.policy_deviation * (1.0 - progress), iteration)
-    return run_episodes(env, agent, seed=environment_seed(config.seed, Purpose.POLICY_EPISODES, iteration))
+    rng = generator(config.seed, Purpose.GOALS, iteration)
+    goals = sample_goals(config.reach_task, rng, env.num_envs, config.policy_updates.goals.hard)
+    return run_episodes(env, agent, goals=goals, seed=environment_seed(config.seed, Purpose.POLICY_EPISODES, iteration))
 
 
 def _exploring(config: TrainingConfig, agent: SpikingAgent | None, deviation: float, iteration: int) -> ExploringAgent:

@@ -72,11 +72,14 @@ class GoalMix:
     """Where the goals of imagined roll-outs come from; the rest of the share is near the hand.
 
     Attributes:
+        hard: share of hard goals among those of collected episodes and fresh ones (see `tasks.goals`); the evaluation has
+            the task's own share.
         recorded: share with the goal of the recorded episode.
         reachable: share with a fresh reachable goal.
         near_deviation: of a near goal from the hand, m, scaled by 2u with u uniform in [0, 1].
     """
 
+    hard: float = 0.25
     recorded: float = 0.5
     reachable: float = 0.3
     near_deviation: float = 0.08
@@ -94,6 +97,8 @@ class PolicyLoss:
             when it is short and linear beyond 1 rad, while the hand is far from the goal: leads out of traps at joint
             limits, which block the straight way of the hand.
         guidance_zone: "far" is 1 - exp(-(distance / guidance_zone)²), m.
+        precision: on log(1 + (distance / precision_scale)²), which is steepest in the last millimetres.
+        precision_scale: m.
         rest: on the joint speed (scaled by the limits, Euclidean norm over joints) while the hand is near the goal.
         rest_zone: "near" is exp(-(distance / rest_zone)²), m.
         self_motion: on the speed of joint motion that does not move the hand (Euclidean norm, rad/s), while the hand is
@@ -108,6 +113,8 @@ class PolicyLoss:
     smoothness_end: float = 3.0
     guidance: float = 0.0
     guidance_zone: float = 0.1
+    precision: float = 0.0
+    precision_scale: float = 0.01
     rest: float = 0.0
     rest_zone: float = 0.02
     self_motion: float = 0.0

@@ -17,6 +17,7 @@ class Purpose(IntEnum):
     NOISE = 3
     UPDATES = 4
     EVALUATION = 5
+    GOALS = 6
 
 
 def generator(seed: int, purpose: Purpose, iteration: int) -> np.random.Generator:

@@ -127,7 +127,9 @@ class TrainingRun:
         torch.manual_seed(config.seed)
         policy, model = build_networks(config)
         rng = generator(config.seed, Purpose.GOAL_POOL, 0)
-        self._updater = Updater(config, policy, model, sample_goals(self.task, rng, _GOAL_POOL))
+        self._updater = Updater(
+            config, policy, model, sample_goals(self.task, rng, _GOAL_POOL, config.policy_updates.goals.hard)
+        )
         task = self.task
         self._memory = ReplayMemory(
             config.replay_episodes,

@@ -146,6 +146,7 @@ def policy_loss(
     predicts. Per step, with e the hand-to-goal distance:
 
         e² + sqrt(e² + 1e-5) + action·|a|² + smoothness·|Δa|²
+        + precision·log(1 + (e/scale)²)
         + guidance·(sqrt(1 + |q - q*|²) - 1)·(1 - near) + rest·|q̇|·near + self_motion·|q̇₀|·near
         + penalties on joint angles near or beyond the soft bounds, on joint speed, and on saturated readouts
 
@@ -184,6 +185,8 @@ def policy_loss(
         + weights.velocity * torch.relu(velocity.abs() - 0.9).square().sum(-1)
         + weights.saturation * torch.relu(imagined.readout.abs() - 3.0).square().sum(-1)
     )
+    if weights.precision > 0:
+        loss = loss + weights.precision * torch.log1p(squared / weights.precision_scale**2)
     if weights.rest > 0:
         near = torch.exp(-squared.detach() / weights.rest_zone**2)
         loss = loss + weights.rest * near * torch.sqrt(velocity.square().sum(-1) + 1e-4)
