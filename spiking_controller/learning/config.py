@@ -72,8 +72,8 @@ class GoalMix:
     """Where the goals of imagined roll-outs come from; the rest of the share is near the hand.
 
     Attributes:
-        hard: share of hard goals among those of collected episodes and fresh ones (see `tasks.goals`); the evaluation has
-            the task's own share.
+        hard: share of hard goals among those of collected episodes and fresh ones (`tasks.goals`); the evaluation keeps
+            to the share of the task.
         recorded: share with the goal of the recorded episode.
         reachable: share with a fresh reachable goal.
         near_deviation: of a near goal from the hand, m, scaled by 2u with u uniform in [0, 1].
