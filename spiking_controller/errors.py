@@ -19,3 +19,7 @@ class GoalError(SpikingControllerError):
 
 class RobotModelError(SpikingControllerError):
     """A robot description that is unknown or lacks a joint, site or limit."""
+
+
+class TrainingDivergedError(SpikingControllerError):
+    """A training run that found something wrong with itself and was configured to stop."""

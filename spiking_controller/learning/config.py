@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dacite
 import yaml
@@ -11,6 +11,7 @@ import yaml
 from spiking_controller.errors import ConfigError
 from spiking_controller.learning.networks import Features, Predicts
 from spiking_controller.snn.network import NetworkConfig
+from spiking_controller.snn.regularisers import ActivityRegulariser
 from spiking_controller.tasks.reach import ReachTask, get_task
 
 
@@ -53,6 +54,7 @@ class ModelUpdates:
         learning_rate: Adam, before the schedule.
         weight_decay: λ of AdamW (Loshchilov, Hutter 2019): per update, weights shrink by the learning rate times λ. Not
             biases, gains or time constants.
+        activity: bounds on the model's firing.
     """
 
     first: int = 800
@@ -62,6 +64,7 @@ class ModelUpdates:
     unroll: int = 10
     learning_rate: float = 3e-3
     weight_decay: float = 0.0
+    activity: ActivityRegulariser = field(default_factory=ActivityRegulariser)
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,7 @@ class PolicyUpdates:
         weight_decay: as in `ModelUpdates`.
         goals: where the goals come from.
         loss: weights.
+        activity: bounds on the policy's firing.
     """
 
     per_iteration: int = 50
@@ -143,6 +147,53 @@ class PolicyUpdates:
     weight_decay: float = 0.0
     goals: GoalMix = field(default_factory=GoalMix)
     loss: PolicyLoss = field(default_factory=PolicyLoss)
+    activity: ActivityRegulariser = field(default_factory=ActivityRegulariser)
+
+
+Action = Literal["warn", "stop", "adapt"]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What counts as wrong with a run, and what follows: `warn` only says so, `stop` saves and ends the run, `adapt`
+    changes something and goes on (docs/method.md, "Diagnosis").
+
+    Attributes:
+        patience: iterations in a row in which a bound must be broken before anything follows. NaN is not waited for.
+        silent_share: share of a layer's neurons that may stay silent throughout an iteration; 1 allows all.
+        saturated_activity: spikes per tick above which a neuron counts as saturated.
+        saturated_share: share of a layer's neurons that may be saturated; 1 allows all.
+        gradient_factor: how many times `gradient_norm` the median gradient norm before clipping may reach.
+        model_error_ratio: squared error of the forward model relative to that of predicting that nothing moves, from
+            which on it counts as worse than nothing. Below 1, since a dead readout predicts exactly nothing.
+        model_grace: first iterations, in which the forward model may be worse.
+        most_halvings: of a network's learning rates; then the run stops.
+        not_finite, silent_layer, saturated_layer, exploding_gradient, model_worse_than_nothing: what follows.
+    """
+
+    patience: int = 3
+    silent_share: float = 0.9
+    saturated_activity: float = 0.95
+    saturated_share: float = 0.5
+    gradient_factor: float = 100.0
+    model_error_ratio: float = 0.99
+    model_grace: int = 5
+    most_halvings: int = 6
+    not_finite: Action = "adapt"
+    silent_layer: Action = "warn"
+    saturated_layer: Action = "warn"
+    exploding_gradient: Action = "warn"
+    model_worse_than_nothing: Action = "adapt"
+
+    def __post_init__(self) -> None:
+        if self.patience < 1:
+            raise ConfigError(f"diagnosis: patience = {self.patience} must be at least 1.")
+        for name in ("silent_share", "saturated_activity", "saturated_share"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ConfigError(f"diagnosis: {name} = {getattr(self, name)} must lie in (0, 1].")
+        for name in ("gradient_factor", "model_error_ratio"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"diagnosis: {name} = {getattr(self, name)} must be above 0.")
 
 
 @dataclass(frozen=True)
@@ -165,7 +216,7 @@ class TrainingConfig:
         predicts: what the forward model predicts: "velocities", or "everything" as in the paper.
         features: what the networks see.
         task_options: changes to the task.
-        exploration, forward_model, policy, model_updates, policy_updates: see their classes.
+        exploration, forward_model, policy, model_updates, policy_updates, diagnosis: see their classes.
     """
 
     task: str
@@ -188,6 +239,7 @@ class TrainingConfig:
     policy: NetworkConfig = field(default_factory=NetworkConfig)
     model_updates: ModelUpdates = field(default_factory=ModelUpdates)
     policy_updates: PolicyUpdates = field(default_factory=PolicyUpdates)
+    diagnosis: Diagnosis = field(default_factory=Diagnosis)
 
     def __post_init__(self) -> None:
         for name in (

@@ -172,12 +172,12 @@ class OnlineLearner:
         Args:
             should_stop: asked before every gradient step; true breaks off.
         Raises:
-            RuntimeError: a gradient is not finite; `discard` mends it.
+            NotFiniteError: a loss or gradient is not finite; `discard` mends it.
         """
         model_losses, distances = [], []
         for _ in range(self.settings.model_updates):
             if not should_stop():
-                model_losses.append(self._updater.update_model(self.memory, self._rng, 1.0))
+                model_losses.append(self._updater.update_model(self.memory, self._rng, 1.0).error)
         for _ in range(self.settings.policy_updates):
             if not should_stop():
                 distances.append(self._updater.update_policy(self.memory, self._rng, 1.0).distance)

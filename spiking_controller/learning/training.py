@@ -8,11 +8,11 @@ with which it begins, and are learned from in the next one: so they can be simul
 import csv
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,14 +22,24 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from spiking_controller.errors import ConfigError
+from spiking_controller.errors import ConfigError, TrainingDivergedError
 from spiking_controller.learning.agent import SpikingAgent
 from spiking_controller.learning.checkpoint import build_networks, save_checkpoint, write_atomically
 from spiking_controller.learning.collection import Collector, InlineCollector, ProcessCollector, random_episodes
 from spiking_controller.learning.config import TrainingConfig, config_from_dict
+from spiking_controller.learning.diagnosis import (
+    FINDING_COLUMNS,
+    MEASUREMENT_COLUMNS,
+    Condition,
+    Finding,
+    Measurement,
+    Monitor,
+    affected_rates,
+    not_finite,
+)
 from spiking_controller.learning.replay import ReplayMemory
 from spiking_controller.learning.seeds import Purpose, environment_seed, generator
-from spiking_controller.learning.updates import Updater
+from spiking_controller.learning.updates import NetworkName, NotFiniteError, Updater
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import run_episodes
 from spiking_controller.tasks.goals import sample_goals
@@ -39,6 +49,9 @@ from spiking_controller.tasks.observation import ObservationCodec
 _GOAL_POOL = 4000
 _STATE_FILE = "training_state.safetensors"
 _LOG_FILE = "log.csv"
+_FINDINGS_FILE = "diagnosis.csv"
+_REST_SHIFT = 0.5
+"""Adapting to a silent or saturated layer moves the resting potential of such neurons by half a threshold."""
 _EVALUATION_COLUMNS = (
     "final_error_m_median",
     "final_error_m_p90",
@@ -57,6 +70,7 @@ _COLUMNS = (
     "policy_loss",
     "imagined_distance_m",
     "action_change",
+    *MEASUREMENT_COLUMNS,
     *_EVALUATION_COLUMNS,
 )
 
@@ -69,12 +83,17 @@ class Progress:
         iteration, iterations: done and planned.
         row: the line of the log.
         errors: last evaluation: median, p90, shares; empty before the first.
+        findings: what is wrong with the run, since the last report.
     """
 
     iteration: int
     iterations: int
     row: dict[str, Any]
     errors: dict[str, float | None]
+    findings: tuple[Finding, ...]
+
+
+_Update = TypeVar("_Update")
 
 
 class TrainingRun:
@@ -121,14 +140,17 @@ class TrainingRun:
         self._seconds = 0.0
         self._dropped = 0
         self.errors: dict[str, float | None] = {}
+        self._monitor = Monitor(config)
+        self._findings: list[Finding] = []
+        self._fatal: Finding | None = None
         directory.mkdir(parents=True, exist_ok=True)
         if resume:
             self._load_state(state_file)
-            self._rewind_log()
         else:
             (directory / "config.yaml").write_text(yaml.safe_dump(_plain(config), sort_keys=False))
-            with (directory / _LOG_FILE).open("w", newline="") as file:
-                csv.DictWriter(file, _COLUMNS).writeheader()
+        self._rewind(directory / _LOG_FILE, _COLUMNS)
+        self._rewind(directory / _FINDINGS_FILE, FINDING_COLUMNS)
+        self._good = self._updater.snapshot()
         self._board = SummaryWriter(str(directory / "tensorboard"), purge_step=self.iteration + 1)
 
     @property
@@ -143,22 +165,26 @@ class TrainingRun:
             report: called after each iteration.
             should_stop: asked after each iteration.
         Raises:
-            RuntimeError: a gradient is not finite; the last saved state and checkpoint stay.
+            TrainingDivergedError: something is wrong and the run is configured to stop at it; everything is saved.
         """
         collector = ProcessCollector(self.config) if self._simulate_beside else InlineCollector(self.config)
         with closing(collector):
             self._run(collector, report, should_stop)
         self._board.close()
+        if self._fatal is not None:
+            raise TrainingDivergedError(self._fatal.sentence)
 
     def _run(self, collector: Collector, report: Callable[[Progress], None], should_stop: Callable[[], bool]) -> None:
         began = time.perf_counter() - self._seconds
         if len(self._memory) == 0:
             self._first_episodes()
-        while self.iteration < self.config.iterations:
+            if self._fatal is not None:
+                self._save(numbered=False)
+        while self._fatal is None and self.iteration < self.config.iterations:
             row = self._iterate(collector)
             self.iteration += 1
             evaluated = self.iteration % self.config.evaluate_every == 0 or self.iteration == self.config.iterations
-            stop = should_stop()
+            stop = should_stop() or self._fatal is not None
             if evaluated:
                 self.errors = self._evaluate()
                 row.update({name: self.errors[name] for name in _EVALUATION_COLUMNS})
@@ -166,7 +192,8 @@ class TrainingRun:
             self._log(row)
             if evaluated or stop:
                 self._save(numbered=evaluated)
-            report(Progress(self.iteration, self.config.iterations, row, self.errors))
+            report(Progress(self.iteration, self.config.iterations, row, self.errors, tuple(self._findings)))
+            self._findings.clear()
             if stop:
                 break
 
@@ -179,9 +206,10 @@ class TrainingRun:
             torch.from_numpy(kept[:, :-1].reshape(-1, kept.shape[-1])),
             torch.from_numpy(kept[:, 1:].reshape(-1, kept.shape[-1])),
         )
+        self._good = self._updater.snapshot()
         rng = generator(self.config.seed, Purpose.UPDATES, 0)
-        for _ in range(self.config.model_updates.first):
-            self._updater.update_model(self._memory, rng, 0.0)
+        first = self.config.model_updates.first
+        self._updates("forward_model", first, 0, lambda: self._updater.update_model(self._memory, rng, 0.0))
 
     def _iterate(self, collector: Collector) -> dict[str, Any]:
         """Update both networks while the next episodes are collected; returns the log line without evaluation."""
@@ -189,22 +217,75 @@ class TrainingRun:
         progress = self.iteration / config.iterations
         collector.start(self._updater.policy, number)
         rng = generator(config.seed, Purpose.UPDATES, number)
-        model_losses = [
-            self._updater.update_model(self._memory, rng, progress) for _ in range(config.model_updates.per_iteration)
-        ]
-        terms = [
-            self._updater.update_policy(self._memory, rng, progress) for _ in range(config.policy_updates.per_iteration)
-        ]
+        waits = self._monitor.policy_waits
+        model_updates = self._updates(
+            "forward_model",
+            config.model_updates.per_iteration * (2 if waits else 1),
+            number,
+            lambda: self._updater.update_model(self._memory, rng, progress),
+        )
+        policy_updates = self._updates(
+            "policy",
+            0 if waits else config.policy_updates.per_iteration,
+            number,
+            lambda: self._updater.update_policy(self._memory, rng, progress),
+        )
+        measurement = Measurement.of(config, model_updates, policy_updates)
+        self._diagnose(number, measurement)
         self._dropped += self._memory.add(collector.episodes())
         return {
             "iteration": number,
             "episodes": self._memory.added,
             "dropped_episodes": self._dropped,
-            "model_loss": float(np.mean(model_losses)),
-            "policy_loss": float(np.mean([float(term.total) for term in terms])),
-            "imagined_distance_m": float(np.mean([term.distance for term in terms])),
-            "action_change": float(np.mean([term.action_change for term in terms])),
+            "model_loss": _mean([update.error for update in model_updates]),
+            "policy_loss": _mean([update.loss for update in policy_updates]),
+            "imagined_distance_m": _mean([update.distance for update in policy_updates]),
+            "action_change": _mean([update.action_change for update in policy_updates]),
+            **measurement.columns(),
         }
+
+    def _updates(
+        self, network: NetworkName, count: int, iteration: int, update: Callable[[], _Update]
+    ) -> list[_Update]:
+        """Carry out so many updates of a network. After NaN the rest is carried out only if the run adapts to it."""
+        done: list[_Update] = []
+        for _ in range(count if self._fatal is None else 0):
+            try:
+                done.append(update())
+            except NotFiniteError as error:
+                finding = self._monitor.judge(iteration, not_finite(self.config, network, str(error)))
+                self._follow(finding)
+                if finding.action != "adapt":
+                    break
+        return done
+
+    def _diagnose(self, iteration: int, measurement: Measurement) -> None:
+        """Look for what is wrong at the end of an iteration, and keep the networks to return to after NaN."""
+        for network, (module, _) in self._updater.learners.items():
+            if not all(bool(weight.isfinite().all()) for weight in module.parameters()):
+                symptom = not_finite(self.config, network, "its weights hold NaN or infinity")
+                self._follow(self._monitor.judge(iteration, symptom))
+        for finding in self._monitor.examine(iteration, measurement):
+            self._follow(finding)
+        self._good = self._updater.snapshot()
+
+    def _follow(self, finding: Finding) -> None:
+        """Log a finding and do what follows from it, except that `run` stops."""
+        self._findings.append(finding)
+        with (self.directory / _FINDINGS_FILE).open("a", newline="") as file:
+            csv.DictWriter(file, FINDING_COLUMNS).writerow(finding.row())
+        symptom = finding.symptom
+        if finding.action == "stop" and self._fatal is None:
+            self._fatal = finding
+        if symptom.condition is Condition.NOT_FINITE and finding.action != "warn":
+            self._updater.restore(self._good)
+        if finding.action == "adapt":
+            for network in affected_rates(symptom):
+                self._updater.slow_down(network, 0.5)
+            if symptom.layer is not None and symptom.neurons is not None:
+                shift = _REST_SHIFT if symptom.condition is Condition.SILENT_LAYER else -_REST_SHIFT
+                module, _ = self._updater.learners[symptom.network]
+                module.network.shift_rest(symptom.layer, symptom.neurons, shift)
 
     def _evaluate(self) -> dict[str, float | None]:
         """The policy alone on this run's own validation goals, the same at every evaluation."""
@@ -222,13 +303,14 @@ class TrainingRun:
             if name != "iteration" and value is not None:
                 self._board.add_scalar(name, value, self.iteration)
 
-    def _rewind_log(self) -> None:
-        """Drop the log lines after the saved state: those iterations will be done again."""
-        path = self.directory / _LOG_FILE
-        with path.open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if int(row["iteration"]) <= self.iteration]
+    def _rewind(self, path: Path, columns: Sequence[str]) -> None:
+        """Begin a log, or drop its lines after the saved state: those iterations will be done again."""
+        rows: list[dict[str, str]] = []
+        if path.is_file():
+            with path.open(newline="") as file:
+                rows = [row for row in csv.DictReader(file) if int(row["iteration"]) <= self.iteration]
         with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, _COLUMNS)
+            writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)
 
@@ -246,7 +328,7 @@ class TrainingRun:
             "memory.action": torch.from_numpy(self._memory.action[: len(self._memory)]),
             "memory.goal": torch.from_numpy(self._memory.goal[: len(self._memory)]),
         }
-        for name, network, optimizer in self._learners():
+        for name, (network, optimizer) in self._updater.learners.items():
             tensors.update({f"{name}.{key}": value for key, value in network.state_dict().items()})
             for index, values in optimizer.state_dict()["state"].items():
                 tensors.update({f"{name}.adam.{index}.{key}": value for key, value in values.items()})
@@ -256,17 +338,11 @@ class TrainingRun:
             "dropped": self._dropped,
             "added": self._memory.added,
             "errors": self.errors,
+            "monitor": self._monitor.state(),
             "config": _plain(self.config),
         }
         data = serialise({k: v.contiguous() for k, v in tensors.items()}, metadata={"state": json.dumps(header)})
         write_atomically(self.directory / _STATE_FILE, data)
-
-    def _learners(self) -> tuple[tuple[str, torch.nn.Module, torch.optim.AdamW], ...]:
-        updater = self._updater
-        return (
-            ("policy", updater.policy, updater.policy_optimizer),
-            ("forward_model", updater.model, updater.model_optimizer),
-        )
 
     def _load_state(self, path: Path) -> None:
         with safe_open(path, framework="pt") as file:
@@ -276,7 +352,8 @@ class TrainingRun:
             raise ConfigError(
                 f"{path}: was saved by a run with another configuration; resume with {self.directory / 'config.yaml'}."
             )
-        for name, network, optimizer in self._learners():
+        self._monitor.restore(header.get("monitor", {}))
+        for name, (network, optimizer) in self._updater.learners.items():
             own = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
             network.load_state_dict({key: t for key, t in own.items() if not key.startswith("adam.")})
             state: dict[int, dict[str, Tensor]] = {}
@@ -285,6 +362,7 @@ class TrainingRun:
                     _, index, field = key.split(".")
                     state.setdefault(int(index), {})[field] = tensor
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+            self._updater.slow_down(name, 0.5 ** self._monitor.halvings[name])
         count = len(tensors["memory.goal"])
         self._memory.observation[:count] = tensors["memory.observation"].numpy()
         self._memory.action[:count] = tensors["memory.action"].numpy()
@@ -294,6 +372,10 @@ class TrainingRun:
         self._seconds = header["seconds"]
         self._dropped = header["dropped"]
         self.errors = header["errors"]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
 
 
 def _plain(config: TrainingConfig) -> dict[str, Any]:

@@ -76,11 +76,15 @@ class _StopRequest:
 
 def _describe(progress: Progress) -> str:
     row, errors = progress.row, progress.errors
-    text = f"model loss {row['model_loss']:.3f}, imagined distance {100 * row['imagined_distance_m']:.1f} cm"
+    figures = []
+    if row["model_loss"] is not None:
+        figures.append(f"model loss {row['model_loss']:.3f}")
+    if row["imagined_distance_m"] is not None:
+        figures.append(f"imagined distance {100 * row['imagined_distance_m']:.1f} cm")
     median, p90 = errors.get("final_error_m_median"), errors.get("final_error_m_p90")
     if median is not None and p90 is not None:
-        text += f", final error median {100 * median:.2f} cm, p90 {100 * p90:.1f} cm"
-    return text
+        figures.append(f"final error median {100 * median:.2f} cm, p90 {100 * p90:.1f} cm")
+    return ", ".join(figures)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -106,6 +110,9 @@ def run(args: argparse.Namespace) -> int:
     ) as bar:
 
         def report(progress: Progress) -> None:
+            for finding in progress.findings:
+                if finding.action != "stop":  # that one ends the run as an error
+                    tqdm.write(f"{finding.action}: {finding.sentence}", file=sys.stderr)
             bar.set_postfix_str(_describe(progress), refresh=False)
             bar.update()
 

@@ -1,7 +1,9 @@
 """The two gradient steps of the method: the forward model on recorded windows, the policy on imagined roll-outs."""
 
+import copy
 import itertools
-from typing import NamedTuple
+import math
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -18,35 +20,94 @@ from spiking_controller.learning.imagination import Beginning, imagine
 from spiking_controller.learning.networks import ForwardModel, Policy
 from spiking_controller.learning.replay import ReplayMemory, Windows
 from spiking_controller.snn.network import NetworkState
+from spiking_controller.snn.regularisers import Activity, ActivityRegulariser, mean_activity
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.postures import NearestPosture
 
+NetworkName = Literal["policy", "forward_model"]
+NETWORKS: tuple[NetworkName, ...] = ("policy", "forward_model")
+
+
+class NotFiniteError(RuntimeError):
+    """A loss or its gradient holds NaN or infinity; the network was left as it is."""
+
+
+class ModelLossTerms(NamedTuple):
+    """Parts of one loss of the forward model.
+
+    Attributes:
+        total: what is minimised, a scalar with its gradient graph.
+        error: mean squared error of the normalised change.
+        nothing_moves: the same error of the prediction that nothing changes.
+        activity: of the model's layers over the steps that count.
+    """
+
+    total: Tensor
+    error: float
+    nothing_moves: float
+    activity: Activity
+
 
 class PolicyLossTerms(NamedTuple):
-    """Parts of one policy loss, scalars: the loss, and for the log the mean distance (m) and |Δaction| per joint."""
+    """Parts of one loss of the policy.
+
+    Attributes:
+        total: what is minimised, a scalar with its gradient graph.
+        distance: mean hand-to-goal distance, m.
+        action_change: mean |Δaction| per joint.
+        activity: of the policy's layers over the imagined steps.
+    """
 
     total: Tensor
     distance: float
     action_change: float
+    activity: Activity
+
+
+class ModelUpdate(NamedTuple):
+    """What one gradient step of the forward model saw: as `ModelLossTerms`, and the gradient's norm before clipping."""
+
+    error: float
+    nothing_moves: float
+    gradient_norm: float
+    activity: Activity
+
+
+class PolicyUpdate(NamedTuple):
+    """What one gradient step of the policy saw: as `PolicyLossTerms`, and the gradient's norm before clipping."""
+
+    loss: float
+    distance: float
+    action_change: float
+    gradient_norm: float
+    activity: Activity
 
 
 def _torch(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
 
 
-def forward_model_loss(model: ForwardModel, windows: Windows, warm_up: int) -> Tensor:
+def forward_model_loss(
+    model: ForwardModel, windows: Windows, warm_up: int, regulariser: ActivityRegulariser
+) -> ModelLossTerms:
     """Mean squared error of the normalised change over the steps after warm-up, with teacher forcing.
 
     Args:
         model: the forward model.
         windows: recorded steps.
         warm_up: first steps that set the neurons' state and do not count.
+        regulariser: bounds on the model's activity.
     """
     observation, action = _torch(windows.observation), _torch(windows.action)
     features = model.inputs(observation[:-1], action, _torch(windows.previous_action))
-    readout, _, _ = model.network.unroll(features, model.initial_state(action.shape[1]), model.effective())
-    target = model.target(observation[:-1], observation[1:])
-    return (readout[warm_up:] - target[warm_up:]).square().mean()
+    readout, spikes, _ = model.network.unroll(features, model.initial_state(action.shape[1]), model.effective())
+    target = model.target(observation[:-1], observation[1:])[warm_up:]
+    error = (readout[warm_up:] - target).square().mean()
+    activity = mean_activity([layer[warm_up:] for layer in spikes])
+    total = regulariser.add_penalty(error, activity, model.network.config.tick)
+    return ModelLossTerms(
+        total, float(error.detach()), float(target.square().mean()), tuple(layer.detach() for layer in activity)
+    )
 
 
 def imagined_goals(
@@ -78,6 +139,7 @@ def policy_loss(
     unroll: int,
     weights: PolicyLoss,
     smoothness: float,
+    regulariser: ActivityRegulariser,
 ) -> PolicyLossTerms:
     """Loss of an imagined roll-out through the forward model (Huebotter et al. 2025), with its gradient graph.
 
@@ -95,6 +157,7 @@ def policy_loss(
         unroll: imagined steps.
         weights: of the terms.
         smoothness: weight of |Δa|² at this point of the run.
+        regulariser: bounds on the policy's activity.
     """
     observed, action = _torch(windows.observation), _torch(windows.action)
     target = _torch(goal)
@@ -124,7 +187,13 @@ def policy_loss(
     if posture is not None:
         away = model.features.joint_position(observation) - _torch(posture)
         loss = loss + weights.guidance * away.square().sum(-1)
-    return PolicyLossTerms(loss.mean(), float(distance.detach().mean()), float(change.detach().abs().mean()))
+    activity = mean_activity(imagined.policy_activity)
+    return PolicyLossTerms(
+        regulariser.add_penalty(loss.mean(), activity, policy.network.config.tick),
+        float(distance.detach().mean()),
+        float(change.detach().abs().mean()),
+        tuple(layer.detach() for layer in activity),
+    )
 
 
 def warmed_up(
@@ -162,6 +231,28 @@ class Updater:
         self.policy_optimizer = self._adamw(policy, config.policy_updates)
         self.model_optimizer = self._adamw(model, config.model_updates)
 
+    @property
+    def learners(self) -> dict[NetworkName, tuple[Policy | ForwardModel, torch.optim.AdamW]]:
+        """Both networks with their optimisers."""
+        return {"policy": (self.policy, self.policy_optimizer), "forward_model": (self.model, self.model_optimizer)}
+
+    def snapshot(self) -> dict[NetworkName, Any]:
+        """A copy of both networks and optimisers, for `restore`."""
+        states = {name: (network.state_dict(), adam.state_dict()) for name, (network, adam) in self.learners.items()}
+        return copy.deepcopy(states)
+
+    def restore(self, snapshot: dict[NetworkName, Any]) -> None:
+        """Go back to a snapshot, apart from the learning rates."""
+        for name, (network, optimizer) in self.learners.items():
+            weights, state = copy.deepcopy(snapshot[name])
+            network.load_state_dict(weights)
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": state["state"]})
+
+    def slow_down(self, name: NetworkName, factor: float) -> None:
+        """Multiply a network's learning rates by a factor, for good."""
+        for group in self.learners[name][1].param_groups:
+            group["full_rate"] *= factor
+
     def _adamw(self, network: nn.Module, options: ModelUpdates | PolicyUpdates) -> torch.optim.AdamW:
         def settings(named: tuple[str, nn.Parameter]) -> tuple[float, float]:
             """Learning rate and weight decay of a parameter; biases and gains are no matrices."""
@@ -186,35 +277,41 @@ class Updater:
         return float(final + (1.0 - final) * cosine)
 
     def _descend(self, optimizer: torch.optim.AdamW, loss: Tensor, progress: float) -> float:
-        """One clipped step; returns the gradient's norm before clipping."""
+        """One clipped step; returns the gradient's norm before clipping.
+
+        Raises:
+            NotFiniteError: the loss or its gradient is not finite; nothing was changed.
+        """
         share = self._rate_share(progress)
         for group in optimizer.param_groups:
             group["lr"] = group["full_rate"] * share
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        norm = nn.utils.clip_grad_norm_(parameters, self._config.gradient_norm, error_if_nonfinite=True)
+        norm, value = float(nn.utils.clip_grad_norm_(parameters, self._config.gradient_norm)), float(loss.detach())
+        if not (math.isfinite(norm) and math.isfinite(value)):
+            raise NotFiniteError(f"non-finite update, loss {value:.4g}, gradient norm {norm:.4g}")
         optimizer.step()
-        return float(norm)
+        return norm
 
-    def update_model(self, memory: ReplayMemory, rng: np.random.Generator, progress: float) -> float:
-        """One gradient step of the forward model; returns its loss.
+    def update_model(self, memory: ReplayMemory, rng: np.random.Generator, progress: float) -> ModelUpdate:
+        """One gradient step of the forward model.
 
         Raises:
-            RuntimeError: the gradient is not finite.
+            NotFiniteError: the loss or its gradient is not finite; nothing was changed.
         """
         options: ModelUpdates = self._config.model_updates
         windows = memory.windows(rng, options.batch, options.warm_up + options.unroll)
-        loss = forward_model_loss(self.model, windows, options.warm_up)
-        self._descend(self.model_optimizer, loss, progress)
+        terms = forward_model_loss(self.model, windows, options.warm_up, options.activity)
+        norm = self._descend(self.model_optimizer, terms.total, progress)
         self.model.network.limit_time_constants()
-        return float(loss.detach())
+        return ModelUpdate(terms.error, terms.nothing_moves, norm, terms.activity)
 
-    def update_policy(self, memory: ReplayMemory, rng: np.random.Generator, progress: float) -> PolicyLossTerms:
-        """One gradient step of the policy through the forward model; returns its loss terms.
+    def update_policy(self, memory: ReplayMemory, rng: np.random.Generator, progress: float) -> PolicyUpdate:
+        """One gradient step of the policy through the forward model.
 
         Raises:
-            RuntimeError: the gradient is not finite.
+            NotFiniteError: the loss or its gradient is not finite; nothing was changed.
         """
         options: PolicyUpdates = self._config.policy_updates
         windows = memory.windows(rng, options.batch, options.warm_up)
@@ -227,9 +324,11 @@ class Updater:
         smoothness = weights.smoothness(progress)
         self.model.requires_grad_(False)
         try:
-            terms = policy_loss(self.policy, self.model, windows, goal, posture, options.unroll, weights, smoothness)
-            self._descend(self.policy_optimizer, terms.total, progress)
+            terms = policy_loss(
+                self.policy, self.model, windows, goal, posture, options.unroll, weights, smoothness, options.activity
+            )
+            norm = self._descend(self.policy_optimizer, terms.total, progress)
             self.policy.network.limit_time_constants()
         finally:
             self.model.requires_grad_(True)
-        return PolicyLossTerms(terms.total.detach(), terms.distance, terms.action_change)
+        return PolicyUpdate(float(terms.total.detach()), terms.distance, terms.action_change, norm, terms.activity)

@@ -363,6 +363,19 @@ class SpikingNetwork(nn.Module):
             log_tau.clamp_(shortest, math.log(self.config.longest_tau))
         self.readout_log_tau.clamp_(shortest, math.log(self.config.longest_readout_tau))
 
+    @torch.no_grad()
+    def shift_rest(self, layer: int, neurons: Tensor, amount: float) -> None:
+        """Move the membrane potential at which some neurons rest without input, through their bias.
+
+        A constant drive b settles at b / (1 - β_syn), in units of the resting threshold.
+
+        Args:
+            layer: index of the hidden layer.
+            neurons: which, bool, [neurons].
+            amount: by how much.
+        """
+        self.bias[layer] += amount * (1.0 - self.effective().decays[layer].synaptic) * neurons
+
     def initial_state(self, batch: int) -> NetworkState:
         """The state at the start of an episode, for `batch` independent copies."""
         like = self.input_weight
