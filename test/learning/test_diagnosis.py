@@ -74,7 +74,10 @@ def with_huge_readout(config: TrainingConfig, gain: float = 1e5) -> TrainingConf
 
 
 class NaNInSecondIteration:
-    """A report that puts NaN into the replay memory after the first iteration and takes it out after the second."""
+    """A report that makes the recorded goals NaN after the first iteration, and puts them back after the second.
+
+    The forward model does not see goals, so its updates of that iteration are done when the policy meets NaN.
+    """
 
     def __init__(self) -> None:
         self.run: TrainingRun | None = None
@@ -84,10 +87,10 @@ class NaNInSecondIteration:
         assert self.run is not None
         memory = self.run._memory
         if progress.iteration == 1:
-            self._kept = memory.observation.copy()
-            memory.observation[:] = np.nan
+            self._kept = memory.goal.copy()
+            memory.goal[:] = np.nan
         elif progress.iteration == 2:
-            memory.observation[:] = self._kept
+            memory.goal[:] = self._kept
         self.weights.append(weights(self.run))
 
 
@@ -188,18 +191,16 @@ def test_after_nan_both_networks_go_back_and_learn_more_slowly(small_config: Tra
     assert same(after_first, after_second)
     assert not same(after_second, after_third)
     findings = table(tmp_path / "diagnosis.csv")
-    assert [(row["iteration"], row["condition"], row["action"]) for row in findings] == [
-        ("2", "not_finite", "adapt")
-    ] * 6
-    assert findings[0]["where"] == "forward_model"
-    assert "loss nan" in findings[0]["sentence"]
-    assert "lower model_updates.learning_rate (now 0.003)" in findings[0]["sentence"]
-    assert findings[-1]["where"] == "policy"
-    assert "lower policy_updates.learning_rate (now 0.002)" in findings[-1]["sentence"]
-    assert set(learning_rates(report.run, "policy")) == {0.002 / 64, 0.01 / 64}
-    assert set(learning_rates(report.run, "forward_model")) == {0.003 / 64, 0.01 / 64}
+    found = {(row["iteration"], row["condition"], row["where"], row["action"]) for row in findings}
+    assert found == {("2", "not_finite", "policy", "adapt")}
+    assert len(findings) == small_config.policy_updates.per_iteration == 3
+    assert "non-finite update, loss nan" in findings[0]["sentence"]
+    assert "lower policy_updates.learning_rate (now 0.002)" in findings[0]["sentence"]
+    assert set(learning_rates(report.run, "policy")) == {0.002 / 8, 0.01 / 8}
+    assert set(learning_rates(report.run, "forward_model")) == {0.003 / 8, 0.01 / 8}
     second = table(tmp_path / "log.csv")[1]
-    assert second["model_loss"] == second["policy_loss"] == ""
+    assert float(second["model_loss"]) > 0.0
+    assert second["policy_loss"] == ""
 
 
 def test_nan_in_the_weights_is_found_although_the_neuron_just_stays_silent(
@@ -224,15 +225,16 @@ def test_a_run_that_only_warns_of_nan_leaves_those_updates_out(small_config: Tra
     report = NaNInSecondIteration()
     report.run = TrainingRun(replace(small_config, diagnosis=Diagnosis(not_finite="warn")), tmp_path)
     report.run.run(report, lambda: False)
-    assert same(report.weights[0], report.weights[1])
-    assert [row["action"] for row in table(tmp_path / "diagnosis.csv")] == ["warn", "warn"]
+    changed = {key for key, value in report.weights[1].items() if not torch.equal(value, report.weights[0][key])}
+    assert {key.partition(".")[0] for key in changed} == {"forward_model"}
+    assert [row["action"] for row in table(tmp_path / "diagnosis.csv")] == ["warn"]
     assert set(learning_rates(report.run, "policy")) == {0.002, 0.01}
 
 
 def test_a_run_that_stops_at_nan_saves_the_last_good_networks(small_config: TrainingConfig, tmp_path: Path) -> None:
     report = NaNInSecondIteration()
     report.run = TrainingRun(replace(small_config, diagnosis=Diagnosis(not_finite="stop")), tmp_path)
-    with pytest.raises(TrainingDivergedError, match="forward_model, iteration 2: non-finite update, loss nan"):
+    with pytest.raises(TrainingDivergedError, match="policy, iteration 2: non-finite update, loss nan"):
         report.run.run(report, lambda: False)
     assert same(report.weights[0], report.weights[1])
     assert [row["iteration"] for row in table(tmp_path / "log.csv")] == ["1", "2"]
@@ -246,7 +248,9 @@ def test_a_run_that_halving_does_not_help_stops(small_config: TrainingConfig, tm
     config = replace(with_huge_readout(small_config, 1e30), diagnosis=Diagnosis(most_halvings=3))
     with pytest.raises(TrainingDivergedError, match="after 3 halvings of the learning rates"):
         train(config, tmp_path)
-    assert [row["action"] for row in table(tmp_path / "diagnosis.csv")] == ["adapt"] * 3 + ["stop"]
+    findings = table(tmp_path / "diagnosis.csv")
+    assert [row["action"] for row in findings] == ["adapt"] * 3 + ["stop"]
+    assert all("lower model_updates.learning_rate (now 0.003)" in row["sentence"] for row in findings)
     assert TrainingRun(config, tmp_path, resume=True).iteration == 0
 
 
