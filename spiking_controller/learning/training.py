@@ -40,6 +40,7 @@ from spiking_controller.learning.diagnosis import (
 from spiking_controller.learning.replay import ReplayMemory
 from spiking_controller.learning.seeds import Purpose, environment_seed, generator
 from spiking_controller.learning.updates import NetworkName, NotFiniteError, Updater
+from spiking_controller.snn.network import SpikingNetwork
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import run_episodes
 from spiking_controller.tasks.goals import sample_goals
@@ -284,12 +285,13 @@ class TrainingRun:
         if symptom.condition is Condition.NOT_FINITE and finding.action != "warn":
             self._updater.restore(self._good)
         if finding.action == "adapt":
-            for network in affected_rates(symptom):
-                self._updater.slow_down(network, 0.5)
+            for name in affected_rates(symptom):
+                self._updater.slow_down(name, 0.5)
             if symptom.layer is not None and symptom.neurons is not None:
                 shift = _REST_SHIFT if symptom.condition is Condition.SILENT_LAYER else -_REST_SHIFT
-                module, _ = self._updater.learners[symptom.network]
-                module.network.shift_rest(symptom.layer, symptom.neurons, shift)
+                network = self._updater.learners[symptom.network][0].network
+                assert isinstance(network, SpikingNetwork)  # no other has silent neurons
+                network.shift_rest(symptom.layer, symptom.neurons, shift)
 
     def _evaluate(self) -> dict[str, float | None]:
         """The policy alone on this run's own validation goals, the same at every evaluation."""

@@ -26,6 +26,7 @@ from spiking_controller.learning.training import TrainingRun
 from spiking_controller.learning.updates import Updater, forward_model_loss
 from spiking_controller.resources import share_path
 from spiking_controller.snn.network import SpikingNetwork
+from spiking_controller.snn.regularisers import ActivityRegulariser
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import Episodes, run_episodes
 from spiking_controller.tasks.observation import ObservationCodec
@@ -164,7 +165,7 @@ def test_without_weight_decay_an_update_is_one_of_adam(small_config: TrainingCon
         updater.update_model(memory, rng, 0.0)
         windows = memory.windows(same_rng, 8, 5)
         adam.zero_grad()
-        forward_model_loss(model, windows, 2).backward()
+        forward_model_loss(model, windows, 2, ActivityRegulariser()).total.backward()
         torch.nn.utils.clip_grad_norm_([*fast, *slow], small_config.gradient_norm)
         adam.step()
         model.network.limit_time_constants()

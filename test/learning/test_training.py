@@ -14,7 +14,7 @@ import torch
 
 from spiking_controller.errors import ConfigError
 from spiking_controller.learning.checkpoint import load_checkpoint
-from spiking_controller.learning.config import TrainingConfig, load_config
+from spiking_controller.learning.config import Diagnosis, TrainingConfig, load_config
 from spiking_controller.learning.training import Progress, TrainingRun
 
 
@@ -81,6 +81,25 @@ def test_a_resumed_run_continues_exactly(small_config: TrainingConfig, tmp_path:
         for name, tensor in getattr(whole, network).state_dict().items():
             assert torch.equal(getattr(parts, network).state_dict()[name], tensor), name
     assert log_rows(tmp_path / "parts") == log_rows(tmp_path / "whole")
+
+
+def test_a_resumed_run_continues_exactly_with_what_it_adapted(small_config: TrainingConfig, tmp_path: Path) -> None:
+    config = replace(
+        small_config,
+        iterations=5,
+        forward_model=replace(small_config.forward_model, output_gain=1e5),
+        diagnosis=Diagnosis(patience=2, exploding_gradient="adapt", model_worse_than_nothing="warn", model_grace=0),
+    )
+    TrainingRun(config, tmp_path / "whole").run(ignore, lambda: False)
+    stops = iter([False, False, True])
+    TrainingRun(config, tmp_path / "parts").run(ignore, lambda: next(stops))
+    TrainingRun(config, tmp_path / "parts", resume=True).run(ignore, lambda: False)
+    whole, parts = (weights(tmp_path / name / "planar_reach.safetensors") for name in ("whole", "parts"))
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, parts[name]), name
+    findings = (tmp_path / "whole" / "diagnosis.csv").read_text()
+    assert [line.split(",")[0] for line in findings.splitlines() if "exploding" in line] == ["2", "2", "4", "4"]
+    assert (tmp_path / "parts" / "diagnosis.csv").read_text() == findings
 
 
 def test_training_lowers_the_model_loss_and_the_imagined_distance(small_config: TrainingConfig, tmp_path: Path) -> None:
