@@ -155,8 +155,8 @@ _NETWORK = (
 _NOTES = """\
 Operations and energy are per control step, by NeuroBench's definitions (Yik et al. 2025): products of two non-zero
 factors; ACs of spikes, MACs of analogue values. 45 nm: 4.6 pJ per MAC, 0.9 pJ per AC, without memory access (Horowitz
-2014). Loihi: 23.6 pJ per synaptic operation of either kind (Davies et al. 2018). Shares of steps, and of torques, are means over all
-goals. The forward model is needed for training and prediction, not to act."""
+2014). Loihi: 23.6 pJ per synaptic operation of either kind (Davies et al. 2018). Shares of steps, and of torques, are
+means over all goals. The forward model is needed for training and prediction, not to act."""
 
 
 def table(columns: Sequence[Column]) -> str:
