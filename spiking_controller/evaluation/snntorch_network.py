@@ -1,7 +1,7 @@
 """A spiking network built from plain snntorch modules: what `snn.network.SpikingNetwork` is compared with.
 
-It offers the methods that training calls, so that forward model, policy, losses and optimisers run on either of the two
-unchanged.
+It is a `learning.networks.ControlNetwork` too, so that forward model, policy, losses and optimisers run on either of
+the two unchanged.
 """
 
 import math
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from spiking_controller.errors import ConfigError
 from spiking_controller.snn.network import SpikingNetwork
+from spiking_controller.snn.neurons import Backend
 from spiking_controller.snn.surrogate import spike_function
 
 
@@ -59,8 +60,8 @@ class SnntorchNetwork(nn.Module):
           whose membrane lies above threshold even after the reset does not fire in the next tick below 2·threshold.
     """
 
+    backend: Backend = "torch"
     compiled = False
-    """It is unrolled step by step, with autograd."""
 
     def __init__(self, original: SpikingNetwork) -> None:
         """Build the counterpart of a network and copy its present weights and time constants.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final, Literal, cast
+from typing import Final, Literal
 
 import numpy as np
 import torch
@@ -86,8 +86,7 @@ def with_snntorch_modules(policy: Policy, model: ForwardModel) -> tuple[Policy, 
     for learner in (policy, model):
         original = learner.network
         assert isinstance(original, SpikingNetwork)
-        # It offers the methods that are called, without being one.
-        learner.network = cast(SpikingNetwork, SnntorchNetwork(original))
+        learner.network = SnntorchNetwork(original)
     return policy, model
 
 

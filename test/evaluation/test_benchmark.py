@@ -103,6 +103,7 @@ def test_both_networks_learn_the_same_numbers_but_for_gains_and_adaptation() -> 
     config = benchmark_config(Size(hidden=40, batch=2))
     for learner in build_networks(config):
         ours = learner.network
+        assert isinstance(ours, SpikingNetwork)
         theirs = SnntorchNetwork(ours)
         without = sum(ours.config.hidden) + 1 + ours.outputs
         assert _learnable(theirs) == _learnable(ours) - without
