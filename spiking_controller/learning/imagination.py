@@ -60,11 +60,11 @@ def imagine(policy: Policy, model: ForwardModel, beginning: Beginning, steps: in
         steps: control steps.
     """
     effective = policy.effective()
-    if policy.network.compiled and model.network.compiled:
+    if policy.network.backend == model.network.backend == "fused":
         flat = policy.network.unroll_parameters(effective).flatten()
-        outputs = _ImaginedRollout.apply(policy, model, beginning, steps, *flat)
+        imagined, action, readout, *activity = _ImaginedRollout.apply(policy, model, beginning, steps, *flat)
         layers = len(policy.network.config.hidden)
-        return Imagined(*outputs[:3], outputs[3 : 3 + layers], outputs[3 + layers :])
+        return Imagined(imagined, action, readout, tuple(activity[:layers]), tuple(activity[layers:]))
     observation, last, goal, policy_state, model_state = beginning
     with torch.no_grad():
         model_effective = model.effective()
