@@ -422,22 +422,23 @@ class SpikingNetwork(nn.Module):
 
     @property
     def compiled(self) -> bool:
-        """Whether unrolls take the compiled way: recurrence from tick to tick is left to the reference."""
-        return self.backend == "fused" and self.config.recurrence != "tick"
+        """Whether unrolls take the compiled way."""
+        return self.backend == "fused"
 
     @property
     def _unroll_options(self) -> UnrollOptions:
-        return UnrollOptions(self.config.threshold, self.config.surrogate, self.config.ticks)
+        config = self.config
+        return UnrollOptions(config.threshold, config.surrogate, config.ticks, config.recurrence)
 
     def unroll_parameters(self, effective: Effective) -> UnrollParameters:
         """All parameters as the compiled unroll takes them; differentiable."""
-        recurrent = self.config.recurrence == "step"
+        recurrent = self.config.recurrence != "none"
         layers = tuple(
             LayerParameters(
                 decay,
                 self.readout_weight[index],
                 self.bias[index],
-                self.expand[index - 1] if index > 0 else None,
+                self.expand[index - 1] if index > 0 else self.input_weight * effective.input_gain,
                 self.compress[index - 1] if index > 0 and len(self.compress) else None,
                 self.recurrent_expand[index] if recurrent else None,
                 self.recurrent_compress[index] if recurrent and len(self.recurrent_compress) else None,
@@ -453,7 +454,7 @@ class SpikingNetwork(nn.Module):
             response.membrane_gain.squeeze(1),
             effective.output_gain,
         )
-        return UnrollParameters(self.input_weight * effective.input_gain, layers, readout)
+        return UnrollParameters(layers, readout)
 
     def start_unroll(self, effective: Effective, state: NetworkState, steps: int, batch: int) -> Unroll:
         """An unroll of `steps` steps that the caller advances itself, from a state into which no gradient flows."""
@@ -501,7 +502,7 @@ class SpikingNetwork(nn.Module):
                     surrogate=config.surrogate,
                     backend=self.backend,
                 )
-                fed_back = spikes.mean(0) if config.recurrence == "step" else layer.mean_spikes
+                fed_back = spikes.mean(0)
             layers.append(LayerState(neurons, fed_back))
             all_spikes.append(spikes)
             current = spikes @ self.readout_weight[index].t()

@@ -7,6 +7,7 @@ weight's gradient is one large product over all steps.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,14 +26,14 @@ class LayerParameters(NamedTuple):
         readout: weights to the readout, [outputs, neurons].
         bias: [neurons].
         expand, compress: A [neurons, rank] and B [rank, before] of the connection from the layer before, or the full
-            matrix as `expand`; the first layer has none.
+            matrix as `expand`, for the first layer that from the features, [neurons, features], gain included.
         recurrent_expand, recurrent_compress: the same of the recurrence.
     """
 
     decay: LIFDecay
     readout: Tensor
     bias: Tensor
-    expand: Tensor | None
+    expand: Tensor
     compress: Tensor | None
     recurrent_expand: Tensor | None
     recurrent_compress: Tensor | None
@@ -53,21 +54,14 @@ class ReadoutParameters(NamedTuple):
 
 
 class UnrollParameters(NamedTuple):
-    """Everything that a network's steps depend on besides its state and its features.
+    """Everything that a network's steps depend on besides its state and its features: hidden layers and readout."""
 
-    Attributes:
-        input_weight: [neurons, features], gain included.
-        layers: the hidden layers.
-        readout: the readout.
-    """
-
-    input_weight: Tensor
     layers: tuple[LayerParameters, ...]
     readout: ReadoutParameters
 
     def flatten(self) -> list[Tensor | None]:
         """All tensors in a fixed order, for autograd."""
-        flat: list[Tensor | None] = [self.input_weight, *self.readout]
+        flat: list[Tensor | None] = [*self.readout]
         for layer in self.layers:
             flat += [*layer.decay, *layer[1:]]
         return flat
@@ -75,14 +69,16 @@ class UnrollParameters(NamedTuple):
     @staticmethod
     def unflatten(flat: Sequence[Any]) -> "UnrollParameters":
         """The inverse of `flatten`."""
-        readout, size = 1 + len(ReadoutParameters._fields), 2 + len(LayerParameters._fields)
+        readout, size = len(ReadoutParameters._fields), 2 + len(LayerParameters._fields)
         parts = (flat[i : i + size] for i in range(readout, len(flat), size))
         layers = tuple(LayerParameters(LIFDecay(*part[:3]), *part[3:]) for part in parts)
-        return UnrollParameters(flat[0], layers, ReadoutParameters(*flat[1:readout]))
+        return UnrollParameters(layers, ReadoutParameters(*flat[:readout]))
 
 
 class UnrollState(NamedTuple):
-    """State of a network between two steps: per layer its neurons and mean spikes, then the readout's integrators."""
+    """State of a network between two steps: per layer its neurons and what recurrence feeds back (the mean spikes of
+    the last step, or the last tick's spikes), then the readout's integrators.
+    """
 
     layers: tuple[tuple[LIFState, Tensor], ...]
     readout_synaptic: Tensor
@@ -90,46 +86,305 @@ class UnrollState(NamedTuple):
 
 
 class UnrollOptions(NamedTuple):
-    """What the ticks need to know besides tensors."""
+    """What the ticks need to know besides tensors.
+
+    Attributes:
+        threshold: how it moves.
+        surrogate: name of the surrogate derivative.
+        ticks: per control step.
+        recurrence: "none", "step" or "tick", see `network.NetworkConfig`.
+    """
 
     threshold: Threshold
     surrogate: str
     ticks: int
+    recurrence: str
 
 
-class _LayerBuffers:
-    """What one layer's steps leave for the backward pass. First axis: control step; rows: ticks × batch."""
+class _Connection:
+    """Weights A·B, or one full matrix, and what each of many products with them leaves for the gradients."""
 
-    def __init__(self, steps: int, batch: int, options: UnrollOptions, layer: LayerParameters, outputs: int) -> None:
-        ticks, neurons = options.ticks, layer.bias.shape[0]
-        driven = 1 if layer.expand is None else ticks
-        rank = neurons if layer.compress is None else layer.compress.shape[0]
-        before = 0 if layer.expand is None else layer.expand.shape[1] if layer.compress is None else rank
-        recurrent = 0 if layer.recurrent_expand is None else layer.recurrent_expand.shape[1]
+    def __init__(self, products: int, rows: int, compress: Tensor | None) -> None:
+        rank = 0 if compress is None else compress.shape[0]
+        self._latent = torch.empty(products, rows, rank)
+        self._grad_latent = torch.empty(products, rows, rank)
+        # Views of single products, here and below, made once: making them costs as much as a small product.
+        self._latent_at, self._grad_latent_at = self._latent.unbind(), self._grad_latent.unbind()
+
+    def start(self, expand: Tensor, compress: Tensor | None) -> None:
+        """Use these weights from now on."""
+        self.expand, self.compress = expand, compress
+
+    def latent(self, product: int, source: Tensor) -> Tensor:
+        """What `expand` is to be multiplied with, [rows, rank], from a source [rows, before]."""
+        if self.compress is None:
+            return source
+        return torch.mm(source, self.compress.t(), out=self._latent_at[product])
+
+    def back(self, product: int, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradient of the source as two factors, from that of the product, [rows, neurons]."""
+        if self.compress is None:
+            return grad, self.expand
+        return torch.mm(grad, self.expand, out=self._grad_latent_at[product]), self.compress
+
+    def gradients(self, grad: Tensor, source: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Gradients of A and B from the gradients and the sources of all products, [products × rows, ...]."""
+        if self.compress is None:
+            return grad.t() @ source, None
+        return grad.t() @ self._latent.flatten(0, 1), self._grad_latent.flatten(0, 1).t() @ source
+
+
+class _Layer:
+    """A hidden layer without recurrence: its parameters, and what its steps leave for the backward pass.
+
+    First axis of a buffer: control step; rows: ticks × batch. `fed` is what comes from the layer before, or from the
+    features, which do so once per step.
+    """
+
+    def __init__(
+        self, steps: int, batch: int, options: UnrollOptions, parameters: LayerParameters, fed_ticks: int
+    ) -> None:
+        ticks, neurons = options.ticks, parameters.bias.shape[0]
+        self._options, self._batch, self._fed_ticks = options, batch, fed_ticks
+        threshold = options.threshold
+        self._threshold = threshold.rest, threshold.decrement, threshold.adaptation_strength
         empty = torch.empty
-        self.drive = empty(steps, driven * batch, neurons)
-        self.grad_drive = empty(steps, driven * batch, neurons)
-        self.spikes = empty(steps, ticks * batch, neurons)
+        self._feed_forward = _Connection(steps, fed_ticks * batch, parameters.compress)
+        self._fed = empty(steps, fed_ticks * batch, neurons)
+        self._grad_fed = empty(steps, fed_ticks * batch, neurons)
+        self.spikes, self._fed_back = self._spike_buffers(steps, batch, neurons)
         self.grad_spikes = empty(ticks * batch, neurons)
-        self.state = empty(steps + 1, 4, batch, neurons)
-        self.mean_spikes = empty(steps + 1, batch, neurons)
-        self.grad_state = empty(3, batch, neurons)
-        self.grad_mean_spikes = empty(batch, neurons)
-        self.latent = empty(steps, ticks * batch, before) if layer.compress is not None else None
-        self.grad_latent = empty(steps, ticks * batch, before) if layer.compress is not None else None
-        compressed = layer.recurrent_compress is not None
-        self.recurrent_latent = empty(steps, batch, recurrent) if compressed else None
-        self.grad_recurrent_latent = empty(steps, batch, recurrent) if compressed else None
-        # Views of single steps, made once: making them costs as much as a small product.
-        self.drive_at, self.grad_drive_at = self.drive.unbind(), self.grad_drive.unbind()
-        self.spikes_at, self.mean_at = self.spikes.unbind(), self.mean_spikes.unbind()
-        shape = (steps, driven, batch, neurons)
-        self.drive_np = self.drive.numpy().reshape(shape)
-        self.grad_drive_np = self.grad_drive.numpy().reshape(shape)
-        self.spikes_np = self.spikes.numpy().reshape(steps, ticks, batch, neurons)
-        self.grad_spikes_np = self.grad_spikes.numpy().reshape(ticks, batch, neurons)
-        self.state_np, self.mean_np = self.state.numpy(), self.mean_spikes.numpy()
-        self.grad_state_np, self.grad_mean_np = self.grad_state.numpy(), self.grad_mean_spikes.numpy()
+        self._state = empty(steps + 1, 4, batch, neurons)
+        self._grad_state = empty(3, batch, neurons)
+        self._grad_fed_back = empty(batch, neurons)
+        self._fed_at, self._grad_fed_at = self._fed.unbind(), self._grad_fed.unbind()
+        self.spikes_at, self._fed_back_at = self.spikes.unbind(), self._fed_back.unbind()
+        shape = (steps, fed_ticks, batch, neurons)
+        self._fed_np, self._grad_fed_np = self._fed.numpy().reshape(shape), self._grad_fed.numpy().reshape(shape)
+        self._spikes_np = self.spikes.numpy().reshape(steps, ticks, batch, neurons)
+        self._grad_spikes_np = self.grad_spikes.numpy().reshape(ticks, batch, neurons)
+        self._state_np, self._fed_back_np = self._state.numpy(), self._fed_back.numpy()
+        self._grad_state_np, self._grad_fed_back_np = self._grad_state.numpy(), self._grad_fed_back.numpy()
+
+    def _spike_buffers(self, steps: int, batch: int, neurons: int) -> tuple[Tensor, Tensor]:
+        """Spikes [steps, rows, neurons], and what recurrence feeds back; its first is the state before the unroll."""
+        return torch.empty(steps, self._options.ticks * batch, neurons), torch.empty(steps + 1, batch, neurons)
+
+    def start(self, parameters: LayerParameters, neurons: LIFState, fed_back: Tensor) -> None:
+        """Begin an unroll with these parameters in this state."""
+        self.parameters = parameters
+        self._decay = tuple(part.numpy() for part in parameters.decay)
+        self._feed_forward.start(parameters.expand, parameters.compress)
+        for into, part in zip(self._state[0], neurons, strict=True):
+            into.copy_(part)
+        self._fed_back_at[0].copy_(fed_back)
+
+    def state(self) -> tuple[LIFState, Tensor]:
+        """Neurons and what recurrence feeds back after the last step, copied."""
+        return LIFState(*self._state[-1].clone().unbind()), self._fed_back[-1].clone()
+
+    def mean_spikes(self) -> Tensor:
+        """Mean spikes per tick in all steps, [steps, batch, neurons], copied."""
+        return self._fed_back[1:].clone()
+
+    def forward(self, step: int, source: Tensor) -> None:
+        """One control step; `source` is what the layer receives, [rows or batch, before]."""
+        latent = self._feed_forward.latent(step, source)
+        torch.addmm(self.parameters.bias, latent, self._feed_forward.expand.t(), out=self._fed_at[step])
+        self._run_ticks(step)
+
+    def _run_ticks(self, step: int) -> None:
+        self._scan_forward(
+            self._fed_np[step],
+            self._state_np[step],
+            self._spikes_np[step],
+            self._state_np[step + 1],
+            self._fed_back_np[step + 1],
+        )
+
+    def _scan_forward(
+        self, drive: np.ndarray, state: np.ndarray, spikes: np.ndarray, state_after: np.ndarray, mean: np.ndarray
+    ) -> None:
+        kernels.scan_forward(drive, *state, *self._decay, *self._threshold, spikes, *state_after, mean)
+
+    def start_backward(self, learns: bool) -> None:
+        """Begin the backward pass; `learns` says whether `gradients` will be asked for."""
+        self._learns = learns
+        self._grad_state.zero_()
+        self._grad_fed_back.zero_()
+        self._grad_decay = np.zeros((3, self._grad_fed_back.shape[1]), np.float32)
+
+    def backward(self, step: int, grad_mean_spikes: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Back through one control step, whose gradient of the spikes stands in `grad_spikes`.
+
+        Args:
+            step: its number.
+            grad_mean_spikes: further gradient, of the mean spikes, [batch, neurons].
+        Returns:
+            The gradient of the step's source as two factors.
+        """
+        self._back_through_ticks(step, grad_mean_spikes)
+        return self._feed_forward.back(step, self._grad_fed_at[step])
+
+    def _back_through_ticks(self, step: int, grad_mean_spikes: Tensor | None) -> None:
+        # In a layer whose recurrence feeds back mean spikes, or nothing, both gradients of the mean spikes are one.
+        if grad_mean_spikes is not None:
+            self._grad_fed_back += grad_mean_spikes
+        self._scan_backward(self._grad_spikes_np, self._fed_np[step], self._state_np[step], self._grad_fed_np[step])
+        self._back_through_recurrence(step)
+
+    def _back_through_recurrence(self, step: int) -> None:
+        del step
+        self._grad_fed_back.zero_()
+
+    def _scan_backward(
+        self, grad_spikes: np.ndarray, drive: np.ndarray, state: np.ndarray, grad_drive: np.ndarray
+    ) -> None:
+        kernels.scan_backward(
+            grad_spikes,
+            self._grad_fed_back_np,
+            *self._grad_state_np,
+            drive,
+            *state,
+            *self._decay,
+            *self._threshold,
+            kernels.SURROGATE_CODES[self._options.surrogate],
+            self._learns,
+            grad_drive,
+            *self._grad_decay,
+        )
+
+    def gradients(self, source: Tensor, grad_currents: Tensor) -> list[Tensor | None]:
+        """Gradients in the order of the layer's parameters.
+
+        Args:
+            source: what the layer received in all steps, [steps × rows or batch, before].
+            grad_currents: gradient of the readout's currents, [steps × rows, outputs].
+        """
+        grad_fed = self._grad_fed.flatten(0, 1)
+        return [
+            *torch.from_numpy(self._grad_decay),
+            grad_currents.t() @ self.spikes.flatten(0, 1),
+            grad_fed.sum(0),
+            *self._feed_forward.gradients(grad_fed, source),
+            *self._recurrent_gradients(),
+        ]
+
+    def _recurrent_gradients(self) -> tuple[Tensor | None, Tensor | None]:
+        return None, None
+
+
+class _RecurrentLayer(_Layer):
+    """A hidden layer that feeds something of its spikes back to itself."""
+
+    def __init__(
+        self, steps: int, batch: int, options: UnrollOptions, parameters: LayerParameters, fed_ticks: int
+    ) -> None:
+        super().__init__(steps, batch, options, parameters, fed_ticks)
+        self._recurrence = _Connection(len(self._fed_back) - 1, batch, parameters.recurrent_compress)
+
+    def start(self, parameters: LayerParameters, neurons: LIFState, fed_back: Tensor) -> None:
+        super().start(parameters, neurons, fed_back)
+        assert parameters.recurrent_expand is not None
+        self._recurrence.start(parameters.recurrent_expand, parameters.recurrent_compress)
+
+
+class _StepWiseLayer(_RecurrentLayer):
+    """Every step receives the mean spikes of the step before."""
+
+    def _run_ticks(self, step: int) -> None:
+        drive, weight = self._fed_at[step], self._recurrence.expand.t()
+        latent = self._recurrence.latent(step, self._fed_back_at[step])
+        if self._fed_ticks == 1:
+            drive.addmm_(latent, weight)
+        else:
+            drive.view(self._fed_ticks, self._batch, -1).add_(latent @ weight)
+        super()._run_ticks(step)
+
+    def _back_through_recurrence(self, step: int) -> None:
+        grad_drive = self._grad_fed_at[step]
+        once = grad_drive if self._fed_ticks == 1 else grad_drive.view(self._fed_ticks, self._batch, -1).sum(0)
+        torch.mm(*self._recurrence.back(step, once), out=self._grad_fed_back)
+
+    def _recurrent_gradients(self) -> tuple[Tensor | None, Tensor | None]:
+        steps, _, neurons = self._grad_fed.shape
+        once = self._grad_fed.view(steps, self._fed_ticks, self._batch, neurons).sum(1).flatten(0, 1)
+        return self._recurrence.gradients(once, self._fed_back[:-1].flatten(0, 1))
+
+
+class _TickWiseLayer(_RecurrentLayer):
+    """Every tick receives the spikes of the tick before.
+
+    So the kernel runs one tick at a time, and a drive is kept for every tick. States are kept for every step only: the
+    backward pass runs a step's ticks once more.
+    """
+
+    def __init__(
+        self, steps: int, batch: int, options: UnrollOptions, parameters: LayerParameters, fed_ticks: int
+    ) -> None:
+        super().__init__(steps, batch, options, parameters, fed_ticks)
+        ticks, neurons = options.ticks, parameters.bias.shape[0]
+        self._ticks = ticks
+        by_tick = (steps, ticks, batch, neurons)
+        # Where every tick is fed by a layer before, recurrence adds to that in place.
+        self._is_fed_once = fed_ticks < ticks
+        self._drive = torch.empty(by_tick) if self._is_fed_once else self._fed.view(by_tick)
+        self._grad_drive = torch.empty(by_tick) if self._is_fed_once else self._grad_fed.view(by_tick)
+        self._fed_by_tick = _views(self._fed.view(steps, fed_ticks, batch, neurons).expand(by_tick))
+        self._drive_by_tick, self._grad_drive_by_tick = _views(self._drive), _views(self._grad_drive)
+        by_kernel = (steps * ticks, 1, batch, neurons)
+        self._drive_np = self._drive.numpy().reshape(by_kernel)
+        self._grad_drive_np = self._grad_drive.numpy().reshape(by_kernel)
+        self._tick_spikes_np = self._spikes_np.reshape(by_kernel)
+        self._between_np = np.empty((ticks - 1, 4, batch, neurons), np.float32)
+        self._mean_np = np.empty((batch, neurons), np.float32)
+
+    def _spike_buffers(self, steps: int, batch: int, neurons: int) -> tuple[Tensor, Tensor]:
+        ticks = self._options.ticks
+        fed_back = torch.empty(1 + steps * ticks, batch, neurons)
+        return fed_back[1:].view(steps, ticks * batch, neurons), fed_back
+
+    def mean_spikes(self) -> Tensor:
+        return self.spikes.view_as(self._drive).mean(1)
+
+    def _states(self, step: int) -> list[np.ndarray]:
+        """The states before the step, between its ticks, and after it."""
+        return [self._state_np[step], *self._between_np, self._state_np[step + 1]]
+
+    def _run_ticks(self, step: int) -> None:
+        weight = self._recurrence.expand.t()
+        for tick, (before, after) in enumerate(pairwise(self._states(step)), step * self._ticks):
+            latent = self._recurrence.latent(tick, self._fed_back_at[tick])
+            torch.addmm(self._fed_by_tick[tick], latent, weight, out=self._drive_by_tick[tick])
+            self._run_tick(tick, before, after)
+
+    def _run_tick(self, tick: int, before: np.ndarray, after: np.ndarray) -> None:
+        self._scan_forward(self._drive_np[tick], before, self._tick_spikes_np[tick], after, self._mean_np)
+
+    def _back_through_ticks(self, step: int, grad_mean_spikes: Tensor | None) -> None:
+        first, states = step * self._ticks, self._states(step)
+        for tick, (before, after) in enumerate(pairwise(states[:-1]), first):
+            self._run_tick(tick, before, after)
+        for index in reversed(range(self._ticks)):
+            tick = first + index
+            if grad_mean_spikes is not None:
+                self._grad_fed_back.add_(grad_mean_spikes, alpha=1.0 / self._ticks)
+            grad_spikes = self._grad_spikes_np[index : index + 1]
+            self._scan_backward(grad_spikes, self._drive_np[tick], states[index], self._grad_drive_np[tick])
+            torch.mm(*self._recurrence.back(tick, self._grad_drive_by_tick[tick]), out=self._grad_fed_back)
+        if self._is_fed_once:
+            torch.sum(self._grad_drive[step], 0, out=self._grad_fed_at[step])
+
+    def _recurrent_gradients(self) -> tuple[Tensor | None, Tensor | None]:
+        return self._recurrence.gradients(self._grad_drive.flatten(0, 2), self._fed_back[:-1].flatten(0, 1))
+
+
+_LAYERS: dict[str, type[_Layer]] = {"none": _Layer, "step": _StepWiseLayer, "tick": _TickWiseLayer}
+
+
+def _views(tensor: Tensor) -> list[Tensor]:
+    """[batch, neurons] of every tick of every step, from [steps, ticks, batch, neurons]."""
+    return [tick for step in tensor.unbind() for tick in step.unbind()]
 
 
 class _Buffers:
@@ -137,9 +392,13 @@ class _Buffers:
 
     def __init__(self, steps: int, batch: int, options: UnrollOptions, parameters: UnrollParameters) -> None:
         ticks, (outputs, _) = options.ticks, parameters.layers[0].readout.shape
-        self.features = torch.empty(steps, batch, parameters.input_weight.shape[1])
-        self.grad_features = torch.empty(steps, batch, parameters.input_weight.shape[1])
-        self.layers = [_LayerBuffers(steps, batch, options, layer, outputs) for layer in parameters.layers]
+        self.features = torch.empty(steps, batch, parameters.layers[0].expand.shape[1])
+        self.grad_features = torch.empty_like(self.features)
+        kind = _LAYERS[options.recurrence]
+        self.layers = [
+            kind(steps, batch, options, layer, fed_ticks=ticks if index > 0 else 1)
+            for index, layer in enumerate(parameters.layers)
+        ]
         self.currents = torch.empty(steps, ticks * batch, outputs)
         self.grad_currents = torch.empty(steps, ticks * batch, outputs)
         self.integrators = torch.empty(steps + 1, 2, batch, outputs)
@@ -175,29 +434,23 @@ class Unroll:
             steps: how many steps there will be.
             batch: copies of the network that run side by side.
         """
-        self._p = UnrollParameters.unflatten(
+        own = UnrollParameters.unflatten(
             [None if tensor is None else tensor.detach().contiguous() for tensor in parameters.flatten()]
         )
-        self._options, self._steps, self._batch = options, steps, batch
-        shapes = tuple(None if tensor is None else tuple(tensor.shape) for tensor in self._p.flatten())
-        self._key = (steps, batch, options.ticks, shapes)
+        shapes = tuple(None if tensor is None else tuple(tensor.shape) for tensor in own.flatten())
+        self._key = (steps, batch, options, shapes)
         stock = _free.get(self._key)
-        self._b = stock.pop() if stock else _Buffers(steps, batch, options, self._p)
-        for buffers, (neurons, mean) in zip(self._b.layers, state.layers, strict=True):
-            for into, part in zip(buffers.state[0], neurons, strict=True):
-                into.copy_(part)
-            buffers.mean_at[0].copy_(mean)
+        self._b = stock.pop() if stock else _Buffers(steps, batch, options, own)
+        for layer, layer_parameters, layer_state in zip(self._b.layers, own.layers, state.layers, strict=True):
+            layer.start(layer_parameters, *layer_state)
         self._b.integrators[0, 0].copy_(state.readout_synaptic)
         self._b.integrators[0, 1].copy_(state.readout_membrane)
-        self._readout = [part.numpy() for part in self._p.readout]
-        self._decays = [tuple(part.numpy() for part in layer.decay) for layer in self._p.layers]
-        threshold = options.threshold
-        self._threshold = threshold.rest, threshold.decrement, threshold.adaptation_strength
+        self._readout = [part.numpy() for part in own.readout]
 
     @property
     def layers(self) -> int:
         """Number of hidden layers."""
-        return len(self._p.layers)
+        return len(self._b.layers)
 
     def release(self) -> None:
         """Hand the buffers on."""
@@ -212,44 +465,15 @@ class Unroll:
         Returns:
             The readout, [batch, outputs]; a buffer that the next unroll will overwrite.
         """
-        b, p, ticks = self._b, self._p, self._options.ticks
-        b.features_at[step].copy_(features)
-        currents = b.currents_at[step]
-        before: Tensor | None = None
-        for index, (layer, own, decay) in enumerate(zip(p.layers, b.layers, self._decays, strict=True)):
-            drive = own.drive_at[step]
-            if before is None:
-                torch.addmm(layer.bias, b.features_at[step], p.input_weight.t(), out=drive)
-            else:
-                assert layer.expand is not None
-                latent = before
-                if layer.compress is not None:
-                    assert own.latent is not None
-                    latent = torch.mm(before, layer.compress.t(), out=own.latent[step])
-                torch.addmm(layer.bias, latent, layer.expand.t(), out=drive)
-            if layer.recurrent_expand is not None:
-                latent = own.mean_at[step]
-                if layer.recurrent_compress is not None:
-                    assert own.recurrent_latent is not None
-                    latent = torch.mm(latent, layer.recurrent_compress.t(), out=own.recurrent_latent[step])
-                if before is None:
-                    drive.addmm_(latent, layer.recurrent_expand.t())
-                else:
-                    drive.view(ticks, self._batch, -1).add_(latent @ layer.recurrent_expand.t())
-            kernels.scan_forward(
-                own.drive_np[step],
-                *own.state_np[step],
-                *decay,
-                *self._threshold,
-                own.spikes_np[step],
-                *own.state_np[step + 1],
-                own.mean_np[step + 1],
-            )
-            before = own.spikes_at[step]
+        b = self._b
+        currents, source = b.currents_at[step], b.features_at[step].copy_(features)
+        for index, layer in enumerate(b.layers):
+            layer.forward(step, source)
+            source = layer.spikes_at[step]
             if index == 0:
-                torch.mm(before, layer.readout.t(), out=currents)
+                torch.mm(source, layer.parameters.readout.t(), out=currents)
             else:
-                currents.addmm_(before, layer.readout.t())
+                currents.addmm_(source, layer.parameters.readout.t())
         kernels.readout_forward(
             b.currents_np[step],
             *b.integrators_np[step],
@@ -261,11 +485,8 @@ class Unroll:
 
     def state(self) -> UnrollState:
         """The state after the last step, copied."""
-        layers = tuple(
-            (LIFState(*own.state[self._steps].clone().unbind()), own.mean_at[self._steps].clone())
-            for own in self._b.layers
-        )
-        return UnrollState(layers, *self._b.integrators[self._steps].clone().unbind())
+        layers = tuple(layer.state() for layer in self._b.layers)
+        return UnrollState(layers, *self._b.integrators[-1].clone().unbind())
 
     def output(self) -> Tensor:
         """The readout of all steps, [steps, batch, outputs], copied."""
@@ -273,7 +494,7 @@ class Unroll:
 
     def mean_spikes(self) -> list[Tensor]:
         """Mean spikes per tick of every layer in all steps, [steps, batch, neurons] each, copied."""
-        return [own.mean_spikes[1:].clone() for own in self._b.layers]
+        return [layer.mean_spikes() for layer in self._b.layers]
 
     def start_backward(self, learns: bool) -> None:
         """Begin the backward pass.
@@ -281,12 +502,9 @@ class Unroll:
         Args:
             learns: whether `gradients` will be asked for.
         """
-        self._learns = learns
-        for own in self._b.layers:
-            own.grad_state.zero_()
-            own.grad_mean_spikes.zero_()
+        for layer in self._b.layers:
+            layer.start_backward(learns)
         self._b.grad_integrators.zero_()
-        self._grad_decay = [np.zeros((3, layer.bias.shape[0]), np.float32) for layer in self._p.layers]
         self._grad_readout = [np.zeros_like(part) for part in self._readout]
 
     def backward(self, step: int, grad_output: Tensor, grad_mean_spikes: Sequence[Tensor | None]) -> Tensor:
@@ -299,7 +517,7 @@ class Unroll:
         Returns:
             The gradient of the step's features, [batch, features]; a buffer.
         """
-        b, p, ticks = self._b, self._p, self._options.ticks
+        b = self._b
         kernels.readout_backward(
             grad_output.numpy(),
             *b.grad_integrators_np,
@@ -310,81 +528,23 @@ class Unroll:
             b.grad_currents_np[step],
             *self._grad_readout,
         )
-        grad_currents = b.grad_currents_at[step]
-        upper: LayerParameters | None = None
-        grad_upper = grad_currents
-        for index in reversed(range(len(b.layers))):
-            layer, own = p.layers[index], b.layers[index]
-            torch.mm(grad_currents, layer.readout, out=own.grad_spikes)
-            if upper is not None:
-                assert upper.expand is not None
-                own.grad_spikes.addmm_(grad_upper, upper.expand if upper.compress is None else upper.compress)
-            extra = grad_mean_spikes[index]
-            if extra is not None:
-                own.grad_mean_spikes += extra
-            kernels.scan_backward(
-                own.grad_spikes_np,
-                own.grad_mean_np,
-                *own.grad_state_np,
-                own.drive_np[step],
-                *own.state_np[step],
-                *self._decays[index],
-                *self._threshold,
-                kernels.SURROGATE_CODES[self._options.surrogate],
-                self._learns,
-                own.grad_drive_np[step],
-                *self._grad_decay[index],
-            )
-            grad_drive = own.grad_drive_at[step]
-            if layer.recurrent_expand is not None:
-                once = grad_drive if index == 0 else grad_drive.view(ticks, self._batch, -1).sum(0)
-                latent = once
-                if layer.recurrent_compress is not None:
-                    assert own.grad_recurrent_latent is not None
-                    latent = torch.mm(once, layer.recurrent_expand, out=own.grad_recurrent_latent[step])
-                weight = layer.recurrent_expand if layer.recurrent_compress is None else layer.recurrent_compress
-                torch.mm(latent, weight, out=own.grad_mean_spikes)
-            else:
-                own.grad_mean_spikes.zero_()
-            if layer.expand is not None:
-                grad_upper = grad_drive
-                if layer.compress is not None:
-                    assert own.grad_latent is not None
-                    grad_upper = torch.mm(grad_drive, layer.expand, out=own.grad_latent[step])
-            upper = layer
-        return torch.mm(b.layers[0].grad_drive_at[step], p.input_weight, out=b.grad_features_at[step])
+        from_above: tuple[Tensor, Tensor] | None = None
+        for layer, grad_mean in zip(reversed(b.layers), reversed(grad_mean_spikes), strict=True):
+            torch.mm(b.grad_currents_at[step], layer.parameters.readout, out=layer.grad_spikes)
+            if from_above is not None:
+                layer.grad_spikes.addmm_(*from_above)
+            from_above = layer.backward(step, grad_mean)
+        assert from_above is not None
+        return torch.mm(*from_above, out=b.grad_features_at[step])
 
     def gradients(self) -> list[Tensor | None]:
         """Gradients of all parameters in the order of `UnrollParameters.flatten`, after the whole backward pass."""
-        b, p = self._b, self._p
-        first = b.layers[0].grad_drive.flatten(0, 1)
-        result: list[Tensor | None] = [first.t() @ b.features.flatten(0, 1)]
-        result += [torch.from_numpy(grad) for grad in self._grad_readout]
-        grad_currents = b.grad_currents.flatten(0, 1)
-        for index, (layer, own) in enumerate(zip(p.layers, b.layers, strict=True)):
-            grad_drive = own.grad_drive.flatten(0, 1)
-            connection: list[Tensor | None] = [None] * 4
-            if layer.expand is not None:
-                source = b.layers[index - 1].spikes.flatten(0, 1)
-                if own.latent is None or own.grad_latent is None:
-                    connection[0] = grad_drive.t() @ source
-                else:
-                    connection[0] = grad_drive.t() @ own.latent.flatten(0, 1)
-                    connection[1] = own.grad_latent.flatten(0, 1).t() @ source
-            if layer.recurrent_expand is not None:
-                once = own.grad_drive.view(self._steps, -1, self._batch, grad_drive.shape[1]).sum(1).flatten(0, 1)
-                source = own.mean_spikes[:-1].flatten(0, 1)
-                if own.recurrent_latent is None or own.grad_recurrent_latent is None:
-                    connection[2] = once.t() @ source
-                else:
-                    connection[2] = once.t() @ own.recurrent_latent.flatten(0, 1)
-                    connection[3] = own.grad_recurrent_latent.flatten(0, 1).t() @ source
-            result += [
-                *torch.from_numpy(self._grad_decay[index]),
-                grad_currents.t() @ own.spikes.flatten(0, 1),
-                grad_drive.sum(0),
-                *connection,
-            ]
+        b = self._b
+        result: list[Tensor | None] = [torch.from_numpy(grad) for grad in self._grad_readout]
+        source, grad_currents = b.features.flatten(0, 1), b.grad_currents.flatten(0, 1)
+        for layer in b.layers:
+            result += layer.gradients(source, grad_currents)
+            source = layer.spikes.flatten(0, 1)
         return result
 
 

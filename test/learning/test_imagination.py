@@ -38,20 +38,7 @@ def loss(imagined: Imagined) -> torch.Tensor:
     return total
 
 
-@pytest.mark.parametrize("task", ["panda_reach", "planar_reach"])
-@pytest.mark.parametrize(
-    ("predicts", "features"),
-    [
-        ("velocities", Features()),
-        ("everything", Features()),
-        ("everything", Features(velocity=False)),
-        ("velocities", Features(trigonometric=False, previous_action=False, target_gains=())),
-    ],
-)
-def test_the_compiled_roll_out_equals_the_reference_in_values_and_gradients(
-    small_config: TrainingConfig, task: str, predicts: Predicts, features: Features
-) -> None:
-    config = replace(small_config, task=task, predicts=predicts, features=features)
+def assert_both_ways_agree(config: TrainingConfig) -> None:
     results = []
     backends: tuple[Backend, ...] = ("torch", "fused")
     for backend in backends:
@@ -66,3 +53,27 @@ def test_the_compiled_roll_out_equals_the_reference_in_values_and_gradients(
     assert len(results[0]) == len(results[1])
     for reference, compiled in zip(*results, strict=True):
         torch.testing.assert_close(compiled, reference, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("task", ["panda_reach", "planar_reach"])
+@pytest.mark.parametrize(
+    ("predicts", "features"),
+    [
+        ("velocities", Features()),
+        ("everything", Features()),
+        ("everything", Features(velocity=False)),
+        ("velocities", Features(trigonometric=False, previous_action=False, target_gains=())),
+    ],
+)
+def test_the_compiled_roll_out_equals_the_reference_in_values_and_gradients(
+    small_config: TrainingConfig, task: str, predicts: Predicts, features: Features
+) -> None:
+    assert_both_ways_agree(replace(small_config, task=task, predicts=predicts, features=features))
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_the_compiled_roll_out_equals_the_reference_with_tick_wise_recurrence(
+    small_config: TrainingConfig, rank: int
+) -> None:
+    network = replace(small_config.forward_model, recurrence="tick", rank=rank, ticks=5, tick=0.004)
+    assert_both_ways_agree(replace(small_config, forward_model=network))

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from spiking_controller.snn.neurons import (
+    Backend,
     LIFDecay,
     LIFState,
     Threshold,
@@ -15,6 +16,7 @@ from spiking_controller.snn.neurons import (
 
 ADAPTIVE = Threshold(rest=1.0, decrement=0.05, adaptation_strength=0.05)
 PLAIN = Threshold()
+BACKENDS: tuple[Backend, ...] = ("torch", "fused")
 
 
 def random_layer(seed: int, batch: int, neurons: int, dtype: torch.dtype) -> tuple[LIFState, LIFDecay]:
@@ -54,39 +56,30 @@ def test_one_tick_equals_a_plain_numpy_step(threshold: Threshold) -> None:
 
 
 @pytest.mark.parametrize("threshold", [ADAPTIVE, PLAIN])
-@pytest.mark.parametrize("surrogate", ["gaussian", "multi_gaussian", "superspike", "sigmoid"])
 @pytest.mark.parametrize("constant_drive", [True, False])
-def test_fused_kernel_equals_the_reference_in_values_and_gradients(
-    threshold: Threshold, surrogate: str, constant_drive: bool
-) -> None:
+def test_the_compiled_kernel_equals_the_reference(threshold: Threshold, constant_drive: bool) -> None:
     ticks, batch, neurons = 5, 6, 24
-    generator = torch.Generator().manual_seed(3)
-    weights = torch.randn(ticks, batch, neurons, generator=generator)
-    results = {}
-    for backend in ("torch", "fused"):
-        state, decay = random_layer(4, batch, neurons, torch.float32)
-        leaves = [
-            (
-                torch.randn(1 if constant_drive else ticks, batch, neurons, generator=torch.Generator().manual_seed(5))
-            ).requires_grad_(),
-            *(tensor.clone().requires_grad_() for tensor in state[:3]),
-            *(tensor.clone().requires_grad_() for tensor in decay),
-        ]
-        spikes, after = scan(
-            leaves[0],
-            LIFState(leaves[1], leaves[2], leaves[3], state.threshold_base),
-            LIFDecay(*leaves[4:]),
-            threshold,
-            ticks=ticks,
-            surrogate=surrogate,
-            backend=backend,
-        )
-        loss = (spikes * weights).sum() + sum((part * weights[0]).sum() for part in after[:3])
-        gradients = torch.autograd.grad(loss, leaves)
-        results[backend] = [spikes, *after, *gradients]
-    assert results["torch"][0].sum() > 10
-    for reference, fused in zip(results["torch"], results["fused"], strict=True):
-        torch.testing.assert_close(fused, reference, rtol=1e-4, atol=2e-5)
+    state, decay = random_layer(4, batch, neurons, torch.float32)
+    drive = torch.randn(1 if constant_drive else ticks, batch, neurons, generator=torch.Generator().manual_seed(5))
+    spikes, after = scan(drive, state, decay, threshold, ticks=ticks, backend="fused")
+    expected, expected_after = scan(drive, state, decay, threshold, ticks=ticks, backend="torch")
+    assert expected.sum() > 10
+    assert torch.equal(spikes, expected)
+    for part, expected_part in zip(after, expected_after, strict=True):
+        torch.testing.assert_close(part, expected_part, rtol=1e-4, atol=2e-5)
+
+
+def test_a_gradient_flows_through_a_step_whatever_the_backend() -> None:
+    gradients = []
+    for backend in BACKENDS:
+        state, decay = random_layer(4, 6, 24, torch.float32)
+        drive = torch.randn(5, 6, 24, generator=torch.Generator().manual_seed(5)).requires_grad_()
+        spikes, _ = scan(drive, state, decay, ADAPTIVE, ticks=5, backend=backend)
+        spikes.square().sum().backward()
+        assert drive.grad is not None
+        gradients.append(drive.grad)
+    assert gradients[0].abs().sum() > 0
+    assert torch.equal(*gradients)
 
 
 def test_state_carries_over_so_two_steps_equal_one_long_step() -> None:
