@@ -26,6 +26,7 @@ from spiking_controller.learning.diagnosis import (
 )
 from spiking_controller.learning.training import Progress, TrainingRun
 from spiking_controller.learning.updates import ModelUpdate, PolicyUpdate
+from spiking_controller.snn.network import SpikingNetwork
 from spiking_controller.snn.regularisers import ActivityRegulariser
 
 AT_ONCE = Diagnosis(patience=1, model_grace=0)
@@ -33,6 +34,12 @@ AT_ONCE = Diagnosis(patience=1, model_grace=0)
 
 def ignore(progress: Progress) -> None:
     """A report that nobody reads."""
+
+
+def policy_network(run: TrainingRun) -> SpikingNetwork:
+    network = run._updater.policy.network
+    assert isinstance(network, SpikingNetwork)
+    return network
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -213,7 +220,7 @@ def test_nan_in_the_weights_is_found_although_the_neuron_just_stays_silent(
     def report(progress: Progress) -> None:
         if progress.iteration == 1:
             good.append(weights(run))
-            run._updater.policy.network.bias[0][3] = torch.nan
+            policy_network(run).bias[0][3] = torch.nan
 
     run.run(report, lambda: False)
     assert {row["condition"] for row in table(tmp_path / "diagnosis.csv")} == {"not_finite"}
@@ -295,7 +302,7 @@ def test_a_saturated_layer_is_named_and_the_bias_of_those_neurons_lowered(
         time_constant_learning_rate=1e-9,
     )
     run = TrainingRun(config, tmp_path)
-    network = run._updater.policy.network
+    network = policy_network(run)
     with torch.no_grad():
         network.bias[0][:12] = 50.0
     before, decay = network.bias[0].detach().clone(), network.effective().decays[0].synaptic.detach()
@@ -361,7 +368,7 @@ def test_the_policy_learns_only_while_the_model_is_better_than_nothing(
     )
     policies: list[torch.Tensor] = []
     run = TrainingRun(config, tmp_path)
-    run.run(lambda _: policies.append(run._updater.policy.network.input_weight.detach().clone()), lambda: False)
+    run.run(lambda _: policies.append(policy_network(run).input_weight.detach().clone()), lambda: False)
     rows, findings = table(tmp_path / "log.csv"), table(tmp_path / "diagnosis.csv")
     worse = [float(row["model_error_ratio"]) >= bound for row in rows]
     assert worse[0]
