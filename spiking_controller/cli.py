@@ -50,6 +50,7 @@ COMMANDS = {
     "benchmark": CommandEntry(
         "spiking_controller.evaluation.benchmark_command", "measure how fast this machine trains"
     ),
+    "curves": CommandEntry("spiking_controller.evaluation.curves_command", "draw training logs"),
     "ablate": CommandEntry(
         "spiking_controller.evaluation.ablate_command", "run an ablation study: many trainings, one factor at a time"
     ),

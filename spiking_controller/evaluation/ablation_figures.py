@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from pandas import DataFrame
 
 from spiking_controller.evaluation.ablation import DEFAULT, Factor
-from spiking_controller.evaluation.style import DISTANCE_TICKS, GRID, INK, MUTED, STYLE, label_distances
+from spiking_controller.evaluation.style import COLOURS, DISTANCE_TICKS, GRID, INK, MUTED, STYLE, label_distances
 
 FINAL_ERROR = "network_alone.final_error_m_median"
 """Column of the results by which variants are compared."""
@@ -21,8 +21,6 @@ FINAL_ERROR = "network_alone.final_error_m_median"
 _Colours = dict[str, str]
 _Dashes = Literal["-", "--"]
 
-# Okabe and Ito's colours, which colour-blind readers tell apart; the default is drawn in ink.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d1f")
 _NETWORKS: tuple[tuple[str, str, _Dashes], ...] = (("policy", "policy", "-"), ("model", "forward model", "--"))
 
 
@@ -57,7 +55,7 @@ def draw_factor(factor: Factor, results: DataFrame, curves: DataFrame, path: Pat
 
 
 def _cycle(count: int) -> list[str]:
-    return [_COLOURS[index % len(_COLOURS)] for index in range(count)]
+    return [COLOURS[index % len(COLOURS)] for index in range(count)]
 
 
 def _select(table: DataFrame, factor: Factor) -> DataFrame:

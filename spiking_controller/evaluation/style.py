@@ -8,6 +8,8 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 INK = "#1f2933"
 MUTED = "#7b8794"
 GRID = "#d9dee4"
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d1f")
+"""Okabe and Ito's colours, which colour-blind readers tell apart."""
 STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.edgecolor": MUTED,

@@ -1,0 +1,45 @@
+"""Pictures of training logs: drawn from real logs, old and new, and refused for other files."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from spiking_controller.cli import main
+from spiking_controller.errors import ConfigError
+from spiking_controller.evaluation.training_figures import read_log
+from spiking_controller.resources import share_directory
+
+
+@pytest.fixture
+def logs() -> list[Path]:
+    folder = share_directory() / "docs" / "training"
+    return [folder / "panda_reach.csv", folder / "panda_reach_unbounded_time_constants.csv"]
+
+
+def test_logs_are_drawn_into_one_picture(logs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "curves.png"
+    assert main(["curves", *map(str, logs), "--names", "shipped", "unbounded", "--out", str(picture)]) == 0
+    assert str(picture) in capsys.readouterr().out
+    colours = Image.open(picture).convert("RGB").getcolors(1 << 24)
+    assert colours is not None
+    drawn = {colour for _, colour in colours}
+    assert {(0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)} <= drawn
+
+
+def test_logs_of_the_same_name_are_refused(logs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["curves", *map(str, logs)]) == 2
+    assert "give one name of its own for each" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n"])
+def test_another_file_is_refused_by_name(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"table\.csv: is no training log"):
+        read_log(path)
+
+
+def test_a_missing_log_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_log(tmp_path / "log.csv")
