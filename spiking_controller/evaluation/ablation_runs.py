@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 
-from spiking_controller.errors import ConfigError
+from spiking_controller.errors import ConfigError, SpikingControllerError
 from spiking_controller.evaluation.evaluate import evaluate_checkpoint
 from spiking_controller.learning.checkpoint import load_checkpoint
 from spiking_controller.learning.config import TrainingConfig
@@ -28,6 +28,16 @@ from spiking_controller.learning.training import STATE_FILE, TrainingRun
 
 _OBJECT_STORE = 100 * 2**20
 """Memory for what tasks hand to each other, bytes; ours hand over next to nothing."""
+
+_PATIENCE = {
+    "gcs_rpc_server_reconnect_timeout_s": 3600,
+    "grpc_client_keepalive_timeout_ms": 3_600_000,
+    "grpc_keepalive_timeout_ms": 3_600_000,
+    "health_check_failure_threshold": 1000,
+    "worker_register_timeout_seconds": 600,
+}
+"""Ray takes a process for dead that does not answer for some seconds to a minute, which on a machine that is busy with
+training a healthy one may. All processes are on this machine: one that has died is noticed by its closed socket."""
 
 Status = Literal["finished", "failed", "interrupted"]
 Task = TypeVar("Task")
@@ -141,6 +151,7 @@ def connected(address: str | None, jobs: int | None) -> Iterator[int]:
         jobs: runs side by side; None for as many as there are processor cores.
     Raises:
         ConfigError: there is no cluster at the address.
+        SpikingControllerError: Ray did not start.
     """
     if address is None:
         # Ray reads it when it is first imported. In spite of its name it holds for every system: when off, Ray takes
@@ -148,18 +159,20 @@ def connected(address: str | None, jobs: int | None) -> Iterator[int]:
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     import ray
 
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
-        ray.init(
-            "local",
-            num_cpus=jobs,
-            object_store_memory=_OBJECT_STORE,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
+        address = "local"
+        options.update(
+            num_cpus=jobs, object_store_memory=_OBJECT_STORE, include_dashboard=False, _system_config=_PATIENCE
         )
     else:
         _check_that_somebody_listens(address)
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        ray.init(address, **options)
+    except Exception as error:  # Ray raises a bare one when its processes do not come up in time
+        raise SpikingControllerError(
+            f"Ray did not start ({' '.join(str(error).split())}); if the machine is busy, try again when it is less so."
+        ) from error
     try:
         yield jobs or int(ray.cluster_resources()["CPU"])
     finally:
