@@ -47,7 +47,7 @@ def draw_training(logs: Mapping[str, Log], path: Path) -> None:
         figure = Figure(figsize=(11, 7.2), dpi=130, layout="constrained")
         panels = figure.subplots(2, 2)
         error, rest, gradient, rate = panels.flat
-        _title(error, "Final error on validation goals, network alone", "m")
+        _title(error, "Final error on validation goals, network alone", "")
         _title(rest, "Joint speed at the end of an episode, rms", "rad/s")
         _title(gradient, "Gradient norm before clipping", "")
         _title(rate, "Spikes per neuron and second", "Hz")
