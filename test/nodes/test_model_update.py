@@ -110,7 +110,7 @@ def test_networks_take_over_at_once_while_no_goal_is_being_reached(graph: Any, p
     sender(probe)(update)
     wanted = parse_checkpoint(update, "").metadata["sha256"][:12]
     probe.wait_for(lambda: running(probe) == wanted, "the new networks")
-    probe.wait_for(lambda: len(probe.torques) > 500, "torques")
+    probe.wait_for(lambda: len(probe.torques) > 500 and probe.states, "torques and joint states")
     probe.assert_every_torque_is_legal()
 
 
