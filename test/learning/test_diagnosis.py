@@ -145,6 +145,20 @@ def test_the_log_holds_the_measurements(small_config: TrainingConfig, tmp_path: 
         assert 1.0 < float(row["policy_rate_hz"]) < 1.0 / small_config.policy.tick
 
 
+def test_a_run_of_networks_that_do_not_spike_leaves_rates_empty(small_config: TrainingConfig, tmp_path: Path) -> None:
+    config = replace(
+        small_config,
+        forward_model=replace(small_config.forward_model, architecture="gru"),
+        policy=replace(small_config.policy, architecture="mlp"),
+        policy_updates=replace(small_config.policy_updates, activity=ActivityRegulariser(lower=10.0)),
+        diagnosis=replace(AT_ONCE, model_worse_than_nothing="warn", silent_layer="stop"),
+    )
+    train(config, tmp_path)
+    for row in table(tmp_path / "log.csv"):
+        measured = {name for name in MEASUREMENT_COLUMNS if row[name]}
+        assert measured == {"model_error_ratio", "policy_gradient_norm", "model_gradient_norm"}
+
+
 def test_a_healthy_run_has_no_findings(small_config: TrainingConfig, tmp_path: Path) -> None:
     options = replace(small_config.model_updates, first=300, per_iteration=40, batch=16, unroll=8)
     reports: list[Progress] = []
