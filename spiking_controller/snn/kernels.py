@@ -94,6 +94,20 @@ def _charge(drive, decay_synaptic, decay_membrane, synaptic, membrane, synaptic_
         membrane_out[i] = decay_membrane[i] * membrane[i] + (_ONE - decay_membrane[i]) * synaptic_out[i]
 
 
+@njit(**_INLINE)
+def _fire(decay_adaptation, levels, mem, ada, low, fired):  # type: ignore[no-untyped-def]
+    """Spike, reset and adaptation of one tick; [neurons] each."""
+    rest, decrement, strength = levels
+    for i in range(fired.shape[0]):
+        threshold = low[i] - decrement + strength * ada[i]
+        spike = _ONE if mem[i] > threshold else _ZERO
+        fired[i] = spike
+        mem[i] -= spike * threshold
+    for i in range(fired.shape[0]):
+        ada[i] = decay_adaptation[i] * ada[i] + fired[i]
+        low[i] = rest if fired[i] > _ZERO else low[i] - decrement
+
+
 @njit(**_OPTIONS)
 def scan_forward(
     drive: np.ndarray,
@@ -133,16 +147,69 @@ def scan_forward(
         for tick in range(ticks):
             _charge(drive[0 if constant else tick, row], decay_synaptic, decay_membrane, syn, mem, syn, mem)
             fired = spikes[tick, row]
-            for i in range(neurons):
-                threshold = low[i] - decrement + strength * ada[i]
-                spike = _ONE if mem[i] > threshold else _ZERO
-                fired[i] = spike
-                mem[i] -= spike * threshold
-            for i in range(neurons):
-                ada[i] = decay_adaptation[i] * ada[i] + fired[i]
-                low[i] = rest if fired[i] > _ZERO else low[i] - decrement
+            _fire(decay_adaptation, (rest, decrement, strength), mem, ada, low, fired)
             for i in range(neurons):
                 mean[i] += share * fired[i]
+
+
+@njit(**_INLINE)
+def _fire_again(  # type: ignore[no-untyped-def]
+    decay_adaptation, levels, surrogate, after, trace, trace_after, low, fired, above
+):
+    """`_fire` in the backward pass, which also leaves the surrogate derivative in `above`; [neurons] each."""
+    rest, decrement, strength = levels
+    for i in range(fired.shape[0]):
+        threshold = low[i] - decrement + strength * trace[i]
+        above[i] = after[i] - threshold
+        fired[i] = threshold
+    for i in range(fired.shape[0]):
+        spike = _ONE if above[i] > _ZERO else _ZERO
+        after[i] -= spike * fired[i]
+        fired[i] = spike
+    for i in range(fired.shape[0]):
+        trace_after[i] = decay_adaptation[i] * trace[i] + fired[i]
+    for i in range(fired.shape[0]):
+        low[i] = rest if fired[i] > _ZERO else low[i] - decrement
+    _apply_surrogate(above, surrogate)
+
+
+@njit(**_INLINE)
+def _back_through_tick(  # type: ignore[no-untyped-def]
+    g_spikes, g_mean, share, g_above, traces, decays, strength, g_state, learns_decay, g_decays, g_drive, adds
+):
+    """The way back through one tick; [neurons] each. `adds` to the gradient of the drive instead of overwriting it."""
+    neurons = g_spikes.shape[0]
+    current_before, current, before, trace = traces
+    decay_synaptic, decay_membrane, decay_adaptation = decays
+    g_syn, g_mem, g_ada = g_state
+    grad_decay_synaptic, grad_decay_membrane, grad_decay_adaptation = g_decays
+    for i in range(neurons):
+        g_above[i] *= g_spikes[i] + share * g_mean[i] + g_ada[i]
+    if learns_decay:
+        for i in range(neurons):
+            grad_decay_adaptation[i] += g_ada[i] * trace[i]
+    for i in range(neurons):
+        g_ada[i] = decay_adaptation[i] * g_ada[i] - strength * g_above[i]
+    for i in range(neurons):
+        g_mem[i] += g_above[i]
+    if learns_decay:
+        for i in range(neurons):
+            grad_decay_membrane[i] += g_mem[i] * (before[i] - current[i])
+    for i in range(neurons):
+        g_syn[i] += (_ONE - decay_membrane[i]) * g_mem[i]
+    for i in range(neurons):
+        g_mem[i] *= decay_membrane[i]
+    if adds:
+        for i in range(neurons):
+            g_drive[i] += g_syn[i]
+    else:
+        for i in range(neurons):
+            g_drive[i] = g_syn[i]
+    if learns_decay:
+        for i in range(neurons):
+            grad_decay_synaptic[i] += g_syn[i] * current_before[i]
+    for i in range(neurons):
+        g_syn[i] *= decay_synaptic[i]
 
 
 @njit(**_OPTIONS)
@@ -204,54 +271,260 @@ def scan_backward(
                 syn[tick + 1],
                 after,
             )
-            trace, trace_after = ada[tick], ada[tick + 1]
-            for i in range(neurons):
-                threshold = low[i] - decrement + strength * trace[i]
-                above[i] = after[i] - threshold
-                fired[i] = threshold
-            for i in range(neurons):
-                spike = _ONE if above[i] > _ZERO else _ZERO
-                after[i] -= spike * fired[i]
-                fired[i] = spike
-            for i in range(neurons):
-                trace_after[i] = decay_adaptation[i] * trace[i] + fired[i]
-            for i in range(neurons):
-                low[i] = rest if fired[i] > _ZERO else low[i] - decrement
-            _apply_surrogate(above, surrogate)
+            _fire_again(
+                decay_adaptation,
+                (rest, decrement, strength),
+                surrogate,
+                after,
+                ada[tick],
+                ada[tick + 1],
+                low,
+                fired,
+                above,
+            )
         g_syn, g_mem, g_ada = grad_synaptic[row], grad_membrane[row], grad_adaptation[row]
         g_mean = grad_mean_spikes[row]
         for back in range(ticks):
             tick = ticks - 1 - back
-            g_above, g_spikes, trace = slope[tick], grad_spikes[tick, row], ada[tick]
-            for i in range(neurons):
-                g_above[i] *= g_spikes[i] + share * g_mean[i] + g_ada[i]
-            if learns_decay:
-                for i in range(neurons):
-                    grad_decay_adaptation[i] += g_ada[i] * trace[i]
-            for i in range(neurons):
-                g_ada[i] = decay_adaptation[i] * g_ada[i] - strength * g_above[i]
-            for i in range(neurons):
-                g_mem[i] += g_above[i]
-            before, current, current_before = mem[tick], syn[tick + 1], syn[tick]
-            if learns_decay:
-                for i in range(neurons):
-                    grad_decay_membrane[i] += g_mem[i] * (before[i] - current[i])
-            for i in range(neurons):
-                g_syn[i] += (_ONE - decay_membrane[i]) * g_mem[i]
-            for i in range(neurons):
-                g_mem[i] *= decay_membrane[i]
-            g_drive = grad_drive[0 if constant else tick, row]
-            if constant and back > 0:
-                for i in range(neurons):
-                    g_drive[i] += g_syn[i]
+            _back_through_tick(
+                grad_spikes[tick, row],
+                g_mean,
+                share,
+                slope[tick],
+                (syn[tick], syn[tick + 1], mem[tick], ada[tick]),
+                (decay_synaptic, decay_membrane, decay_adaptation),
+                strength,
+                (g_syn, g_mem, g_ada),
+                learns_decay,
+                (grad_decay_synaptic, grad_decay_membrane, grad_decay_adaptation),
+                grad_drive[0 if constant else tick, row],
+                constant and back > 0,
+            )
+
+
+@njit(**_INLINE)
+def _find(spikes, index):  # type: ignore[no-untyped-def]
+    """Write the numbers of the neurons that fired into `index`, [neurons + 1]; returns how many there are."""
+    count = 0
+    for j in range(spikes.shape[0]):
+        index[count] = j
+        count += spikes[j] > _ZERO
+    return count
+
+
+@njit(**_INLINE)
+def _add_rows(index, count, rows, into):  # type: ignore[no-untyped-def]
+    """Add `count` rows of that index to `into`, four in one pass; [rows, n], [n]."""
+    whole = count - count % 4
+    for k in range(0, whole, 4):
+        a, b, c, d = index[k], index[k + 1], index[k + 2], index[k + 3]
+        for i in range(into.shape[0]):
+            into[i] += (rows[a, i] + rows[b, i]) + (rows[c, i] + rows[d, i])
+    for k in range(whole, count):
+        a = index[k]
+        for i in range(into.shape[0]):
+            into[i] += rows[a, i]
+
+
+@njit(**_INLINE)
+def _add_to_rows(index, count, row, rows):  # type: ignore[no-untyped-def]
+    """Add `row` to `count` rows of that index; [n], [rows, n]."""
+    for k in range(count):
+        a = index[k]
+        for i in range(row.shape[0]):
+            rows[a, i] += row[i]
+
+
+@njit(**_INLINE)
+def _add_product(scale, rows, into):  # type: ignore[no-untyped-def]
+    """into += scale @ rows, four rows in one pass; [k], [k, n], [n]."""
+    whole = rows.shape[0] - rows.shape[0] % 4
+    for r in range(0, whole, 4):
+        a, b, c, d = scale[r], scale[r + 1], scale[r + 2], scale[r + 3]
+        for i in range(into.shape[0]):
+            into[i] += (a * rows[r, i] + b * rows[r + 1, i]) + (c * rows[r + 2, i] + d * rows[r + 3, i])
+    for r in range(whole, rows.shape[0]):
+        for i in range(into.shape[0]):
+            into[i] += scale[r] * rows[r, i]
+
+
+@njit(**_INLINE)
+def _dot_rows(rows, vector, into):  # type: ignore[no-untyped-def]
+    """into = rows @ vector, four rows in one pass; [k, n], [n], [k]."""
+    whole = rows.shape[0] - rows.shape[0] % 4
+    for r in range(0, whole, 4):
+        a, b, c, d = _ZERO, _ZERO, _ZERO, _ZERO
+        for i in range(vector.shape[0]):
+            a += rows[r, i] * vector[i]
+            b += rows[r + 1, i] * vector[i]
+            c += rows[r + 2, i] * vector[i]
+            d += rows[r + 3, i] * vector[i]
+        into[r], into[r + 1], into[r + 2], into[r + 3] = a, b, c, d
+    for r in range(whole, rows.shape[0]):
+        a = _ZERO
+        for i in range(vector.shape[0]):
+            a += rows[r, i] * vector[i]
+        into[r] = a
+
+
+@njit(**_OPTIONS)
+def tick_wise_forward(
+    fed: np.ndarray,
+    synaptic_current: np.ndarray,
+    membrane: np.ndarray,
+    adaptation: np.ndarray,
+    base: np.ndarray,
+    decay_synaptic: np.ndarray,
+    decay_membrane: np.ndarray,
+    decay_adaptation: np.ndarray,
+    base_rest: float,
+    base_decrement: float,
+    adaptation_strength: float,
+    gather: np.ndarray,
+    spread: np.ndarray,
+    spikes: np.ndarray,
+    latent: np.ndarray,
+    drive: np.ndarray,
+    synaptic_out: np.ndarray,
+    membrane_out: np.ndarray,
+    adaptation_out: np.ndarray,
+    base_out: np.ndarray,
+) -> None:
+    """`scan_forward` where every tick also receives the layer's spikes of the tick before, s·gather·spread.
+
+    `fed` is the drive without them; `gather` [neurons, rank] and `spread` [rank, neurons], or [neurons, neurons] and no
+    rows. `spikes` [1 + ticks, batch, neurons] begins with the tick before the step. For the backward pass, `latent`
+    [ticks, batch, rank] receives s·gather, and `drive` [ticks, batch, neurons] the whole drive; it may be `fed`.
+    """
+    ticks, batch, neurons = drive.shape
+    constant = fed.shape[0] == 1
+    rest = np.float32(base_rest)
+    decrement = np.float32(base_decrement)
+    strength = np.float32(adaptation_strength)
+    now = np.empty(neurons, np.float32)
+    index = np.empty(neurons + 1, np.int64)
+    for row in range(batch):
+        syn, mem = synaptic_out[row], membrane_out[row]
+        ada, low = adaptation_out[row], base_out[row]
+        syn[:] = synaptic_current[row]
+        mem[:] = membrane[row]
+        ada[:] = adaptation[row]
+        low[:] = base[row]
+        for tick in range(ticks):
+            now[:] = fed[0 if constant else tick, row]
+            # Spikes are few: adding up their rows takes less than a product with all of them.
+            count = _find(spikes[tick, row], index)
+            if spread.shape[0] > 0:
+                own_latent = latent[tick, row]
+                own_latent[:] = _ZERO
+                _add_rows(index, count, gather, own_latent)
+                _add_product(own_latent, spread, now)
             else:
-                for i in range(neurons):
-                    g_drive[i] = g_syn[i]
-            if learns_decay:
-                for i in range(neurons):
-                    grad_decay_synaptic[i] += g_syn[i] * current_before[i]
+                _add_rows(index, count, gather, now)
+            drive[tick, row] = now
+            _charge(now, decay_synaptic, decay_membrane, syn, mem, syn, mem)
+            _fire(decay_adaptation, (rest, decrement, strength), mem, ada, low, spikes[tick + 1, row])
+
+
+@njit(**_OPTIONS)
+def tick_wise_backward(
+    grad_spikes: np.ndarray,
+    grad_mean_spikes: np.ndarray,
+    grad_fed_back: np.ndarray,
+    grad_synaptic: np.ndarray,
+    grad_membrane: np.ndarray,
+    grad_adaptation: np.ndarray,
+    drive: np.ndarray,
+    spikes: np.ndarray,
+    synaptic_current: np.ndarray,
+    membrane: np.ndarray,
+    adaptation: np.ndarray,
+    base: np.ndarray,
+    decay_synaptic: np.ndarray,
+    decay_membrane: np.ndarray,
+    decay_adaptation: np.ndarray,
+    base_rest: float,
+    base_decrement: float,
+    adaptation_strength: float,
+    gathered: np.ndarray,
+    spread: np.ndarray,
+    surrogate: int,
+    learns: bool,
+    grad_drive: np.ndarray,
+    grad_gather: np.ndarray,
+    grad_decay_synaptic: np.ndarray,
+    grad_decay_membrane: np.ndarray,
+    grad_decay_adaptation: np.ndarray,
+) -> None:
+    """Back-propagate through `tick_wise_forward`, as `scan_backward` does through `scan_forward`.
+
+    `gathered` is `gather` transposed. `grad_fed_back` [batch, neurons], the gradient of the last tick's spikes from the
+    step after, is overwritten by that of the spikes of the tick before the step. `grad_gather` is added to, if
+    `learns`; the gradient of `spread` is left to the caller: the product of `latent` and `grad_drive`.
+    """
+    ticks, batch, neurons = grad_spikes.shape
+    share = np.float32(1.0 / ticks)
+    rest = np.float32(base_rest)
+    decrement = np.float32(base_decrement)
+    strength = np.float32(adaptation_strength)
+    syn = np.empty((ticks + 1, neurons), np.float32)
+    mem = np.empty((ticks + 1, neurons), np.float32)
+    ada = np.empty((ticks + 1, neurons), np.float32)
+    slope = np.empty((ticks, neurons), np.float32)
+    low = np.empty(neurons, np.float32)
+    fired = np.empty(neurons, np.float32)
+    g_spikes = np.empty(neurons, np.float32)
+    g_latent = np.empty(spread.shape[0], np.float32)
+    index = np.empty(neurons + 1, np.int64)
+    for row in range(batch):
+        syn[0] = synaptic_current[row]
+        mem[0] = membrane[row]
+        ada[0] = adaptation[row]
+        low[:] = base[row]
+        for tick in range(ticks):
+            after, above = mem[tick + 1], slope[tick]
+            _charge(drive[tick, row], decay_synaptic, decay_membrane, syn[tick], mem[tick], syn[tick + 1], after)
+            _fire_again(
+                decay_adaptation,
+                (rest, decrement, strength),
+                surrogate,
+                after,
+                ada[tick],
+                ada[tick + 1],
+                low,
+                fired,
+                above,
+            )
+        g_syn, g_mem, g_ada = grad_synaptic[row], grad_membrane[row], grad_adaptation[row]
+        g_fed_back = grad_fed_back[row]
+        for back in range(ticks):
+            tick = ticks - 1 - back
+            direct, g_drive = grad_spikes[tick, row], grad_drive[tick, row]
             for i in range(neurons):
-                g_syn[i] *= decay_synaptic[i]
+                g_spikes[i] = direct[i] + g_fed_back[i]
+            _back_through_tick(
+                g_spikes,
+                grad_mean_spikes[row],
+                share,
+                slope[tick],
+                (syn[tick], syn[tick + 1], mem[tick], ada[tick]),
+                (decay_synaptic, decay_membrane, decay_adaptation),
+                strength,
+                (g_syn, g_mem, g_ada),
+                learns,
+                (grad_decay_synaptic, grad_decay_membrane, grad_decay_adaptation),
+                g_drive,
+                False,
+            )
+            g_fed_back[:] = _ZERO
+            count = _find(spikes[tick, row], index) if learns else 0
+            if spread.shape[0] > 0:
+                _dot_rows(spread, g_drive, g_latent)
+                _add_product(g_latent, gathered, g_fed_back)
+                _add_to_rows(index, count, g_latent, grad_gather)
+            else:
+                _add_product(g_drive, gathered, g_fed_back)
+                _add_to_rows(index, count, g_drive, grad_gather)
 
 
 @njit(**_OPTIONS)

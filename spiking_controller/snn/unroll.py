@@ -7,7 +7,6 @@ weight's gradient is one large product over all steps.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -194,18 +193,15 @@ class _Layer:
         self._run_ticks(step)
 
     def _run_ticks(self, step: int) -> None:
-        self._scan_forward(
+        kernels.scan_forward(
             self._fed_np[step],
-            self._state_np[step],
+            *self._state_np[step],
+            *self._decay,
+            *self._threshold,
             self._spikes_np[step],
-            self._state_np[step + 1],
+            *self._state_np[step + 1],
             self._fed_back_np[step + 1],
         )
-
-    def _scan_forward(
-        self, drive: np.ndarray, state: np.ndarray, spikes: np.ndarray, state_after: np.ndarray, mean: np.ndarray
-    ) -> None:
-        kernels.scan_forward(drive, *state, *self._decay, *self._threshold, spikes, *state_after, mean)
 
     def start_backward(self, learns: bool) -> None:
         """Begin the backward pass; `learns` says whether `gradients` will be asked for."""
@@ -227,32 +223,27 @@ class _Layer:
         return self._feed_forward.back(step, self._grad_fed_at[step])
 
     def _back_through_ticks(self, step: int, grad_mean_spikes: Tensor | None) -> None:
-        # In a layer whose recurrence feeds back mean spikes, or nothing, both gradients of the mean spikes are one.
+        # What is fed back are the mean spikes, so that both gradients are one.
         if grad_mean_spikes is not None:
             self._grad_fed_back += grad_mean_spikes
-        self._scan_backward(self._grad_spikes_np, self._fed_np[step], self._state_np[step], self._grad_fed_np[step])
+        kernels.scan_backward(
+            self._grad_spikes_np,
+            self._grad_fed_back_np,
+            *self._grad_state_np,
+            self._fed_np[step],
+            *self._state_np[step],
+            *self._decay,
+            *self._threshold,
+            kernels.SURROGATE_CODES[self._options.surrogate],
+            self._learns,
+            self._grad_fed_np[step],
+            *self._grad_decay,
+        )
         self._back_through_recurrence(step)
 
     def _back_through_recurrence(self, step: int) -> None:
         del step
         self._grad_fed_back.zero_()
-
-    def _scan_backward(
-        self, grad_spikes: np.ndarray, drive: np.ndarray, state: np.ndarray, grad_drive: np.ndarray
-    ) -> None:
-        kernels.scan_backward(
-            grad_spikes,
-            self._grad_fed_back_np,
-            *self._grad_state_np,
-            drive,
-            *state,
-            *self._decay,
-            *self._threshold,
-            kernels.SURROGATE_CODES[self._options.surrogate],
-            self._learns,
-            grad_drive,
-            *self._grad_decay,
-        )
 
     def gradients(self, source: Tensor, grad_currents: Tensor) -> list[Tensor | None]:
         """Gradients in the order of the layer's parameters.
@@ -274,23 +265,19 @@ class _Layer:
         return None, None
 
 
-class _RecurrentLayer(_Layer):
-    """A hidden layer that feeds something of its spikes back to itself."""
+class _StepWiseLayer(_Layer):
+    """Every step receives the mean spikes of the step before."""
 
     def __init__(
         self, steps: int, batch: int, options: UnrollOptions, parameters: LayerParameters, fed_ticks: int
     ) -> None:
         super().__init__(steps, batch, options, parameters, fed_ticks)
-        self._recurrence = _Connection(len(self._fed_back) - 1, batch, parameters.recurrent_compress)
+        self._recurrence = _Connection(steps, batch, parameters.recurrent_compress)
 
     def start(self, parameters: LayerParameters, neurons: LIFState, fed_back: Tensor) -> None:
         super().start(parameters, neurons, fed_back)
         assert parameters.recurrent_expand is not None
         self._recurrence.start(parameters.recurrent_expand, parameters.recurrent_compress)
-
-
-class _StepWiseLayer(_RecurrentLayer):
-    """Every step receives the mean spikes of the step before."""
 
     def _run_ticks(self, step: int) -> None:
         drive, weight = self._fed_at[step], self._recurrence.expand.t()
@@ -312,79 +299,95 @@ class _StepWiseLayer(_RecurrentLayer):
         return self._recurrence.gradients(once, self._fed_back[:-1].flatten(0, 1))
 
 
-class _TickWiseLayer(_RecurrentLayer):
-    """Every tick receives the spikes of the tick before.
-
-    So the kernel runs one tick at a time, and a drive is kept for every tick. States are kept for every step only: the
-    backward pass runs a step's ticks once more.
-    """
+class _TickWiseLayer(_Layer):
+    """Every tick receives the spikes of the tick before; the kernels see to it, row by row."""
 
     def __init__(
         self, steps: int, batch: int, options: UnrollOptions, parameters: LayerParameters, fed_ticks: int
     ) -> None:
         super().__init__(steps, batch, options, parameters, fed_ticks)
         ticks, neurons = options.ticks, parameters.bias.shape[0]
-        self._ticks = ticks
+        rank = 0 if parameters.recurrent_compress is None else parameters.recurrent_compress.shape[0]
         by_tick = (steps, ticks, batch, neurons)
         # Where every tick is fed by a layer before, recurrence adds to that in place.
         self._is_fed_once = fed_ticks < ticks
         self._drive = torch.empty(by_tick) if self._is_fed_once else self._fed.view(by_tick)
         self._grad_drive = torch.empty(by_tick) if self._is_fed_once else self._grad_fed.view(by_tick)
-        self._fed_by_tick = _views(self._fed.view(steps, fed_ticks, batch, neurons).expand(by_tick))
-        self._drive_by_tick, self._grad_drive_by_tick = _views(self._drive), _views(self._grad_drive)
-        by_kernel = (steps * ticks, 1, batch, neurons)
-        self._drive_np = self._drive.numpy().reshape(by_kernel)
-        self._grad_drive_np = self._grad_drive.numpy().reshape(by_kernel)
-        self._tick_spikes_np = self._spikes_np.reshape(by_kernel)
-        self._between_np = np.empty((ticks - 1, 4, batch, neurons), np.float32)
-        self._mean_np = np.empty((batch, neurons), np.float32)
+        self._latent = torch.empty(steps, ticks, batch, rank)
+        self._drive_np, self._grad_drive_np = self._drive.numpy(), self._grad_drive.numpy()
+        self._latent_np = self._latent.numpy()
+        self._grad_mean_np = np.zeros((batch, neurons), np.float32)
 
     def _spike_buffers(self, steps: int, batch: int, neurons: int) -> tuple[Tensor, Tensor]:
         ticks = self._options.ticks
         fed_back = torch.empty(1 + steps * ticks, batch, neurons)
         return fed_back[1:].view(steps, ticks * batch, neurons), fed_back
 
+    def _spikes_and_before(self, step: int) -> np.ndarray:
+        """Spikes of the step's ticks after those of the tick before, [1 + ticks, batch, neurons]."""
+        ticks = self._options.ticks
+        return self._fed_back_np[step * ticks : (step + 1) * ticks + 1]
+
+    def start(self, parameters: LayerParameters, neurons: LIFState, fed_back: Tensor) -> None:
+        super().start(parameters, neurons, fed_back)
+        expand, compress = parameters.recurrent_expand, parameters.recurrent_compress
+        assert expand is not None
+        self._gathered = (expand if compress is None else compress).numpy()
+        self._gather = np.ascontiguousarray(self._gathered.T)
+        self._spread = self._gather[:0] if compress is None else np.ascontiguousarray(expand.numpy().T)
+
     def mean_spikes(self) -> Tensor:
         return self.spikes.view_as(self._drive).mean(1)
 
-    def _states(self, step: int) -> list[np.ndarray]:
-        """The states before the step, between its ticks, and after it."""
-        return [self._state_np[step], *self._between_np, self._state_np[step + 1]]
-
     def _run_ticks(self, step: int) -> None:
-        weight = self._recurrence.expand.t()
-        for tick, (before, after) in enumerate(pairwise(self._states(step)), step * self._ticks):
-            latent = self._recurrence.latent(tick, self._fed_back_at[tick])
-            torch.addmm(self._fed_by_tick[tick], latent, weight, out=self._drive_by_tick[tick])
-            self._run_tick(tick, before, after)
+        kernels.tick_wise_forward(
+            self._fed_np[step],
+            *self._state_np[step],
+            *self._decay,
+            *self._threshold,
+            self._gather,
+            self._spread,
+            self._spikes_and_before(step),
+            self._latent_np[step],
+            self._drive_np[step],
+            *self._state_np[step + 1],
+        )
 
-    def _run_tick(self, tick: int, before: np.ndarray, after: np.ndarray) -> None:
-        self._scan_forward(self._drive_np[tick], before, self._tick_spikes_np[tick], after, self._mean_np)
+    def start_backward(self, learns: bool) -> None:
+        super().start_backward(learns)
+        self._grad_gather = np.zeros_like(self._gather)
 
     def _back_through_ticks(self, step: int, grad_mean_spikes: Tensor | None) -> None:
-        first, states = step * self._ticks, self._states(step)
-        for tick, (before, after) in enumerate(pairwise(states[:-1]), first):
-            self._run_tick(tick, before, after)
-        for index in reversed(range(self._ticks)):
-            tick = first + index
-            if grad_mean_spikes is not None:
-                self._grad_fed_back.add_(grad_mean_spikes, alpha=1.0 / self._ticks)
-            grad_spikes = self._grad_spikes_np[index : index + 1]
-            self._scan_backward(grad_spikes, self._drive_np[tick], states[index], self._grad_drive_np[tick])
-            torch.mm(*self._recurrence.back(tick, self._grad_drive_by_tick[tick]), out=self._grad_fed_back)
+        self._grad_mean_np[:] = 0.0 if grad_mean_spikes is None else grad_mean_spikes.numpy()
+        kernels.tick_wise_backward(
+            self._grad_spikes_np,
+            self._grad_mean_np,
+            self._grad_fed_back_np,
+            *self._grad_state_np,
+            self._drive_np[step],
+            self._spikes_and_before(step),
+            *self._state_np[step],
+            *self._decay,
+            *self._threshold,
+            self._gathered,
+            self._spread,
+            kernels.SURROGATE_CODES[self._options.surrogate],
+            self._learns,
+            self._grad_drive_np[step],
+            self._grad_gather,
+            *self._grad_decay,
+        )
         if self._is_fed_once:
             torch.sum(self._grad_drive[step], 0, out=self._grad_fed_at[step])
 
     def _recurrent_gradients(self) -> tuple[Tensor | None, Tensor | None]:
-        return self._recurrence.gradients(self._grad_drive.flatten(0, 2), self._fed_back[:-1].flatten(0, 1))
+        grad_gathered = torch.from_numpy(self._grad_gather).t()
+        if len(self._spread) == 0:
+            return grad_gathered, None
+        return self._grad_drive.flatten(0, 2).t() @ self._latent.flatten(0, 2), grad_gathered
 
 
 _LAYERS: dict[str, type[_Layer]] = {"none": _Layer, "step": _StepWiseLayer, "tick": _TickWiseLayer}
-
-
-def _views(tensor: Tensor) -> list[Tensor]:
-    """[batch, neurons] of every tick of every step, from [steps, ticks, batch, neurons]."""
-    return [tick for step in tensor.unbind() for tick in step.unbind()]
 
 
 class _Buffers:
