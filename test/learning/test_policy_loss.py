@@ -85,7 +85,7 @@ def test_collected_episodes_have_the_asked_for_share_of_hard_goals(
     config = replace(small_config, task="panda_reach", policy_updates=updates)
     task = replace(config.reach_task, episode_duration=0.04)
     policy, _ = build_networks(config)
-    goals = policy_episodes(config, ReachVectorEnv(task, 8), policy, iteration=1).goal
+    goals = policy_episodes(config, ReachVectorEnv(task, 8), policy, iteration=1).goal.astype(np.float64)
     if expected:
         assert is_hard(task, goals).all()
     else:
