@@ -23,3 +23,7 @@ class RobotModelError(SpikingControllerError):
 
 class TrainingDivergedError(SpikingControllerError):
     """A training run that found something wrong with itself and was configured to stop."""
+
+
+class SimulationStoppedError(SpikingControllerError):
+    """The process that simulates training episodes was ended from outside."""

@@ -5,12 +5,14 @@ import os
 import signal
 import threading
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
 from typing import Protocol
 
 import numpy as np
 import torch
 
+from spiking_controller.errors import SimulationStoppedError
 from spiking_controller.learning.agent import ExploringAgent, SpikingAgent
 from spiking_controller.learning.checkpoint import build_networks
 from spiking_controller.learning.config import TrainingConfig
@@ -88,16 +90,26 @@ class ProcessCollector:
     def start(self, policy: Policy, iteration: int) -> None:
         """See `Collector`."""
         weights = {name: tensor.detach().numpy().copy() for name, tensor in policy.state_dict().items()}
-        self._future = self._pool.submit(_collect, weights, iteration)
+        try:
+            self._future = self._pool.submit(_collect, weights, iteration)
+        except BrokenProcessPool as error:
+            self._future = Future()
+            self._future.set_exception(error)
 
     def episodes(self) -> Episodes:
         """See `Collector`.
 
         Raises:
-            concurrent.futures.process.BrokenProcessPool: the process was killed.
+            SimulationStoppedError: the process was killed.
         """
         assert self._future is not None
-        return self._future.result()
+        try:
+            return self._future.result()
+        except BrokenProcessPool:
+            raise SimulationStoppedError(
+                "the process that simulates the episodes was killed (out of memory?); continue with --resume, or with "
+                "--resume --one-process to do without it."
+            ) from None
 
     def close(self) -> None:
         """See `Collector`."""

@@ -473,14 +473,8 @@ class SpikingNetwork(nn.Module):
             The readout [batch, outputs], the state after the step, and the spikes of each layer,
             [ticks, batch, neurons].
         """
-        return self.step_from_drive(self.input_drive(features, effective), state, effective)
-
-    def step_from_drive(
-        self, input_drive: Tensor, state: NetworkState, effective: Effective
-    ) -> tuple[Tensor, NetworkState, tuple[Tensor, ...]]:
-        """`step` from the first layer's drive [batch, neurons], for callers that computed many steps' at once."""
         config = self.config
-        drive = input_drive.unsqueeze(0)
+        drive = self.input_drive(features, effective).unsqueeze(0)
         layers: list[LayerState] = []
         all_spikes: list[Tensor] = []
         currents: Tensor | None = None
