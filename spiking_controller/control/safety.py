@@ -18,8 +18,8 @@ class SafetyFilter:
     """Limits a stream of torques, one after the other.
 
     Rules, in this order: wrong length, NaN or infinity in torque, position, velocity or period -> ramp towards zero;
-    torque limits; no outward torque at the soft position bounds; no accelerating torque beyond the velocity limit;
-    torque rate limit from the torque sent last. Inside all of them the torque passes bit-equal.
+    torque limits; braking beyond the soft position bounds and above the velocity limit; torque rate limit from the
+    torque sent last. Inside all of them the torque passes bit-equal.
 
     Attributes:
         torque: sent last, N·m, [n].
@@ -90,15 +90,17 @@ class SafetyFilter:
     def _count_reasons(self, wanted: FloatArray, position: FloatArray, velocity: FloatArray, period: float) -> None:
         """Which rules changed the torque. A joint can meet several; each rule counts once per torque."""
         limits = self._limits
-        beyond_torque = np.abs(wanted) > limits.torque
-        outward = ((position >= self._soft_upper) & (wanted > 0.0)) | ((position <= self._soft_lower) & (wanted < 0.0))
-        too_fast = ((velocity >= limits.velocity) & (wanted > 0.0)) | ((velocity <= -limits.velocity) & (wanted < 0.0))
-        legal = np.where(outward | too_fast, 0.0, np.clip(wanted, -limits.torque, limits.torque))
+        lowest, highest = self._limiter.bounds(position, velocity)
+        clipped = np.clip(wanted, -limits.torque, limits.torque)
+        held_back = (clipped > highest) | (clipped < lowest)
+        beyond = (position >= self._soft_upper) | (position <= self._soft_lower)
+        too_fast = np.abs(velocity) >= limits.velocity
+        legal = np.minimum(np.maximum(clipped, lowest), highest)
         too_quick = np.abs(legal - self.torque) > limits.torque_rate * period
         for reason, joints in (
-            ("torque limit", beyond_torque),
-            ("position limit", outward),
-            ("velocity limit", too_fast),
+            ("torque limit", clipped != wanted),
+            ("position limit", held_back & beyond),
+            ("velocity limit", held_back & too_fast),
             ("torque rate limit", too_quick),
         ):
             if joints.any():

@@ -9,6 +9,11 @@ from spiking_controller.errors import RobotModelError
 
 FloatArray = NDArray[np.float64]
 
+BRAKING_SHARE = 0.5
+"""A joint has to stop within this share of the way from its soft to its hard bound. The rest is for the time that the
+rate limit needs to build the braking torque up: a Panda joint that is driven outward with half its torque stays inside
+its hard bounds."""
+
 
 @dataclass(frozen=True, eq=False)
 class JointLimits:
@@ -80,10 +85,15 @@ class JointLimits:
 
 
 class TorqueLimiter:
-    """Limits torques in the order torque, position, velocity, rate; a legal torque stays bit-equal.
+    """Limits torques in the order torque, braking, rate; a legal torque stays bit-equal.
 
-    The rate comes last, as on the arm's own interface: a torque that the position or velocity rule takes away
-    ramps to zero as fast as the rate limit allows.
+    A joint may move outward at its velocity limit up to its soft position bound; from there on the allowed speed falls
+    linearly, to nothing halfway to the hard bound. A joint that is faster is braked: against its motion acts at least
+
+        torque limit · (speed - allowed speed) / velocity limit,
+
+    a damping that is small enough to stay stable under the delay of a sampled loop. The rate comes last, as on the
+    arm's own interface: a torque that braking asks for builds up as fast as the rate limit allows.
     """
 
     def __init__(self, limits: JointLimits, soft_fraction: float = 0.8) -> None:
@@ -91,13 +101,15 @@ class TorqueLimiter:
 
         Args:
             limits: what the joints may do.
-            soft_fraction: share of the position range in which outward torque is allowed.
+            soft_fraction: share of the position range in which the full speed and outward torque are allowed.
         Raises:
             RobotModelError: `soft_fraction` is outside (0, 1].
         """
         self.limits = limits
         self.soft_fraction = soft_fraction
         self._lower, self._upper = limits.soft_bounds(soft_fraction)
+        # With soft bounds at the hard ones the way has no length; the allowed speed then drops within a hair.
+        self._braking_way = np.maximum(BRAKING_SHARE * (limits.position_upper - self._upper), 1e-9)
 
     def limit(
         self,
@@ -110,8 +122,8 @@ class TorqueLimiter:
         """The legal torque that is nearest to the wanted one. All values must be finite.
 
         - |torque| is clipped to the torque limit.
-        - At or beyond a soft position bound, a torque that pushes further out becomes 0.
-        - At or beyond the velocity limit, a torque that accelerates becomes 0.
+        - At or beyond a soft position bound no torque pushes further out, at or beyond the velocity limit none
+          accelerates; a joint above its allowed speed (see the class) is braked.
         - The result differs from `previous_torque` by at most torque_rate · period (libfranka's rule).
 
         A previous torque beyond the torque limits is taken as clipped to them, so that the result is always
@@ -128,12 +140,31 @@ class TorqueLimiter:
         """
         limits = self.limits
         previous = np.clip(np.asarray(previous_torque, dtype=np.float64), -limits.torque, limits.torque)
-        position = np.asarray(joint_position, dtype=np.float64)
-        velocity = np.asarray(joint_velocity, dtype=np.float64)
-
-        legal = np.clip(np.asarray(torque, dtype=np.float64), -limits.torque, limits.torque)
-        no_push_up = (position >= self._upper) | (velocity >= limits.velocity)
-        no_push_down = (position <= self._lower) | (velocity <= -limits.velocity)
-        legal = np.where(((legal > 0.0) & no_push_up) | ((legal < 0.0) & no_push_down), 0.0, legal)
+        lowest, highest = self.bounds(joint_position, joint_velocity)
+        legal = np.minimum(np.maximum(np.asarray(torque, dtype=np.float64), lowest), highest)
         step = limits.torque_rate * max(period, 0.0)
         return np.clip(legal, previous - step, previous + step)
+
+    def bounds(self, joint_position: ArrayLike, joint_velocity: ArrayLike) -> tuple[FloatArray, FloatArray]:
+        """Smallest and largest torque that position and velocity allow before the rate limit, N·m, [..., joints] each.
+
+        Args:
+            joint_position: rad, [..., joints].
+            joint_velocity: rad/s, [..., joints].
+        """
+        position = np.asarray(joint_position, dtype=np.float64)
+        velocity = np.asarray(joint_velocity, dtype=np.float64)
+        highest = self._ceiling(position - self._upper, velocity)
+        lowest = -self._ceiling(self._lower - position, -velocity)
+        # The two meet only in a joint that returns too fast from beyond a bound: braking wins.
+        return np.where(velocity > 0.0, np.minimum(lowest, highest), lowest), np.where(
+            velocity < 0.0, np.maximum(lowest, highest), highest
+        )
+
+    def _ceiling(self, beyond: FloatArray, velocity: FloatArray) -> FloatArray:
+        """Largest torque in the direction in which the joint is `beyond` its soft bound (rad) and moves, N·m."""
+        limits = self.limits
+        allowed = limits.velocity * (1.0 - np.clip(beyond, 0.0, self._braking_way) / self._braking_way)
+        brake = limits.torque * (np.clip(velocity - allowed, 0.0, limits.velocity) / limits.velocity)
+        free = (beyond < 0.0) & (velocity < limits.velocity)
+        return np.where(free, limits.torque, 0.0 - brake)
