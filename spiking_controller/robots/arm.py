@@ -12,6 +12,9 @@ from spiking_controller.resources import share_path
 from spiking_controller.robots.kinematics import KinematicChain
 from spiking_controller.robots.limits import FloatArray, JointLimits
 
+PAYLOAD = "payload"
+"""The body that the hand holds, where a model has one."""
+
 
 @dataclass(frozen=True, eq=False)
 class Arm:
@@ -47,19 +50,25 @@ class Arm:
     held_stiffness: FloatArray
     held_damping: FloatArray
 
-    def load_model(self, gravity_compensation: bool = True, visuals: bool = True) -> mujoco.MjModel:
+    def load_model(
+        self, gravity_compensation: bool = True, visuals: bool = True, payload: bool = False
+    ) -> mujoco.MjModel:
         """A new MuJoCo model of the arm.
 
         Args:
             gravity_compensation: the arm carries its own weight, as the real Panda does, so that torques
                 exclude gravity. Otherwise the torques must carry it.
             visuals: keep what is only there to be seen; without, the same physics runs faster.
+            payload: put a body named PAYLOAD at the hand's site, without mass until somebody gives it one.
         Raises:
             RobotModelError: the description cannot be read.
         """
         try:
             spec = mujoco.MjSpec.from_file(str(self.mjcf))
             spec.compiler.discardvisual = not visuals
+            if payload:
+                hand = spec.site(self.hand_site)
+                hand.parent.add_body(name=PAYLOAD, pos=hand.pos, quat=hand.quat, gravcomp=1.0)
             model = spec.compile()
         except ValueError as error:
             reason = " ".join(str(error).split())
