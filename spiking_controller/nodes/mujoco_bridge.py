@@ -4,15 +4,16 @@ Torques that arrive while a period passes act from its end on, as on a real arm 
 state takes effect one period later, in real time and in lock-step alike.
 """
 
-import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any
 
-import mujoco.viewer
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseStamped, WrenchStamped
 from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import Executor
@@ -24,18 +25,14 @@ from std_srvs.srv import SetBool, Trigger
 
 from spiking_controller.errors import ConfigError
 from spiking_controller.nodes import messages
-from spiking_controller.nodes.parameters import ParameterSpec, declare_parameters, value_of
+from spiking_controller.nodes.pacing import Pacer, Step
+from spiking_controller.nodes.parameters import ParameterSpec, declare_parameters, follow_changes, value_of
 from spiking_controller.nodes.process import StopRequest, create_executor, run_process
 from spiking_controller.robots.arm import get_arm
-from spiking_controller.robots.simulation import ArmSimulation
+from spiking_controller.robots.simulation import ArmCondition, ArmSimulation
+from spiking_controller.robots.viewer import DRAWING_PERIOD, Viewer
 
-REPEAT_PERIOD = 0.05
-"""In lock-step, a joint state that nobody has answered is sent again after this time, s."""
-LONGEST_WAIT = 0.1
-"""The loop looks at least this often whether it shall stop, s."""
-LONGEST_CATCH_UP = 0.05
-"""A delay behind real time beyond this is not made up for, s."""
-VIEWER_PERIOD = 1.0 / 30.0
+_ONE_OR_EACH = "one number for all joints, or one for each"
 
 PARAMETERS = [
     ParameterSpec("arm", "panda", "The arm that is simulated.", choices=("panda", "planar_arm")),
@@ -46,6 +43,7 @@ PARAMETERS = [
         "Simulated seconds per second; 0 in lock-step: as fast as the commands come.",
         0.0,
         100.0,
+        fixed=False,
     ),
     ParameterSpec("lock_step", False, "Wait for one command per joint state, for the same result in every run."),
     ParameterSpec(
@@ -54,16 +52,68 @@ PARAMETERS = [
         "In lock-step: a commander that stays silent longer is gone, s (wall clock); the arm goes on without torque.",
         0.1,
         600.0,
+        fixed=False,
     ),
     ParameterSpec(
-        "command_timeout", 0.1, "Torque drops to zero when no command comes for this simulated time, s.", 0.002, 10.0
+        "command_timeout",
+        0.1,
+        "Torque drops to zero when no command comes for this simulated time, s.",
+        0.002,
+        10.0,
+        fixed=False,
     ),
     ParameterSpec("gravity_compensation", True, "The arm carries its own weight, as the real one does."),
+    ParameterSpec("payload_mass", 0.0, "Mass that the hand holds at its tool point, kg.", 0.0, 20.0, fixed=False),
+    ParameterSpec(
+        "payload_compensated", False, "The arm's own gravity compensation knows of the payload.", fixed=False
+    ),
+    ParameterSpec(
+        "friction_factor",
+        [1.0],
+        f"Times the joint friction of the arm's description; {_ONE_OR_EACH}.",
+        0.0,
+        100.0,
+        fixed=False,
+    ),
+    ParameterSpec(
+        "dry_friction", [0.0], f"Dry (Coulomb) joint friction on top, N·m; {_ONE_OR_EACH}.", 0.0, 50.0, fixed=False
+    ),
+    ParameterSpec(
+        "motor_strength",
+        [1.0],
+        f"What a motor gives, as a share of the commanded torque; {_ONE_OR_EACH}.",
+        0.0,
+        2.0,
+        fixed=False,
+    ),
+    ParameterSpec(
+        "position_noise", 0.0, "Standard deviation of the noise on published angles, rad.", 0.0, 0.1, fixed=False
+    ),
+    ParameterSpec(
+        "velocity_noise", 0.0, "Standard deviation of the noise on published velocities, rad/s.", 0.0, 1.0, fixed=False
+    ),
+    ParameterSpec(
+        "effort_noise", 0.0, "Standard deviation of the noise on published efforts, N·m.", 0.0, 10.0, fixed=False
+    ),
+    ParameterSpec(
+        "observation_delay",
+        0.0,
+        "Age of what joint states tell, s, in whole periods of state_rate; their stamps do not show it.",
+        0.0,
+        1.0,
+        fixed=False,
+    ),
+    ParameterSpec("seed", 0, "Of the noise, which a reset starts anew.", 0, 2**31 - 1),
+    ParameterSpec(
+        "push_duration", 0.1, "How long a push acts unless another one comes, simulated s.", 0.001, 60.0, fixed=False
+    ),
     ParameterSpec("hand_pose_rate", 50.0, "Hand poses per simulated second, Hz.", 1.0, 2000.0),
     ParameterSpec("clock_rate", 100.0, "Clock messages per simulated second, Hz.", 10.0, 2000.0),
     ParameterSpec("headless", True, "Without a window; there is none either where no display is found."),
     ParameterSpec("diagnostics_period", 1.0, "Between two messages on /diagnostics, s.", 0.05, 60.0),
 ]
+CONDITION = tuple(field.name for field in fields(ArmCondition))
+"""The parameters that make the arm's condition."""
 
 
 class MujocoBridge(Node):
@@ -80,38 +130,31 @@ class MujocoBridge(Node):
         super().__init__("mujoco_bridge")
         declare_parameters(self, PARAMETERS)
         self._executor = executor
-        self._lock_step = bool(value_of(self, "lock_step"))
-        factor = value_of(self, "real_time_factor")
-        if factor == 0.0 and not self._lock_step:
-            raise ConfigError(
-                "parameter real_time_factor of mujoco_bridge is 0.0, which needs lock_step; give a number above 0."
-            )
         rate = value_of(self, "state_rate")
-        self._period = round(messages.NANOSECONDS / rate)
+        period = round(messages.NANOSECONDS / rate) / messages.NANOSECONDS
+        lock_step, factor = bool(value_of(self, "lock_step")), value_of(self, "real_time_factor")
+        _check_factor(factor, lock_step)
+        self._pacer = Pacer(period, lock_step, factor, value_of(self, "lock_step_timeout"))
         self._simulation = ArmSimulation(
-            get_arm(value_of(self, "arm")), self._period / messages.NANOSECONDS, value_of(self, "gravity_compensation")
+            get_arm(value_of(self, "arm")),
+            period,
+            value_of(self, "gravity_compensation"),
+            ArmCondition(**_condition({name: value_of(self, name) for name in CONDITION})),
+            value_of(self, "seed"),
         )
         arm = self._simulation.arm
-        self._wall_period = 1.0 / rate / factor if factor else 0.0
         self._hand_every = max(1, round(rate / value_of(self, "hand_pose_rate")))
         self._clock_every = max(1, round(rate / value_of(self, "clock_rate")))
-        self._command_timeout = round(value_of(self, "command_timeout") * messages.NANOSECONDS)
-        self._lock_step_timeout = value_of(self, "lock_step_timeout")
+        self._command_timeout = value_of(self, "command_timeout")
+        self._push_duration = value_of(self, "push_duration")
+        follow_changes(self, PARAMETERS, self._on_parameters)
 
         # Commands: the last one, the one that acts in the present period, when it came (simulated ns).
         self._no_torque: NDArray[np.float64] = np.zeros(len(arm.joint_names))
         self._torque = self._latched = self._no_torque
         self._commanded_at: int | None = None
-        # Lock-step: whether the last state was answered, whether the commander is gone, since when we wait (s).
-        self._answered = False
-        self._silent = False
-        self._waiting_since = 0.0
-        self._published_at = 0.0
 
-        self._paused = False
         self._states = 0
-        self._due = 0.0
-        self._slipped = 0.0
         self._counts: Counter[str] = Counter()
 
         self._state_publisher = self.create_publisher(JointState, "joint_states", messages.STATE_PUBLISHER)
@@ -123,6 +166,7 @@ class MujocoBridge(Node):
         self._hand_message = PoseStamped()
         self._hand_message.header.frame_id = arm.base_frame
         self.create_subscription(Float64MultiArray, "effort_controller/commands", self._on_command, messages.COMMAND)
+        self.create_subscription(WrenchStamped, "~/push", self._on_push, messages.RELIABLE)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self.create_service(SetBool, "~/pause", self._on_pause)
         self.create_service(Trigger, "~/step", self._on_step)
@@ -132,103 +176,58 @@ class MujocoBridge(Node):
             self._publish_diagnostics,
             clock=Clock(clock_type=ClockType.STEADY_TIME),
         )
-        self._viewer = self._open_viewer()
-        self._viewer_synced = 0.0
+        self._viewer = None if value_of(self, "headless") else Viewer(self._simulation.model)
+        self._shown_at = 0.0
 
     def run(self, stop: StopRequest) -> None:
         """Simulate until asked to stop, one period after the other."""
-        self._due = time.perf_counter()
         self._publish_state()
+        self._pacer.restart(time.perf_counter())
         while not stop:
             now = time.perf_counter()
-            if self._is_due(now):
+            step = self._pacer.next_step(now)
+            if step is Step.ADVANCE:
                 self._advance()
-                now = time.perf_counter()
-                self._due = self._next_due(now)
-            self._sync_viewer(now)
-            self._executor.spin_once(timeout_sec=min(max(self._next_look(now) - now, 0.0), LONGEST_WAIT))
+            elif step is Step.REPEAT:
+                self._state_publisher.publish(self._state_message)
+            elif step is Step.GIVE_UP:
+                self._drop_torque(f"no command for {self._pacer.lock_step_timeout} s: the arm goes on, in real time")
+            self._show(now)
+            self._executor.spin_once(timeout_sec=self._pacer.sleep(time.perf_counter()))
         if self._viewer is not None:
             self._viewer.close()
 
-    def _is_due(self, now: float) -> bool:
-        """Whether the next period starts now. In lock-step, an unanswered state is sent again meanwhile."""
-        if self._paused or now < self._due:
-            return False
-        if not self._lock_step or self._answered or self._silent:
-            return True
-        if now - self._published_at > REPEAT_PERIOD:
-            self._published_at = now
-            self._state_publisher.publish(self._state_message)
-        if self._commanded_at is not None and now - self._waiting_since > self._lock_step_timeout:
-            self._silent = True
-            self._torque = self._latched = self._no_torque
-            self._counts["silent commander"] += 1
-            self.get_logger().warning(
-                f"no command for {self._lock_step_timeout} s: the arm goes on without torque, in real time"
-            )
-            self._due = now
-        return self._silent
-
-    def _next_due(self, now: float) -> float:
-        """When the period after the one that has just begun is due.
-
-        A small delay is caught up at twice the speed at most: in a quicker burst, whoever is subscribed would lose all
-        but the last state. A long one is given up: simulated time slips.
-        """
-        period = self._wall_period
-        if self._silent:
-            # Without a commander, "as fast as the commands come" has no meaning.
-            period = period or self._period / messages.NANOSECONDS
-        due = self._due + period
-        if now - due > LONGEST_CATCH_UP:
-            if not self._lock_step:
-                self._slipped += now - due
-            return now
-        return max(due, now + 0.5 * period)
-
-    def _next_look(self, now: float) -> float:
-        """When the loop has to act at the latest if no message comes."""
-        if self._paused:
-            return now + LONGEST_WAIT
-        if self._lock_step and not self._answered and not self._silent:
-            return max(self._due, self._published_at + REPEAT_PERIOD)
-        return self._due
-
     def _advance(self) -> None:
         """Let one period pass, under the torque that had arrived when it began, and publish the new state."""
+        began = time.perf_counter()
         self._simulation.advance(self._latched)
         self._states += 1
-        if (
-            not self._lock_step
-            and self._commanded_at is not None
-            and self._simulation.time - self._commanded_at > self._command_timeout
-        ):
-            self._commanded_at = None
-            self._torque = self._no_torque
-            self._counts["silent commander"] += 1
-            self.get_logger().warning("commands stay away: torque is zero until they return")
+        if not self._pacer.lock_step and self._commanded_at is not None:
+            silence = (self._simulation.time - self._commanded_at) / messages.NANOSECONDS
+            if silence > self._command_timeout:
+                self._drop_torque("commands stay away")
         self._latched = self._torque
         self._publish_state()
+        self._pacer.advanced(began)
 
-    def _forget_commands(self) -> None:
+    def _drop_torque(self, reason: str) -> None:
+        """Without torque from now on, until commands return."""
         self._torque = self._latched = self._no_torque
         self._commanded_at = None
-        self._answered = False
-        self._silent = False
+        self._counts["silent commander"] += 1
+        self.get_logger().warning(f"{reason}: torque is zero until commands return")
 
     def _publish_state(self) -> None:
         simulation = self._simulation
         message = self._state_message
         messages.set_stamp(message.header.stamp, simulation.time)
-        message.position = messages.doubles(simulation.joint_position)
-        message.velocity = messages.doubles(simulation.joint_velocity)
-        message.effort = messages.doubles(simulation.joint_effort)
-        self._answered = False
+        message.position = messages.doubles(simulation.reading.position)
+        message.velocity = messages.doubles(simulation.reading.velocity)
+        message.effort = messages.doubles(simulation.reading.effort)
         if self._states % self._clock_every == 0:
             messages.set_stamp(self._clock_message.clock, simulation.time)
             self._clock_publisher.publish(self._clock_message)
         self._state_publisher.publish(message)
-        self._published_at = self._waiting_since = time.perf_counter()
         if self._states % self._hand_every == 0:
             self._publish_hand_pose()
 
@@ -251,33 +250,64 @@ class MujocoBridge(Node):
                 throttle_duration_sec=5.0,
             )
             return
-        if self._silent:
-            self._silent = False
+        if self._pacer.answer():
             self.get_logger().info("commands are back: lock-step resumes")
         self._torque = torque
         self._commanded_at = self._simulation.time
-        self._answered = True
+
+    def _on_push(self, message: WrenchStamped) -> None:
+        """Let somebody push the arm, or say why not."""
+        force, torque = message.wrench.force, message.wrench.torque
+        try:
+            self._simulation.push(
+                (force.x, force.y, force.z),
+                (torque.x, torque.y, torque.z),
+                message.header.frame_id,
+                self._push_duration,
+            )
+        except ConfigError as error:
+            self._counts["refused push"] += 1
+            self.get_logger().warning(f"refused: {error}", throttle_duration_sec=5.0)
+        else:
+            self._counts["push"] += 1
+
+    def _on_parameters(self, changed: Mapping[str, Any]) -> None:
+        """Take changed parameters over.
+
+        Raises:
+            ConfigError: one does not fit; then all stay as they were.
+        """
+        factor = changed.get("real_time_factor", self._pacer.real_time_factor)
+        _check_factor(factor, self._pacer.lock_step)
+        condition = _condition(changed)
+        if condition:
+            self._simulation.apply(replace(self._simulation.condition, **condition))
+            self.get_logger().info(f"from now on: {', '.join(f'{name} {value}' for name, value in condition.items())}")
+        self._pacer.real_time_factor = factor
+        self._pacer.lock_step_timeout = changed.get("lock_step_timeout", self._pacer.lock_step_timeout)
+        self._command_timeout = changed.get("command_timeout", self._command_timeout)
+        self._push_duration = changed.get("push_duration", self._push_duration)
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._simulation.reset()
         self._states = 0
-        self._forget_commands()
-        self._due = time.perf_counter()
+        self._torque = self._latched = self._no_torque
+        self._commanded_at = None
         self._publish_state()
+        self._pacer.restart(time.perf_counter())
         response.success = True
         response.message = "the arm is at home, at time zero"
         return response
 
     def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        self._paused = request.data
-        self._due = self._waiting_since = time.perf_counter()
+        self._pacer.pause(request.data, time.perf_counter())
         response.success = True
         response.message = "paused" if request.data else "running"
         return response
 
     def _on_step(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        response.success = self._paused
-        if self._paused:
+        response.success = self._pacer.paused
+        if self._pacer.paused:
             self._advance()
             response.message = f"time is {self._simulation.time / messages.NANOSECONDS:.4f} s"
         else:
@@ -289,44 +319,61 @@ class MujocoBridge(Node):
         wall_before, simulated_before = self._diagnostics_at
         self._diagnostics_at = wall, simulated
         factor = max(simulated - simulated_before, 0) / messages.NANOSECONDS / (wall - wall_before)
-        without_commands = self._silent or (self._commanded_at is None)
-        if self._paused:
+        without_commands = self._commanded_at is None
+        if self._pacer.paused:
             summary = "paused"
         elif without_commands:
             summary = "no commands: no torque"
         else:
-            summary = "lock-step" if self._lock_step else "real time"
+            summary = "lock-step" if self._pacer.lock_step else "real time"
         figures: dict[str, object] = {
             "real time factor": f"{factor:.3f}",
             "simulated time (s)": simulated / messages.NANOSECONDS,
-            "time slipped (s)": f"{self._slipped:.3f}",
+            "time slipped (s)": f"{self._pacer.slipped:.3f}",
+            "gravity compensation": _text(value_of(self, "gravity_compensation")),
+            **{name: _text(getattr(self._simulation.condition, name)) for name in CONDITION},
             "explosions": self._simulation.explosions,
             **dict(sorted(self._counts.items())),
         }
-        level = DiagnosticStatus.WARN if without_commands or self._paused else DiagnosticStatus.OK
+        level = DiagnosticStatus.WARN if without_commands or self._pacer.paused else DiagnosticStatus.OK
         name = f"{self.get_fully_qualified_name()}: simulation"
         message = DiagnosticArray(status=[messages.status(name, level, summary, figures)])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics_publisher.publish(message)
 
-    def _open_viewer(self) -> "mujoco.viewer.Handle | None":
-        if value_of(self, "headless"):
-            return None
-        if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-            self.get_logger().warning("headless is false, but there is no display: running without a window")
-            return None
-        return mujoco.viewer.launch_passive(self._simulation.model, self._simulation.data)
-
-    def _sync_viewer(self, now: float) -> None:
-        """Show the present state in the window, which draws in a thread of its own."""
-        if self._viewer is None or now - self._viewer_synced < VIEWER_PERIOD:
+    def _show(self, now: float) -> None:
+        """Give the window the present posture, now and then."""
+        if self._viewer is None or now - self._shown_at < DRAWING_PERIOD:
             return
-        self._viewer_synced = now
-        if self._viewer.is_running():
-            self._viewer.sync()
-        else:
+        self._shown_at = now
+        if self._viewer.ended:
+            self.get_logger().warning(f"running without a window: {self._viewer.ended}")
             self._viewer = None
-            self.get_logger().info("the window was closed: running on without it")
+        else:
+            self._viewer.show(self._simulation.data.qpos)
+
+
+def _check_factor(real_time_factor: float, lock_step: bool) -> None:
+    if real_time_factor == 0.0 and not lock_step:
+        raise ConfigError(
+            "parameter real_time_factor of mujoco_bridge is 0.0, which needs lock_step; give a number above 0."
+        )
+
+
+def _condition(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the parameters that belong to the arm's condition, as an ArmCondition takes them."""
+    return {
+        name: value if isinstance(value, bool | float) else tuple(value)
+        for name, value in parameters.items()
+        if name in CONDITION
+    }
+
+
+def _text(value: bool | float | tuple[float, ...]) -> str:
+    """A parameter's value as /diagnostics spells it."""
+    if isinstance(value, tuple):
+        return " ".join(str(number) for number in value)
+    return str(value).lower()
 
 
 def _bridge(stop: StopRequest) -> int:

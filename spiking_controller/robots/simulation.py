@@ -168,7 +168,9 @@ class ArmSimulation:
             )
         return np.broadcast_to(np.asarray(values, dtype=np.float64), joints)
 
-    def push(self, force: ArrayLike, torque: ArrayLike = (0.0, 0.0, 0.0), frame: str = "", duration: float = 0.1) -> None:
+    def push(
+        self, force: ArrayLike, torque: ArrayLike = (0.0, 0.0, 0.0), frame: str = "", duration: float = 0.1
+    ) -> None:
         """Push the arm from outside, from now on for a while. A new push takes the place of the last one.
 
         Args:

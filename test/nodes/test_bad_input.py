@@ -71,6 +71,9 @@ def test_a_wrong_list_of_joint_names(capfd: pytest.CaptureFixture[str]) -> None:
         (mujoco_bridge, "state_rate", "1.0e9", "from 10 to 2000"),
         (mujoco_bridge, "real_time_factor", ".nan", "from 0 to 100"),
         (mujoco_bridge, "real_time_factor", "0.0", "lock_step"),
+        (mujoco_bridge, "motor_strength", "[1.0, .nan]", "a list of decimal numbers from 0 to 2"),
+        (mujoco_bridge, "dry_friction", "1.0", "a list of decimal numbers from 0 to 50"),
+        (mujoco_bridge, "friction_factor", "[1.0, 2.0]", "one for all joints, or 7"),
     ],
 )
 def test_a_wrong_parameter(node: Any, parameter: str, value: str, mend: str, capfd: pytest.CaptureFixture[str]) -> None:
@@ -95,7 +98,8 @@ def test_a_misspelt_parameter_is_warned_of(capfd: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize("spec", [*CONTROLLER_PARAMETERS, *BRIDGE_PARAMETERS], ids=lambda spec: spec.name)
 def test_every_parameter_says_what_it_is_and_allows_its_default(spec: ParameterSpec) -> None:
     assert spec.description.endswith(".") or ")" in spec.description[-20:]
-    if isinstance(spec.default, int | float) and not isinstance(spec.default, bool):
-        assert spec.low <= spec.default <= spec.high
+    for number in spec.default if isinstance(spec.default, list) else [spec.default]:
+        if isinstance(number, int | float) and not isinstance(number, bool):
+            assert spec.low <= number <= spec.high
     if spec.choices:
         assert spec.default in spec.choices

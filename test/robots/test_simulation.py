@@ -93,7 +93,9 @@ def test_a_payload_that_the_arm_knows_of_only_makes_it_slower_to_move() -> None:
 
 def test_without_gravity_compensation_nothing_carries_the_payload() -> None:
     both = [
-        ArmSimulation(PANDA, gravity_compensation=False, condition=ArmCondition(payload_mass=2.0, payload_compensated=c))
+        ArmSimulation(
+            PANDA, gravity_compensation=False, condition=ArmCondition(payload_mass=2.0, payload_compensated=c)
+        )
         for c in (True, False)
     ]
     first, second = (run(simulation) for simulation in both)
@@ -102,9 +104,7 @@ def test_without_gravity_compensation_nothing_carries_the_payload() -> None:
 
 def test_what_is_taken_back_leaves_no_trace() -> None:
     simulation = panda()
-    simulation.apply(
-        ArmCondition(payload_mass=2.0, friction_factor=(3.0,), dry_friction=(1.0,), motor_strength=(0.7,))
-    )
+    simulation.apply(ArmCondition(payload_mass=2.0, friction_factor=(3.0,), dry_friction=(1.0,), motor_strength=(0.7,)))
     run(simulation)
     simulation.apply(ArmCondition())
     simulation.reset()
