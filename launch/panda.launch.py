@@ -13,10 +13,14 @@ PACKAGE = "spiking_controller"
 PARAMS_FILE = Path(get_package_share_directory(PACKAGE)) / "config" / "panda.yaml"
 
 ARGUMENTS = [
+    ("arm", "", "The arm: panda or planar_arm; empty: as in params_file, panda."),
     ("model", "", "Checkpoint of the networks (.safetensors); empty: as in params_file, else the shipped one."),
     ("namespace", "", "ROS namespace of all nodes, for several arms side by side."),
     ("use_sim_time", "true", "The nodes follow the simulated clock: true or false."),
+    ("gravity_compensation", "", "The arm carries its own weight: true or false; empty: as in params_file, true."),
     ("real_time_factor", "", "Simulated seconds per second; empty: as in params_file, 1.0."),
+    ("lock_step", "", "One command per joint state: true or false; empty: as in params_file, false."),
+    ("payload_mass", "", "Mass in the hand that the arm does not know of, kg; empty: as in params_file, 0.0."),
     ("headless", "", "Run without a window: true or false; empty: as in params_file, true."),
     ("train", "false", "Also start the online trainer: true or false."),
     ("record", "", "Record the graph into this folder; empty: do not record."),
@@ -48,11 +52,19 @@ def nodes(context: LaunchContext) -> list[Node]:
             on_exit=Shutdown(reason=f"{executable} ended"),
         )
 
+    arm = given("arm", "arm", str) | given("gravity_compensation", "gravity_compensation", bool)
     sim_time = given("use_sim_time", "use_sim_time", bool)
-    bridge = given("real_time_factor", "real_time_factor", float) | given("headless", "headless", bool)
-    started = [node("mujoco_bridge", bridge), node("controller", sim_time | given("checkpoint", "model", str))]
+    control = arm | sim_time | given("checkpoint", "model", str)
+    bridge = (
+        arm
+        | given("real_time_factor", "real_time_factor", float)
+        | given("lock_step", "lock_step", bool)
+        | given("payload_mass", "payload_mass", float)
+        | given("headless", "headless", bool)
+    )
+    started = [node("mujoco_bridge", bridge), node("controller", control)]
     if context.launch_configurations["train"].lower() == "true":
-        started.append(node("trainer", sim_time | given("checkpoint", "model", str)))
+        started.append(node("trainer", control))
     if context.launch_configurations["record"]:
         started.append(node("recorder", sim_time | given("directory", "record", str)))
     return started

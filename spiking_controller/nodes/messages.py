@@ -12,8 +12,8 @@ from std_msgs.msg import MultiArrayDimension, UInt8MultiArray
 
 NANOSECONDS = 1_000_000_000
 
-STATE_PUBLISHER = QoSProfile(depth=10)
-"""Joint states go out reliable, so that a recorder can ask for all of them."""
+STATE_PUBLISHER = QoSProfile(depth=500)
+"""Joint states go out reliable, so that a recorder can ask for all of them, even if it was busy for a second."""
 LATEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 """For what is only worth its latest message."""
 COMMAND = QoSProfile(depth=1)

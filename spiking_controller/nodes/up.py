@@ -36,10 +36,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     def option(name: str, **settings: Any) -> None:
         parser.add_argument(f"--{name}", **settings)
 
+    option("arm", choices=("panda", "planar_arm"), help="the arm; by default as in params-file")
     option("model", help="checkpoint of the networks; by default as in params-file, else the shipped one")
     option("namespace", default="", help="ROS namespace of all nodes, for several arms side by side")
     option("use-sim-time", type=boolean, default=True, metavar="BOOL", help="the nodes follow the simulated clock")
+    option(
+        "gravity-compensation",
+        type=boolean,
+        metavar="BOOL",
+        help="the arm carries its own weight; by default as in params-file",
+    )
     option("real-time-factor", type=float, help="simulated seconds per second; by default as in params-file")
+    option("lock-step", type=boolean, metavar="BOOL", help="one command per joint state; by default as in params-file")
+    option(
+        "payload-mass", type=float, help="kg in the hand that the arm does not know of; by default as in params-file"
+    )
     option("headless", type=boolean, metavar="BOOL", help="run without a window; by default as in params-file")
     option("train", type=boolean, default=False, metavar="BOOL", help="also start the online trainer")
     option("record", metavar="DIR", help="record the graph into this folder; by default do not")
@@ -79,13 +90,21 @@ def planned_nodes(args: argparse.Namespace) -> dict[str, Parameters]:
         """Without those that are left to the parameter file."""
         return {name: value for name, value in parameters.items() if value is not None}
 
+    arm = given(arm=args.arm, gravity_compensation=args.gravity_compensation)
     sim_time = given(use_sim_time=args.use_sim_time)
-    nodes = {"controller": sim_time | given(checkpoint=args.model)}
+    control = arm | sim_time | given(checkpoint=args.model)
+    nodes = {"controller": control}
     if args.train:
-        nodes["trainer"] = sim_time | given(checkpoint=args.model)
+        nodes["trainer"] = dict(control)
     if args.record:
         nodes["recorder"] = sim_time | given(directory=args.record)
-    return nodes | {"mujoco_bridge": given(real_time_factor=args.real_time_factor, headless=args.headless)}
+    bridge = given(
+        real_time_factor=args.real_time_factor,
+        lock_step=args.lock_step,
+        payload_mass=args.payload_mass,
+        headless=args.headless,
+    )
+    return nodes | {"mujoco_bridge": arm | bridge}
 
 
 def supervise(names: Sequence[str], ros_arguments: Sequence[str], stop: StopRequest) -> int:

@@ -128,6 +128,7 @@ class ArmSimulation:
         self._described_dry_friction = self.model.dof_frictionloss[self._velocity].copy()
         self._described_gain = self.model.actuator_gainprm[self._motors, 0].copy()
         self._readings: deque[JointReading] = deque(maxlen=1)
+        self._push: tuple[FloatArray, int | None] | None = None
         self.explosions = 0
         self.apply(condition or ArmCondition())
         self.reset()
@@ -200,7 +201,7 @@ class ArmSimulation:
         mujoco.mj_forward(self.model, self.data)
         self.time = 0
         """Simulated time, ns."""
-        self._push: tuple[FloatArray, int | None] | None = None
+        self._push = None
         self._push_end = 0
         self._noise = np.random.default_rng(self._seed)
         self._readings.clear()

@@ -45,7 +45,7 @@ def test_wrong_commands_are_refused_and_commands_beyond_the_motors_are_clipped(g
     bridge = graph.bridge(command_timeout=10.0, diagnostics_period=0.1)
     probe.wait_for(lambda: probe.time() > 0.0, "joint states")
     probe.wait_for(lambda: probe.command_publisher.get_subscription_count() > 1, "the bridge")
-    wrong_commands = ([1.0] * 6, [1.0] * 8, [], [float("nan")] * 7, [float("inf")] + [0.0] * 6)
+    wrong_commands: tuple[list[float], ...] = ([1.0] * 6, [1.0] * 8, [], [float("nan")] * 7, [float("inf")] + [0.0] * 6)
     for count, wrong in enumerate(wrong_commands, start=1):
         probe.command_publisher.publish(Float64MultiArray(data=wrong))
         probe.wait_for(

@@ -133,6 +133,23 @@ def test_only_what_is_asked_for_is_started_and_overridden() -> None:
     assert nodes["mujoco_bridge"] == {"headless": False}
 
 
+def test_what_says_which_arm_it_is_goes_to_all_nodes_that_must_know() -> None:
+    nodes = up.planned_nodes(
+        parsed("--arm", "planar_arm", "--gravity-compensation", "false", "--train", "true", "--record", "bag")
+    )
+    arm = {"arm": "planar_arm", "gravity_compensation": False}
+    assert all(nodes[name].items() >= arm.items() for name in ("controller", "trainer", "mujoco_bridge"))
+    assert not arm.keys() & nodes["recorder"].keys()
+    # ROS reads no YAML references, which come from dictionaries that two nodes share.
+    assert "&" not in yaml.safe_dump(nodes)
+
+
+def test_the_bridges_options_go_to_the_bridge() -> None:
+    nodes = up.planned_nodes(parsed("--lock-step", "true", "--real-time-factor", "0", "--payload-mass", "2"))
+    assert nodes["mujoco_bridge"] == {"lock_step": True, "real_time_factor": 0.0, "payload_mass": 2.0}
+    assert nodes["controller"] == {"use_sim_time": True}
+
+
 def test_the_launch_file_has_the_same_arguments() -> None:
     tree = ast.parse((ROOT / "launch" / "panda.launch.py").read_text())
     table = next(node.value for node in tree.body if isinstance(node, ast.Assign) and "ARGUMENTS" in ast.dump(node))
