@@ -1,48 +1,94 @@
 """Writes rosbag2 folders from serialised messages, without ROS, so that whoever has messages can record them."""
 
+import sqlite3
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, NamedTuple
 
-from rosbags.interfaces import Connection, Qos
-from rosbags.rosbag2 import StoragePlugin, Writer
+import yaml
+from rosbags.interfaces import Connection, ConnectionExtRosbag2, MessageDefinition, MessageDefinitionFormat, Qos
+from rosbags.rosbag2.metadata import dump_qos_v9
 from rosbags.typesys import Stores, get_typestore
 
 from spiking_controller.errors import ConfigError, SpikingControllerError
+from spiking_controller.evaluation.bag_files import VERSION, BagFile, McapFile, Sqlite3File
 
-STORAGES = MappingProxyType({"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3})
-"""The file formats by the names that rosbag2 gives them."""
 REORDERED = 100_000_000
 """A stamp that lies back by no more than this is late; one that lies further back is a reset, ns."""
-_VERSION: Literal[9] = 9
 _ENCAPSULATION = 4
 """Bytes before the first field of a serialised message; the second of them tells the byte order."""
+_NEVER = 2**63 - 1
+"""Start of a bag without messages, ns; so rosbag2 says it."""
+
+
+class Storage(NamedTuple):
+    """A file format: how its files are made, and the end of their names."""
+
+    create: Callable[[Path], BagFile]
+    suffix: str
+
+
+STORAGES = MappingProxyType({"mcap": Storage(McapFile, ".mcap"), "sqlite3": Storage(Sqlite3File, ".db3")})
+"""The file formats by the names that rosbag2 gives them."""
+
+
+@dataclass
+class _Extent:
+    """How many messages a bag or one of its files holds, and over which time, ns."""
+
+    count: int = 0
+    start: int = _NEVER
+    end: int = 0
+
+    def add(self, time: int) -> None:
+        self.count += 1
+        self.start = min(self.start, time)
+        self.end = max(self.end, time)
+
+    def described(self) -> dict[str, Any]:
+        return {
+            "starting_time": {"nanoseconds_since_epoch": self.start},
+            "duration": {"nanoseconds": max(0, self.end - self.start)},
+            "message_count": self.count,
+        }
 
 
 class BagWriter:
-    """A rosbag2 folder under construction. Messages are stored as they are, with their definitions beside them."""
+    """A rosbag2 folder under construction. Messages are stored as they are, with their definitions beside them.
 
-    def __init__(self, folder: Path, storage: str, about: Mapping[str, str]) -> None:
-        """Create the folder, and its parents where they are missing.
+    After `checkpoint` the folder is a complete bag, whatever happens to the process; `ros2 bag` needs no repair.
+    """
+
+    def __init__(self, folder: Path, storage: str, about: Mapping[str, str], split_size: int) -> None:
+        """Create the folder, and its parents where they are missing, as a bag without messages.
 
         Args:
             folder: must not exist yet.
             storage: a name in STORAGES.
             about: what a reader shall know of the run; it stands in metadata.yaml as custom_data.
+            split_size: a file that is this large at a checkpoint is followed by another, bytes.
         Raises:
             ConfigError: the folder exists already or cannot be created.
         """
         if folder.exists():
             raise ConfigError(f"the folder {folder} exists already; record into one that does not exist yet.")
         self._folder = folder
+        self._storage = storage
+        self._about = dict(about)
+        self._split_size = split_size
         self._types = get_typestore(Stores.ROS2_JAZZY)
-        self._writer = Writer(folder, version=_VERSION, storage_plugin=STORAGES[storage])
-        for key, value in about.items():
-            self._writer.set_custom_data(key, value)
+        self._topics: list[Connection] = []
+        self._announced: set[str] = set()
+        self._counts: dict[int, int] = {}
+        self._total = _Extent()
+        self._files: dict[str, _Extent] = {}
         try:
-            self._writer.open()
+            folder.mkdir(parents=True)
+            self._file: BagFile | None = self._next_file()
+            self._complete()
         except OSError as error:
             raise ConfigError(
                 f"the folder {folder} cannot be created ({error.strerror}); record into one that can."
@@ -51,7 +97,7 @@ class BagWriter:
     @property
     def counts(self) -> dict[str, int]:
         """Messages so far, by topic."""
-        return {connection.topic: self._writer.counts[connection.id] for connection in self._writer.connections}
+        return {topic.topic: self._counts[topic.id] for topic in self._topics}
 
     def add_topic(self, topic: str, message_type: str, offered: Sequence[Qos]) -> Connection:
         """Announce a topic.
@@ -61,7 +107,22 @@ class BagWriter:
             message_type: such as "sensor_msgs/msg/JointState".
             offered: what its publishers offer; whoever plays the bag offers the same.
         """
-        return self._writer.add_connection(topic, message_type, typestore=self._types, offered_qos_profiles=offered)
+        definition, _ = self._types.generate_msgdef(message_type, ros_version=2)
+        connection = Connection(
+            id=len(self._topics) + 1,
+            topic=topic,
+            msgtype=message_type,
+            msgdef=MessageDefinition(MessageDefinitionFormat.MSG, definition),
+            digest=self._types.hash_rihs01(message_type),
+            msgcount=0,
+            ext=ConnectionExtRosbag2("cdr", list(offered)),
+            owner=self,
+        )
+        if self._file is not None:
+            self._announce(self._file, connection)
+        self._topics.append(connection)
+        self._counts[connection.id] = 0
+        return connection
 
     def write(self, topic: Connection, time: int, data: bytes) -> None:
         """Add a message.
@@ -74,15 +135,120 @@ class BagWriter:
             SpikingControllerError: the disk does not take it.
         """
         try:
-            self._writer.write(topic, time, data)
-        except OSError as error:
-            raise SpikingControllerError(
-                f"cannot record into {self._folder} any longer: {error.strerror}; make room for the bag."
-            ) from error
+            if self._file is None:
+                self._file = self._next_file()
+            self._file.write(topic, time, data)
+        except (OSError, sqlite3.Error) as error:
+            raise self._failure(error) from error
+        self._counts[topic.id] += 1
+        self._total.add(time)
+        self._files[self._file.path.name].add(time)
+
+    def checkpoint(self) -> None:
+        """Bring everything to the disk, and start another file if this one has become large.
+
+        Raises:
+            SpikingControllerError: the disk does not take it; the bag stays as it was at the last checkpoint.
+        """
+        if self._file is None:
+            return
+        try:
+            self._complete()
+            if self._file.path.stat().st_size >= self._split_size:
+                self._file.close(VERSION, self._metadata())
+                self._file = None  # the next message opens another
+        except (OSError, sqlite3.Error) as error:
+            raise self._failure(error) from error
 
     def close(self) -> None:
-        """Complete the bag: the index and metadata.yaml. Nothing can be added after that."""
-        self._writer.close()
+        """The last checkpoint; nothing can be added after it.
+
+        Raises:
+            SpikingControllerError: the disk does not take it; the bag stays as it was at the last checkpoint.
+        """
+        file, self._file = self._file, None
+        if file is None:
+            return
+        try:
+            file.close(VERSION, self._metadata())
+            self._write_metadata()
+        except (OSError, sqlite3.Error) as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: OSError | sqlite3.Error) -> SpikingControllerError:
+        """The end of the recording."""
+        self._file = None
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        return SpikingControllerError(
+            f"cannot record into {self._folder} any longer: {reason}; make room for the bag. "
+            "It holds everything up to its last checkpoint."
+        )
+
+    def _next_file(self) -> BagFile:
+        """Another file, with all topics that are known so far."""
+        storage = STORAGES[self._storage]
+        name = f"{self._folder.name}_{len(self._files)}{storage.suffix}"
+        file = storage.create(self._folder / name)
+        self._files[name] = _Extent()
+        self._announced.clear()
+        for topic in self._topics:
+            self._announce(file, topic)
+        return file
+
+    def _announce(self, file: BagFile, topic: Connection) -> None:
+        assert isinstance(topic.ext, ConnectionExtRosbag2)
+        if topic.msgtype not in self._announced:
+            file.add_msgtype(topic)
+            self._announced.add(topic.msgtype)
+        file.add_connection(topic, _to_yaml(dump_qos_v9(topic.ext.offered_qos_profiles)))
+
+    def _complete(self) -> None:
+        assert self._file is not None
+        self._file.checkpoint(self._metadata())
+        self._write_metadata()
+
+    def _metadata(self) -> str:
+        return _to_yaml(self._description())
+
+    def _write_metadata(self) -> None:
+        """Replace metadata.yaml, which is whole at every moment."""
+        new = self._folder / "metadata.yaml.new"
+        new.write_text(_to_yaml({"rosbag2_bagfile_information": self._description()}), encoding="utf-8")
+        new.replace(self._folder / "metadata.yaml")
+
+    def _description(self) -> dict[str, Any]:
+        """The bag as rosbag2 describes it."""
+        return {
+            "version": VERSION,
+            "storage_identifier": self._storage,
+            **self._total.described(),
+            "topics_with_message_count": [
+                {
+                    "topic_metadata": {
+                        "name": topic.topic,
+                        "type": topic.msgtype,
+                        "serialization_format": "cdr",
+                        "offered_qos_profiles": dump_qos_v9(topic.ext.offered_qos_profiles),
+                        "type_description_hash": topic.digest,
+                    },
+                    "message_count": self._counts[topic.id],
+                }
+                for topic in self._topics
+                if isinstance(topic.ext, ConnectionExtRosbag2)
+            ],
+            "compression_format": "",
+            "compression_mode": "",
+            "relative_file_paths": list(self._files),
+            "files": [{"path": name, **extent.described()} for name, extent in self._files.items()],
+            "custom_data": self._about,
+            "ros_distro": "jazzy",
+        }
+
+
+def _to_yaml(value: Any) -> str:
+    # libyaml's dumper where PyYAML was built with it: ten times faster, and this runs while messages wait.
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    return str(yaml.dump(value, Dumper=dumper, sort_keys=False, default_flow_style=False)).strip()
 
 
 class SimulatedTime:

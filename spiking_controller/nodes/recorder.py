@@ -1,7 +1,7 @@
 """The recorder node: writes what the graph says into a rosbag2 folder, byte for byte as it was sent.
 
 The time of a message in the bag is when it was received, on the node's clock. Simulated time is taken from the joint
-states, which say it finer than the clock topic does.
+states, which say it finer than the clock topic does; what comes before the first of them waits for it in memory.
 """
 
 import sys
@@ -30,6 +30,9 @@ from spiking_controller.nodes.process import StopRequest, create_executor, run_p
 
 DEPTH = 2000
 """Messages of a topic that may wait while the disk is slow: four seconds of joint states."""
+MEBIBYTE = 2**20
+CHECKPOINT_PERIOD = 0.5
+"""How much of the recording is lost if the process is killed, s; a busy machine may need as long again."""
 LONGEST_DRAIN = 1.0
 """What has arrived before the stop is still written, for at most this time, s."""
 
@@ -57,6 +60,7 @@ TOPICS: list[tuple[Any, str, QoSProfile]] = [
 PARAMETERS = [
     ParameterSpec("directory", "", "Folder of the bag; it must not exist yet."),
     ParameterSpec("storage", "mcap", "File format of the bag.", choices=tuple(STORAGES)),
+    ParameterSpec("split_size", 512, "A file that is larger is followed by another one, MiB.", 1, 1_000_000),
     ParameterSpec(
         "arm", "panda", "The arm that is recorded; stands in metadata.yaml.", choices=("panda", "planar_arm")
     ),
@@ -86,7 +90,7 @@ class Recorder(Node):
             )
         self._folder = Path(directory)
         about = {name: str(value_of(self, name)).lower() for name in ("arm", "gravity_compensation")}
-        self._bag = BagWriter(self._folder, value_of(self, "storage"), about)
+        self._bag = BagWriter(self._folder, value_of(self, "storage"), about, value_of(self, "split_size") * MEBIBYTE)
         self._simulated = bool(value_of(self, "use_sim_time"))
         self._simulated_time: SimulatedTime | None = None
         self._connections: dict[str, Connection] = {}
@@ -95,9 +99,9 @@ class Recorder(Node):
         self._received = 0
         self._our_subscriptions = {name: self._subscribe(kind, name, qos) for kind, name, qos in TOPICS}
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", messages.RELIABLE)
-        self.create_timer(
-            value_of(self, "diagnostics_period"), self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME)
-        )
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(value_of(self, "diagnostics_period"), self._on_timer, clock=steady)
+        self.create_timer(CHECKPOINT_PERIOD, self._bag.checkpoint, clock=steady)
         self.get_logger().info(f"recording into {self._folder}")
 
     def run(self, stop: StopRequest) -> None:
@@ -124,15 +128,18 @@ class Recorder(Node):
         tells_time = self._simulated and name == JOINT_STATES
 
         def record(data: bytes) -> None:
-            self._record(topic, message_type, tells_time, data)
+            self._record(topic, message_type, qos, tells_time, data)
 
         return self.create_subscription(kind, name, record, qos, raw=True)
 
-    def _record(self, topic: str, message_type: str, tells_time: bool, data: bytes) -> None:
+    def _record(self, topic: str, message_type: str, qos: QoSProfile, tells_time: bool, data: bytes) -> None:
         self._received += 1
         connection = self._connections.get(topic)
         if connection is None:
-            offered = [to_qos(info.qos_profile) for info in self.get_publishers_info_by_topic(topic)]
+            infos = self.get_publishers_info_by_topic(topic)
+            # A publisher may be heard before the graph tells of it; it offers what we asked for, at least.
+            offers = [info.qos_profile for info in infos] or [qos]
+            offered = [to_qos(offer) for offer in offers]
             connection = self._connections[topic] = self._bag.add_topic(topic, message_type, offered)
         if tells_time:
             self._on_simulated_time(leading_stamp(data))
@@ -199,9 +206,9 @@ def _record(stop: StopRequest) -> int:
     executor.add_node(node)
     try:
         node.run(stop)
+        node.close()
         return 0
     finally:
-        node.close()
         executor.shutdown()
         node.destroy_node()
 
