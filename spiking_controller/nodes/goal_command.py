@@ -7,6 +7,7 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PointStamped
+from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
@@ -15,6 +16,8 @@ from spiking_controller.nodes import messages
 
 ANSWER_TIMEOUT = 5.0
 """How long to wait for the controller, s."""
+SETTLE = 0.5
+"""Who listens must not have changed for this long, s: a recorder may be discovered later than the controller."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
         while time.monotonic() < end and not node.answered:
             executor.spin_once(timeout_sec=0.05)
             node.send_once()
+        node.wait_until_heard()
         executor.shutdown()
         node.conclude()
     finally:
@@ -65,6 +69,8 @@ class GoalCommand(Node):
         self._sent = False
         self._accepted = False
         self._refusal = ""
+        self._listeners = 0
+        self._listeners_since = time.monotonic()
         self._controller = self.resolve_topic_name("controller")
         self._publisher = self.create_publisher(PointStamped, "goal_point", messages.RELIABLE)
         self.create_subscription(PointStamped, "controller/goal", self._on_goal, messages.LATCHED)
@@ -76,9 +82,12 @@ class GoalCommand(Node):
         return self._accepted or bool(self._refusal)
 
     def send_once(self) -> None:
-        """Send the goal if that is not done yet and the controller would hear it and be heard."""
-        heard = self._publisher.get_subscription_count() and self.count_publishers("controller/goal")
-        if self._sent or not heard:
+        """Send the goal if that is not done yet and the controller, and whoever else listens, would hear it."""
+        listeners, now = self._publisher.get_subscription_count(), time.monotonic()
+        if listeners != self._listeners:
+            self._listeners, self._listeners_since = listeners, now
+        connected = 0 < self.count_subscribers("goal_point") <= listeners and self.count_publishers("controller/goal")
+        if self._sent or not connected or now - self._listeners_since < SETTLE:
             return
         message = PointStamped()
         message.header.stamp = self.get_clock().now().to_msg()
@@ -86,6 +95,10 @@ class GoalCommand(Node):
         message.point.x, message.point.y, message.point.z = self._goal
         self._publisher.publish(message)
         self._sent = True
+
+    def wait_until_heard(self) -> None:
+        """Stay until every listener has the goal."""
+        self._publisher.wait_for_all_acked(Duration(seconds=1.0))
 
     def conclude(self) -> None:
         """Nothing if the goal was accepted; raises GoalError otherwise."""

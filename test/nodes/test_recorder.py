@@ -112,6 +112,12 @@ def read_bytes(folder: Path) -> dict[str, list[bytes]]:
     return found
 
 
+def message_count(folder: Path) -> int:
+    """As metadata.yaml says it, also while the bag is being recorded."""
+    metadata = yaml.safe_load((folder / "metadata.yaml").read_text())
+    return int(metadata["rosbag2_bagfile_information"]["message_count"])
+
+
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 def test_bag_holds_every_message_byte_for_byte(graph: Any, source: Source, folder: Path, storage: str) -> None:
     record(graph, source, folder, storage=storage)
@@ -153,6 +159,26 @@ def test_bag_keeps_what_publishers_offered_and_when_it_came(graph: Any, source: 
     (state,) = offered["/joint_states"].offered_qos_profiles
     assert state.reliability is QosReliability.RELIABLE
     assert before < times[0] <= times[-1] < time.time_ns()
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_killed_recorder_leaves_a_bag_with_all_but_the_last_second(
+    graph: Any, source: Source, folder: Path, storage: str
+) -> None:
+    recorder = graph.start("recorder", directory=folder, storage=storage)
+    source.wait_for_recorder()
+    source.send_all()
+    end = time.monotonic() + PATIENCE
+    while message_count(folder) < sum(map(len, source.sent.values())):
+        assert time.monotonic() < end, "the recorder does not keep up"
+        time.sleep(0.1)
+    time.sleep(1.0)  # the recorder's own diagnostics count too
+    source.send_all()
+    recorder.kill()
+    found = read_bytes(folder)
+    for topic, sent in source.sent.items():
+        assert found[topic] == sent[: len(found[topic])]
+        assert len(found[topic]) >= (1 if topic == "/diagnostics" else len(sent) // 2)
 
 
 def test_simulated_time_comes_from_the_joint_states_and_goes_on_after_a_reset(
