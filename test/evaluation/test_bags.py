@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -60,7 +61,8 @@ def values(folder: Path) -> dict[str, list[float]]:
     found: dict[str, list[float]] = defaultdict(list)
     with AnyReader([folder]) as reader:
         for connection, stamp, data in reader.messages():
-            value = reader.deserialize(data, connection.msgtype).data
+            message: Any = reader.deserialize(data, connection.msgtype)
+            value = message.data
             assert stamp == value * MILLISECOND
             found[connection.topic].append(value)
     return found
