@@ -66,7 +66,7 @@ def nodes(context: LaunchContext) -> list[Node]:
     if context.launch_configurations["train"].lower() == "true":
         started.append(node("trainer", control))
     if context.launch_configurations["record"]:
-        started.append(node("recorder", sim_time | given("directory", "record", str)))
+        started.append(node("recorder", arm | sim_time | given("directory", "record", str)))
     return started
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from geometry_msgs.msg import PointStamped, PoseStamped
+from geometry_msgs.msg import PointStamped, PoseStamped, WrenchStamped
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.executors import Executor
@@ -46,6 +46,7 @@ TOPICS: list[tuple[Any, str, QoSProfile]] = [
     (Float64MultiArray, "effort_controller/commands", EVERY),
     (PointStamped, "goal_point", EVERY),
     (PoseStamped, "goal_pose", EVERY),
+    (WrenchStamped, "mujoco_bridge/push", EVERY),
     (PoseStamped, "hand_pose", BEST_EFFORT),
     (ClockMessage, "clock", BEST_EFFORT),
     (JointState, "controller/torque", BEST_EFFORT),

@@ -97,7 +97,7 @@ def planned_nodes(args: argparse.Namespace) -> dict[str, Parameters]:
     if args.train:
         nodes["trainer"] = dict(control)
     if args.record:
-        nodes["recorder"] = sim_time | given(directory=args.record)
+        nodes["recorder"] = arm | sim_time | given(directory=args.record)
     bridge = given(
         real_time_factor=args.real_time_factor,
         lock_step=args.lock_step,
