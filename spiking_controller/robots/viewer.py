@@ -52,7 +52,8 @@ class Viewer:
         self.ended = _missing()
         if not self.ended:
             try:
-                self._draw_until_closed(mujoco.viewer.launch_passive(self._model, self._data))
+                window = mujoco.viewer.launch_passive(self._model, self._data, show_left_ui=False, show_right_ui=False)
+                self._draw_until_closed(window)
                 self.ended = "the window was closed"
             except RuntimeError as error:
                 self.ended = str(error)

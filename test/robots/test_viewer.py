@@ -42,7 +42,7 @@ class Window:
 def windows(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Window]]:
     opened: list[Window] = []
 
-    def launch(model: mujoco.MjModel, data: mujoco.MjData) -> Window:
+    def launch(model: mujoco.MjModel, data: mujoco.MjData, **panels: bool) -> Window:
         opened.append(Window(model, data))
         return opened[-1]
 
@@ -110,7 +110,7 @@ def test_where_no_window_can_be_opened_the_reason_is_told(monkeypatch: pytest.Mo
         monkeypatch.delenv(variable, raising=False)
     assert "no display" in viewer.Viewer(get_arm("planar_arm").load_model()).ended
 
-    def refuse(model: mujoco.MjModel, data: mujoco.MjData) -> Window:
+    def refuse(model: mujoco.MjModel, data: mujoco.MjData, **panels: bool) -> Window:
         raise RuntimeError("it must run under mjpython")
 
     monkeypatch.setattr(viewer, "_missing", lambda: "")
