@@ -35,20 +35,21 @@ COMMANDS = {
     "up": CommandEntry(
         "spiking_controller.nodes.up", "start the ROS graph: MuJoCo bridge and controller, in real time"
     ),
-    "demo": CommandEntry(
-        "spiking_controller.nodes.demo", "bring the graph up, send goals, write figures and a report"
-    ),
-    "train": CommandEntry(
-        "spiking_controller.learning.training_command", "train forward model and policy for a task"
-    ),
+    "demo": CommandEntry("spiking_controller.nodes.demo", "bring the graph up, send goals, write figures and a report"),
+    "train": CommandEntry("spiking_controller.learning.training_command", "train forward model and policy for a task"),
     "evaluate": CommandEntry(
         "spiking_controller.evaluation.evaluate_command", "measure a checkpoint on held-out goals"
     ),
     "compare": CommandEntry(
         "spiking_controller.evaluation.compare_command", "measure several checkpoints on the same goals, in one table"
     ),
-    "benchmark": CommandEntry(
-        "spiking_controller.evaluation.benchmark_command", "measure how fast this machine trains"
+    "benchmark train": CommandEntry(
+        "spiking_controller.evaluation.training_benchmark_command",
+        "seconds per forward-model and policy update, against the same networks from plain snntorch modules",
+    ),
+    "benchmark control": CommandEntry(
+        "spiking_controller.nodes.control_benchmark_command",
+        "tick time of the networks, against plain snntorch modules; latency and missed ticks of the live graph",
     ),
     "curves": CommandEntry("spiking_controller.evaluation.curves_command", "draw training logs"),
     "ablate": CommandEntry(
@@ -56,6 +57,9 @@ COMMANDS = {
     ),
     "goal": CommandEntry("spiking_controller.nodes.goal_command", "send one goal to a running controller"),
 }
+
+GROUPS = {"benchmark": "measure how fast this machine trains and controls"}
+"""Commands of two words: the line that `--help` shows for the first."""
 
 _ROS_MEND = "source a ROS 2 installation, or run `pip install 'spiking_controller[ros]'`"
 _VIZ_MEND = "run `pip install 'spiking_controller[viz]'`"
@@ -108,10 +112,15 @@ def build_parser(chosen: str | None) -> tuple[argparse.ArgumentParser, Command |
     )
     parser.add_argument("--version", action="version", version=f"spiking_controller {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    groups = {
+        name: subparsers.add_parser(name, help=summary).add_subparsers(dest="what", metavar="WHAT", required=True)
+        for name, summary in GROUPS.items()
+    }
     command = None
     for name, entry in COMMANDS.items():
-        subparser = subparsers.add_parser(
-            name,
+        group, _, own_name = name.rpartition(" ")
+        subparser = groups.get(group, subparsers).add_parser(
+            own_name,
             help=entry.summary,
             description=entry.summary[0].upper() + entry.summary[1:] + ".",
             formatter_class=HelpFormatter,
@@ -125,7 +134,7 @@ def build_parser(chosen: str | None) -> tuple[argparse.ArgumentParser, Command |
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; an error that a user can mend is one sentence on stderr and exit code 2."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    chosen = next((argument for argument in arguments if argument in COMMANDS), None)
+    chosen = next((name for name in COMMANDS if arguments[: len(name.split())] == name.split()), None)
     try:
         parser, command = build_parser(chosen)
         args = parser.parse_args(arguments)

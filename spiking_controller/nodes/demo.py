@@ -3,18 +3,12 @@
 import argparse
 import json
 import os
-import random
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
-
-# Before rclpy is imported: a graph of its own, on this machine only, unless the user wants it elsewhere.
-os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-os.environ.setdefault("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 100)))
 
 import numpy as np
 import rclpy
@@ -22,14 +16,14 @@ import yaml
 from rclpy.executors import Executor
 from rclpy.signals import SignalHandlerOptions
 
-from spiking_controller.errors import ConfigError, SpikingControllerError
+from spiking_controller.errors import ConfigError
 from spiking_controller.evaluation import live_report
 from spiking_controller.evaluation.figures import draw_distance, draw_spikes
 from spiking_controller.evaluation.recording import Recording
 from spiking_controller.evaluation.rendering import RenderingError, render
 from spiking_controller.nodes.goal_sender import GoalSender
+from spiking_controller.nodes.graph import SILENCE_LIMIT, START_LIMIT, Graph, GraphError, keep_to_ourselves
 from spiking_controller.nodes.process import create_executor
-from spiking_controller.nodes.up import start_process
 from spiking_controller.resources import share_path
 from spiking_controller.tasks.goals import sample_goals
 from spiking_controller.tasks.reach import ReachTask, get_task
@@ -39,18 +33,8 @@ GOAL_DURATION = 4.0
 """How long each goal is held, s of stamped time."""
 REST = 1.5
 """Stamped time from an active controller to the first goal, longer than its soft start, s."""
-START_LIMIT = 120.0
-"""The graph must be up within this wall time, s; the first start compiles kernels."""
-SILENCE_LIMIT = 15.0
-"""A graph that sends no joint state for this wall time has died, s."""
-STOP_LIMIT = 30.0
-"""Nodes that have not ended this long after the request are killed, s."""
 ENOUGH_STEPS = 0.97
 """With a smaller share of the control steps, the run says more about the machine than about the controller."""
-
-
-class GraphError(SpikingControllerError):
-    """The graph did not come up, or did not stay up."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    keep_to_ourselves()
     started = time.monotonic()
     recording = _record(args, task, goals)
     wall_time = time.monotonic() - started
@@ -104,42 +89,6 @@ def run(args: argparse.Namespace) -> int:
     _write(args.out, task, recording, report)
     print(json.dumps(summary), flush=True)
     return 0
-
-
-class Graph:
-    """Bridge and controller as `spiking_controller up` starts them, with their output in a log file."""
-
-    def __init__(self, options: list[str], log: Path) -> None:
-        """Start them; they end with `stop`."""
-        self._log = log
-        command = [sys.executable, "-m", "spiking_controller.cli", "up", *options]
-        with log.open("wb") as output:
-            self._process = start_process(command, output)
-
-    def check(self) -> None:
-        """Raise GraphError if the graph has ended."""
-        if self._process.poll() is not None:
-            raise GraphError(f"the graph has ended with exit code {self._process.returncode}: {self.last_words()}")
-
-    def last_words(self) -> str:
-        """The first line of the log that names an error, else its last line, and where the rest is."""
-        lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
-        telling = [line for line in lines if "error" in line.lower()] or lines[-1:] or ["it printed nothing"]
-        return f"{telling[0].rstrip('.')} ({self._log})."
-
-    def stop(self) -> None:
-        """Ask the nodes to end, and end them if they do not."""
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
-        try:
-            self._process.wait(STOP_LIMIT)
-        except subprocess.TimeoutExpired:
-            print(f"The graph did not stop within {STOP_LIMIT:.0f} s and is killed.", file=sys.stderr)
-        try:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
-        self._process.wait()
 
 
 def _record(args: argparse.Namespace, task: ReachTask, goals: np.ndarray) -> Recording:

@@ -1,4 +1,4 @@
-"""`spiking_controller benchmark`: the network that ours is measured against computes the same; the command says how."""
+"""`spiking_controller benchmark train`: the network that ours is measured against computes the same; the command says how."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 
 from spiking_controller.cli import main
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation.benchmark_command import table
+from spiking_controller.evaluation.training_benchmark_command import table
 from spiking_controller.evaluation.snntorch_network import SnntorchNetwork
 from spiking_controller.evaluation.training_benchmark import (
     CONTROL_STEPS,
@@ -227,10 +227,3 @@ def test_wrong_options_end_in_one_sentence(
     message = capsys.readouterr().err
     assert sentence in message
     assert len(message.splitlines()) == 1
-
-
-def test_it_must_be_said_what_to_measure(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["benchmark"])
-    assert stop.value.code == 2
-    assert "WHAT" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`spiking_controller benchmark`: how fast this machine trains, as a table and as JSON."""
+"""`spiking_controller benchmark train`: how fast this machine trains, as a table and as JSON."""
 
 import argparse
 import json
@@ -28,25 +28,17 @@ _IDLE_SHARE: Final = 0.9
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what can be measured, and the options of each."""
-    subparsers = parser.add_subparsers(dest="benchmark", metavar="WHAT", required=True)
-    summary = "seconds per forward-model and policy update, against the same networks from plain snntorch modules"
-    train = subparsers.add_parser(
-        "train",
-        help=summary,
-        description=f"Measure {summary}.",
-        formatter_class=parser.formatter_class,
-    )
-    train.add_argument(
+    """Declare the options of `benchmark train`."""
+    parser.add_argument(
         "--sizes",
         nargs="+",
         default=list(_SIZES),
         metavar="HIDDENxBATCH",
         help=f"neurons per layer and windows per update (default: {' '.join(_SIZES)})",
     )
-    train.add_argument("--repeats", type=int, default=5, metavar="N", help="updates per median (default: 5)")
-    train.add_argument("--threads", type=int, default=1, metavar="N", help="PyTorch threads (default: 1)")
-    train.add_argument("--json", type=Path, metavar="FILE", help="also write every figure to this file")
+    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="updates per median (default: 5)")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="PyTorch threads (default: 1)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure to this file")
 
 
 def _size(text: str) -> Size:

@@ -1,0 +1,25 @@
+"""The benchmark of the live graph hears what real nodes say to each other."""
+
+import pytest
+
+from spiking_controller.cli import main
+from spiking_controller.nodes.control_benchmark_command import measure_live
+from spiking_controller.resources import share_path
+
+
+def test_a_short_run_of_the_live_graph_is_measured() -> None:
+    run = measure_live(str(share_path("models", "panda_reach.safetensors")), 2.0, trainer=False)
+    assert run.goals >= 1
+    assert run.states > 100
+    assert len(run.latency) > 50
+    assert 0.0 < run.latency.min() < run.latency.max()
+    assert set(run.counts) == {"missed control step", "overruns", "late states"}
+    assert run.control_steps > 10
+
+
+def test_wrong_options_end_in_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    for option, sentence in (("--minutes", "--minutes 0 must be above 0"), ("--steps", "--steps 0 and")):
+        assert main(["benchmark", "control", option, "0"]) == 2
+        message = capsys.readouterr().err
+        assert sentence in message
+        assert len(message.splitlines()) == 1
