@@ -1,4 +1,4 @@
-"""`spiking_controller benchmark train`: the network that ours is measured against computes the same; the command says how."""
+"""`spiking_controller benchmark train`: what ours is measured against computes the same; the command says how."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,6 @@ import torch
 
 from spiking_controller.cli import main
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation.training_benchmark_command import table
 from spiking_controller.evaluation.snntorch_network import SnntorchNetwork
 from spiking_controller.evaluation.training_benchmark import (
     CONTROL_STEPS,
@@ -18,6 +17,7 @@ from spiking_controller.evaluation.training_benchmark import (
     benchmark_config,
     with_snntorch_modules,
 )
+from spiking_controller.evaluation.training_benchmark_command import table
 from spiking_controller.learning.checkpoint import build_networks
 from spiking_controller.learning.config import ModelUpdates, PolicyUpdates, TrainingConfig
 from spiking_controller.learning.replay import ReplayMemory
