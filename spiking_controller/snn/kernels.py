@@ -34,6 +34,9 @@ _LOBE_HEIGHT: Final = np.float32(SIDE_LOBE_HEIGHT / SIDE_LOBE_WIDTH / multi_gaus
 _LOBE_EXPONENT: Final = np.float32(-0.5 / SIDE_LOBE_WIDTH**2)
 _SUPERSPIKE_SLOPE: Final = np.float32(SUPERSPIKE_SLOPE)
 _SIGMOID_SLOPE: Final = np.float32(SIGMOID_SLOPE)
+_BLOCK: Final = 128
+"""Neurons that the backward pass takes through all ticks at a time. What it keeps of the ticks then fits into the fastest
+cache, however wide the layer is."""
 _ONE: Final = np.float32(1.0)
 _ZERO: Final = np.float32(0.0)
 _LOWEST: Final = np.float32(-80.0)
@@ -249,57 +252,57 @@ def scan_backward(
     rest = np.float32(base_rest)
     decrement = np.float32(base_decrement)
     strength = np.float32(adaptation_strength)
-    syn = np.empty((ticks + 1, neurons), np.float32)
-    mem = np.empty((ticks + 1, neurons), np.float32)
-    ada = np.empty((ticks + 1, neurons), np.float32)
-    slope = np.empty((ticks, neurons), np.float32)
-    low = np.empty(neurons, np.float32)
-    fired = np.empty(neurons, np.float32)
+    all_syn = np.empty((ticks + 1, _BLOCK), np.float32)
+    all_mem = np.empty((ticks + 1, _BLOCK), np.float32)
+    all_ada = np.empty((ticks + 1, _BLOCK), np.float32)
+    all_slope = np.empty((ticks, _BLOCK), np.float32)
+    all_low = np.empty(_BLOCK, np.float32)
+    all_fired = np.empty(_BLOCK, np.float32)
     for row in range(batch):
-        syn[0] = synaptic_current[row]
-        mem[0] = membrane[row]
-        ada[0] = adaptation[row]
-        low[:] = base[row]
-        for tick in range(ticks):
-            after, above = mem[tick + 1], slope[tick]
-            _charge(
-                drive[0 if constant else tick, row],
-                decay_synaptic,
-                decay_membrane,
-                syn[tick],
-                mem[tick],
-                syn[tick + 1],
-                after,
-            )
-            _fire_again(
-                decay_adaptation,
-                (rest, decrement, strength),
-                surrogate,
-                after,
-                ada[tick],
-                ada[tick + 1],
-                low,
-                fired,
-                above,
-            )
-        g_syn, g_mem, g_ada = grad_synaptic[row], grad_membrane[row], grad_adaptation[row]
-        g_mean = grad_mean_spikes[row]
-        for back in range(ticks):
-            tick = ticks - 1 - back
-            _back_through_tick(
-                grad_spikes[tick, row],
-                g_mean,
-                share,
-                slope[tick],
-                (syn[tick], syn[tick + 1], mem[tick], ada[tick]),
-                (decay_synaptic, decay_membrane, decay_adaptation),
-                strength,
-                (g_syn, g_mem, g_ada),
-                learns_decay,
-                (grad_decay_synaptic, grad_decay_membrane, grad_decay_adaptation),
-                grad_drive[0 if constant else tick, row],
-                constant and back > 0,
-            )
+        for first in range(0, neurons, _BLOCK):
+            block = slice(first, min(first + _BLOCK, neurons))
+            size = block.stop - block.start
+            syn, mem, ada, slope = all_syn[:, :size], all_mem[:, :size], all_ada[:, :size], all_slope[:, :size]
+            low, fired = all_low[:size], all_fired[:size]
+            decays = decay_synaptic[block], decay_membrane[block], decay_adaptation[block]
+            g_decays = grad_decay_synaptic[block], grad_decay_membrane[block], grad_decay_adaptation[block]
+            syn[0, :] = synaptic_current[row, block]
+            mem[0, :] = membrane[row, block]
+            ada[0, :] = adaptation[row, block]
+            low[:] = base[row, block]
+            for tick in range(ticks):
+                after, above = mem[tick + 1], slope[tick]
+                now = drive[0 if constant else tick, row, block]
+                _charge(now, decays[0], decays[1], syn[tick], mem[tick], syn[tick + 1], after)
+                _fire_again(
+                    decays[2],
+                    (rest, decrement, strength),
+                    surrogate,
+                    after,
+                    ada[tick],
+                    ada[tick + 1],
+                    low,
+                    fired,
+                    above,
+                )
+            g_state = grad_synaptic[row, block], grad_membrane[row, block], grad_adaptation[row, block]
+            g_mean = grad_mean_spikes[row, block]
+            for back in range(ticks):
+                tick = ticks - 1 - back
+                _back_through_tick(
+                    grad_spikes[tick, row, block],
+                    g_mean,
+                    share,
+                    slope[tick],
+                    (syn[tick], syn[tick + 1], mem[tick], ada[tick]),
+                    decays,
+                    strength,
+                    g_state,
+                    learns_decay,
+                    g_decays,
+                    grad_drive[0 if constant else tick, row, block],
+                    constant and back > 0,
+                )
 
 
 @njit(**_INLINE)
