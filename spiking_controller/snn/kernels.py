@@ -35,8 +35,8 @@ _LOBE_EXPONENT: Final = np.float32(-0.5 / SIDE_LOBE_WIDTH**2)
 _SUPERSPIKE_SLOPE: Final = np.float32(SUPERSPIKE_SLOPE)
 _SIGMOID_SLOPE: Final = np.float32(SIGMOID_SLOPE)
 _BLOCK: Final = 128
-"""Neurons that the backward pass takes through all ticks at a time. What it keeps of the ticks then fits into the fastest
-cache, however wide the layer is."""
+"""Neurons that the backward pass takes through all ticks at a time, so that what it keeps of the ticks fits into the
+fastest cache, however wide the layer is."""
 _ONE: Final = np.float32(1.0)
 _ZERO: Final = np.float32(0.0)
 _LOWEST: Final = np.float32(-80.0)
