@@ -56,6 +56,7 @@ COMMANDS = {
         "spiking_controller.evaluation.ablate_command", "run an ablation study: many trainings, one factor at a time"
     ),
     "goal": CommandEntry("spiking_controller.nodes.goal_command", "send one goal to a running controller"),
+    "play": CommandEntry("spiking_controller.nodes.player", "publish a bag's topics with their timing"),
 }
 
 GROUPS = {"benchmark": "measure how fast this machine trains and controls"}
