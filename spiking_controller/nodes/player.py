@@ -5,6 +5,7 @@ Messages go out as the bytes that were recorded; they are not decoded.
 
 import argparse
 import math
+import struct
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,7 +37,7 @@ from spiking_controller.nodes import messages
 from spiking_controller.nodes.process import StopRequest, caught_signals
 
 DEPTH = 1000
-"""Messages that wait for a slow subscriber, where the bag does not say how many: a bag cannot know it of every driver."""
+"""Messages that wait for a slow subscriber, where the bag does not say how many."""
 LATCHED_DEPTH = 10
 """The same for topics whose last messages also reach those who come later."""
 CLOCK_TOPIC = "/clock"
@@ -62,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=100.0,
         metavar="HZ",
-        help=f"publish the bag's time on {CLOCK_TOPIC}, 100 times per bag second or as given, instead of a recorded clock",
+        help=f"publish the bag's time on {CLOCK_TOPIC}, by default at 100 Hz of it; a recorded clock is left out",
     )
     parser.add_argument("--topics", nargs="+", metavar="TOPIC", help="play only these; by default all")
     parser.add_argument(
@@ -78,19 +79,20 @@ def run(args: argparse.Namespace) -> int:
     """
     _check(args)
     with caught_signals() as stop, _opened(args.bag) as bag:
+        start = _first_time(bag, args.start_offset)
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         try:
             player = Player(bag, args.topics, args.clock)
             pace = Pace(args.rate, stop)
             pace.rest(args.delay)
-            start = bag.start_time + round(args.start_offset * messages.NANOSECONDS)
             while player.play(start, pace) and args.loop and not stop:
                 pace.rest(BETWEEN_ROUNDS)
             player.finish()
         finally:
             rclpy.try_shutdown()
     late = f", at worst {pace.lateness:.3f} s late" if pace.lateness >= 0.001 else ""
-    print(f"played {player.played} messages on {player.topics} topics{late}")
+    noun = "topic" if player.topics == 1 else "topics"
+    print(f"played {player.played} messages on {player.topics} {noun}{late}")
     return 0
 
 
@@ -167,9 +169,7 @@ class Player:
                 self._publishers[topic] = publisher
         self._connections = [connection for connection in chosen if connection.topic in self._publishers]
         if not self._connections:
-            raise ConfigError(
-                f"{bag.path} holds no message that can be played; give a bag with messages on its topics."
-            )
+            raise ConfigError(f"{bag.path} holds nothing to play; give a bag and topics with messages.")
 
     @property
     def topics(self) -> int:
@@ -203,11 +203,15 @@ class Player:
     def _events(self, start: int) -> Iterator[Event]:
         """Messages and clock in order of time; the clock comes first."""
         tick = start
-        for connection, stamp, data in self._bag.messages(self._connections, start=start):
+        for connection, stamp, data in self._messages(start):
             while self._tick is not None and tick <= stamp:
                 yield Event(tick, None, b"")
                 tick += self._tick
             yield Event(stamp, connection, bytes(data))
+
+    def _messages(self, start: int) -> Iterator[tuple[Connection, int, bytes]]:
+        with _readable(Path(str(self._bag.path))):
+            yield from self._bag.messages(self._connections, start=start)
 
     def _publish_clock(self, stamp: int) -> None:
         assert self._clock is not None
@@ -277,26 +281,46 @@ def _chosen(connections: Sequence[Connection], topics: Sequence[str] | None) -> 
 
 
 def _check(args: argparse.Namespace) -> None:
-    for name, least in (
-        ("rate", "above 0"),
-        ("clock", "above 0"),
-        ("start_offset", "0 or more"),
-        ("delay", "0 or more"),
-    ):
+    for name in ("rate", "clock"):
         value = getattr(args, name)
-        if value is not None and not (
-            math.isfinite(value) and (value > 0.0 or (value == 0.0 and least == "0 or more"))
-        ):
-            raise ConfigError(f"{name.replace('_', '-')} is {value:g}; give a number, {least}.")
+        if value is not None and not (math.isfinite(value) and value > 0.0):
+            raise ConfigError(f"{name} is {value:g}; give a number above 0.")
+    for name, value in (("start-offset", args.start_offset), ("delay", args.delay)):
+        if not (math.isfinite(value) and value >= 0.0):
+            raise ConfigError(f"{name} is {value:g}; give 0 or a number above 0.")
+
+
+def _first_time(bag: Reader, offset: float) -> int:
+    """Where to begin, ns.
+
+    Raises:
+        ConfigError: that is after the end.
+    """
+    start = bag.start_time + round(offset * messages.NANOSECONDS)
+    if bag.message_count and start >= bag.end_time:
+        lasts = (bag.end_time - bag.start_time) / messages.NANOSECONDS
+        raise ConfigError(f"start-offset is {offset:g}, but the bag lasts {lasts:.3g} s; begin before its end.")
+    return start
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """What goes wrong while a bag is read becomes a sentence."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} is not a bag ({error}); give a rosbag2 folder or one of its files.") from error
+    # The library says ReaderError where it looks; a file that was cut off also ends in the others.
+    except (ReaderError, OSError, EOFError, TypeError, ValueError, IndexError, struct.error) as error:
+        raise ConfigError(f"{path} cannot be read ({error}); docs/recording.md says how to mend a bag.") from error
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Reader]:
-    """The bag, whose faults become sentences, now and while it is read."""
+    with _readable(path):
+        bag = Reader(path)
+        bag.open()
     try:
-        with Reader(path) as bag:
-            yield bag
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path} is not a bag ({error}); give a rosbag2 folder or one of its files.") from error
-    except ReaderError as error:
-        raise ConfigError(f"{path} cannot be read: {error} docs/recording.md says how to mend a bag.") from error
+        yield bag
+    finally:
+        bag.close()
