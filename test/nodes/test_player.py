@@ -71,11 +71,12 @@ class Listener(Node):
         self.times: list[int] = []
         self.goals: list[PointStamped] = []
         self.create_subscription(JointState, "joint_states", self.states.append, ALL, raw=True)
-        self.create_subscription(
-            Clock, "clock", lambda message: self.times.append(messages.stamp_to_time(message.clock)), messages.LATEST
-        )
+        self.create_subscription(Clock, "clock", self._on_clock, messages.LATEST)
         self._executor = create_executor(context)
         self._executor.add_node(self)
+
+    def _on_clock(self, message: Clock) -> None:
+        self.times.append(messages.stamp_to_time(message.clock))
 
     def listen_for_goals(self) -> None:
         self.create_subscription(PointStamped, "controller/goal", self.goals.append, messages.LATCHED)
