@@ -57,10 +57,10 @@ def with_snntorch_modules(checkpoint: Checkpoint) -> SpikingAgent:
 
 
 def measure_ticks(model: str, steps: int) -> tuple[TickTimes, TickTimes]:
-    """Time the networks at batch 1, ours and the same ones from snntorch modules, in turn on the same observations.
+    """Time the networks at batch 1, ours and the same ones from snntorch modules, on the same observations.
 
-    The observations are those of episodes that our networks drive. A step is what the controller asks for: an action
-    for an observation, and the prediction of the next one; NumPy in, NumPy out.
+    The observations are those of episodes that our networks drive; after each, the other side has its turn. A step is
+    what the controller asks for: an action for an observation, and the prediction of the next one; NumPy in, NumPy out.
 
     Args:
         model: path of the checkpoint.
@@ -73,21 +73,21 @@ def measure_ticks(model: str, steps: int) -> tuple[TickTimes, TickTimes]:
         SpikingAgent(checkpoint.policy, checkpoint.forward_model),
         with_snntorch_modules(load_checkpoint(model)),
     )
-    episode = checkpoint.task.steps_per_episode
-    env = ReachVectorEnv(checkpoint.task, -(-(WARM_UP + steps) // episode), threads=1)
+    length = checkpoint.task.steps_per_episode
+    env = ReachVectorEnv(checkpoint.task, -(-(WARM_UP + steps) // length), threads=1)
     episodes = run_episodes(env, agents[0], seed=_SEED)
     times = np.empty((2, 2, WARM_UP + steps))
-    for step in range(WARM_UP + steps):
-        arm, now = divmod(step, episode)
-        observation, goal = episodes.observation[arm : arm + 1, now], episodes.goal[arm : arm + 1]
+    for episode, goal in enumerate(episodes.goal[:, None]):
+        first = episode * length
         for agent, taken in zip(agents, times, strict=True):
-            if now == 0:
-                agent.reset(1)
-            began = time.perf_counter()
-            agent.act(observation, goal)
-            acted = time.perf_counter()
-            agent.predict(observation)
-            taken[:, step] = acted - began, time.perf_counter() - acted
+            agent.reset(1)
+            for now in range(min(length, WARM_UP + steps - first)):
+                observation = episodes.observation[episode : episode + 1, now]
+                began = time.perf_counter()
+                agent.act(observation, goal)
+                acted = time.perf_counter()
+                agent.predict(observation)
+                taken[:, first + now] = acted - began, time.perf_counter() - acted
     ours, snntorch = (TickTimes(*taken[:, WARM_UP:]) for taken in times)
     return ours, snntorch
 

@@ -607,3 +607,72 @@ def readout_backward(
             grad_membrane_from_synaptic[o] += g_mem * synaptic[row, o]
             grad_synaptic[row, o] = g_syn * synaptic_keep[o] + g_mem * membrane_from_synaptic[o]
             grad_membrane[row, o] = g_mem * membrane_keep[o]
+
+
+@njit(**_OPTIONS)
+def layer_step(
+    fed: np.ndarray,
+    source: np.ndarray,
+    gather: np.ndarray,
+    spread: np.ndarray,
+    mean_before: np.ndarray,
+    own_gather: np.ndarray,
+    own_spread: np.ndarray,
+    state: tuple[np.ndarray, ...],
+    decay: tuple[np.ndarray, ...],
+    levels: tuple[float, float, float],
+    readout: np.ndarray,
+    spikes: np.ndarray,
+    state_after: np.ndarray,
+    currents: np.ndarray,
+) -> None:
+    """The ticks of one layer: fills `spikes` [ticks, neurons], `state_after` [5, neurons], and adds to `currents`.
+
+    Args:
+        fed: constant drive, [neurons].
+        source: spikes of the layer before, [ticks, before]; no rows for the first layer.
+        gather, spread: their weights, [before, rank] and [rank, neurons], or [before, neurons] and no rows.
+        mean_before: mean spikes of this layer in the step before, [neurons].
+        own_gather, own_spread: weights of recurrence, as above; both without rows if there is none.
+        state: synaptic current, membrane, adaptation and threshold base, [neurons] each.
+        decay: of the first three, [neurons] each.
+        levels: rest, decrement and strength, see `neurons.Threshold`.
+        readout: weights to the readout, [neurons, outputs].
+        state_after: the four of `state`, and the mean spikes.
+        currents: of the readout, [ticks, outputs].
+    """
+    ticks, neurons = spikes.shape
+    share = np.float32(1.0 / ticks)
+    rest, decrement, strength = np.float32(levels[0]), np.float32(levels[1]), np.float32(levels[2])
+    syn, mem, ada, low, mean = state_after[0], state_after[1], state_after[2], state_after[3], state_after[4]
+    syn[:], mem[:], ada[:], low[:] = state[0], state[1], state[2], state[3]
+    mean[:] = _ZERO
+    index = np.empty(max(neurons, source.shape[1]) + 1, np.int64)
+    latent = np.empty(max(spread.shape[0], own_spread.shape[0]), np.float32)
+    constant = fed.copy()
+    if own_spread.shape[0] > 0:
+        own_latent = latent[: own_spread.shape[0]]
+        own_latent[:] = _ZERO
+        _add_product(mean_before, own_gather, own_latent)
+        _add_product(own_latent, own_spread, constant)
+    elif own_gather.shape[0] > 0:
+        _add_product(mean_before, own_gather, constant)
+    now = constant.copy()
+    for tick in range(ticks):
+        if source.shape[0] > 0:
+            now[:] = constant
+            count = _find(source[tick], index)
+            if spread.shape[0] > 0:
+                fed_latent = latent[: spread.shape[0]]
+                fed_latent[:] = _ZERO
+                _add_rows(index, count, gather, fed_latent)
+                _add_product(fed_latent, spread, now)
+            else:
+                _add_rows(index, count, gather, now)
+        fired = spikes[tick]
+        _charge(now, decay[0], decay[1], syn, mem, syn, mem)
+        _fire(decay[2], (rest, decrement, strength), mem, ada, low, fired)
+        for i in range(neurons):
+            mean[i] += share * fired[i]
+        count = _find(fired, index)
+        _add_rows(index, count, readout, currents[tick])

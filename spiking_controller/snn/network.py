@@ -17,6 +17,7 @@ from spiking_controller.errors import ConfigError
 from spiking_controller.snn import initialisation
 from spiking_controller.snn.initialisation import Initialisation
 from spiking_controller.snn.neurons import Backend, LIFDecay, LIFState, Threshold, initial_state, scan
+from spiking_controller.snn.single_step import SingleStep
 from spiking_controller.snn.surrogate import surrogate_derivative
 from spiking_controller.snn.unroll import (
     LayerParameters,
@@ -176,12 +177,16 @@ class _ReadoutResponse(NamedTuple):
 
 
 class Effective(NamedTuple):
-    """What the parameters amount to: decay factors, gains and the readout's response, good for a whole unroll."""
+    """What the parameters amount to: decay factors, gains and the readout's response, good for a whole unroll.
+
+    `single` takes steps at batch 1, where the parameters were taken without gradients for the compiled way.
+    """
 
     decays: tuple[LIFDecay, ...]
     input_gain: Tensor
     output_gain: Tensor
     readout: _ReadoutResponse
+    single: SingleStep | None = None
 
 
 def readout_response(beta_synaptic: Tensor, beta_membrane: Tensor, ticks: int) -> _ReadoutResponse:
@@ -348,7 +353,7 @@ class SpikingNetwork(nn.Module):
             return torch.exp(-tick * torch.exp(-log_tau)).expand(-1, neurons).contiguous()
 
         readout = decay(self.readout_log_tau, self.outputs)
-        return Effective(
+        effective = Effective(
             tuple(
                 LIFDecay(*decay(log_tau, neurons))
                 for log_tau, neurons in zip(self.log_tau, self.config.hidden, strict=True)
@@ -357,6 +362,9 @@ class SpikingNetwork(nn.Module):
             self.log_output_gain.exp(),
             readout_response(readout[0], readout[1], self.config.ticks),
         )
+        if not self.compiled or self.config.recurrence == "tick" or torch.is_grad_enabled():
+            return effective
+        return effective._replace(single=SingleStep(self.unroll_parameters(effective), self._unroll_options))
 
     @torch.no_grad()
     def limit_time_constants(self) -> None:
@@ -473,6 +481,9 @@ class SpikingNetwork(nn.Module):
             The readout [batch, outputs], the state after the step, and the spikes of each layer,
             [ticks, batch, neurons].
         """
+        if effective.single is not None and len(features) == 1 and not torch.is_grad_enabled():
+            readout, after, fired = effective.single.step(features, _unroll_state(state))
+            return readout, _network_state(after), fired
         config = self.config
         drive = self.input_drive(features, effective).unsqueeze(0)
         layers: list[LayerState] = []

@@ -49,6 +49,61 @@ def test_compiled_steps_without_gradients_equal_the_reference(config: NetworkCon
     [
         RECURRENT,
         replace(RECURRENT, rank=0),
+        replace(RECURRENT, hidden=(24,), ticks=1),
+        replace(RECURRENT, recurrence="none", hidden=(24, 20, 16)),
+        NetworkConfig(hidden=(24, 20), neuron="lif", rank=0),
+        TICK_WISE,
+    ],
+)
+def test_steps_of_one_network_equal_the_reference_in_readout_spikes_and_state(config: NetworkConfig) -> None:
+    inputs = features(40, 1, 9, seed=1)
+    runs = []
+    for backend in BACKENDS:
+        network = SpikingNetwork(config, 9, 3, seed=2, backend=backend)
+        with torch.no_grad():
+            effective, state = network.effective(), network.initial_state(1)
+            outputs, fired = [], []
+            for step in inputs:
+                output, state, spikes = network.step(step, state, effective)
+                outputs.append(output)
+                fired.append(spikes)
+        assert (effective.single is not None) == (backend == "fused" and config.recurrence != "tick")
+        runs.append((torch.stack(outputs), fired, state))
+    (expected, expected_spikes, expected_state), (output, spikes, state) = runs
+    assert expected.abs().max() > 0.01
+    torch.testing.assert_close(output, expected, rtol=1e-3, atol=1e-4)
+    for before, after in zip(expected_spikes, spikes, strict=True):
+        for reference, compiled in zip(before, after, strict=True):
+            assert compiled.shape == reference.shape
+            assert torch.equal(compiled, reference)
+    torch.testing.assert_close(state, expected_state, rtol=1e-3, atol=1e-4)
+
+
+def test_a_step_of_one_network_leaves_the_state_before_it_as_it_was() -> None:
+    network = SpikingNetwork(RECURRENT, 9, 3, seed=2)
+    with torch.no_grad():
+        effective = network.effective()
+        _, state, _ = network.step(features(1, 1, 9, seed=1)[0], network.initial_state(1), effective)
+        first, after, _ = network.step(features(1, 1, 9, seed=3)[0], state, effective)
+        again, same, _ = network.step(features(1, 1, 9, seed=3)[0], state, effective)
+    assert torch.equal(first, again)
+    torch.testing.assert_close(after, same, rtol=0.0, atol=0.0)
+
+
+def test_a_step_with_gradients_takes_the_reference_whatever_its_batch() -> None:
+    network = SpikingNetwork(RECURRENT, 9, 3, seed=2)
+    effective = network.effective()
+    output, _, _ = network.step(features(1, 1, 9, seed=1)[0], network.initial_state(1), effective)
+    output.sum().backward()
+    assert effective.single is None
+    assert network.input_weight.grad is not None
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        RECURRENT,
+        replace(RECURRENT, rank=0),
         replace(RECURRENT, time_constants="per_layer"),
         replace(RECURRENT, time_constants="fixed"),
         *(replace(RECURRENT, surrogate=name) for name in ("gaussian", "superspike", "sigmoid")),
