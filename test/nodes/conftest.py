@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,9 @@ DEEP_BEST_EFFORT = QoSProfile(depth=20000, reliability=ReliabilityPolicy.BEST_EF
 class Probe(Node):
     """Hears everything that matters and can send what a user or another node would send."""
 
-    def __init__(self, context: Context, namespace: str = "") -> None:
-        super().__init__("probe", context=context, namespace=namespace)
+    def __init__(self, context: Context, namespace: str = "", remaps: Sequence[str] = ()) -> None:
+        arguments = [argument for remap in remaps for argument in ("--remap", remap)]
+        super().__init__("probe", context=context, namespace=namespace, cli_args=["--ros-args", *arguments])
         self.arm: Arm = get_arm("panda")
         self.states: list[JointState] = []
         self.commands: list[Float64MultiArray] = []
@@ -200,10 +201,10 @@ class Probe(Node):
 
 
 class NodeProcess:
-    """A node of ours in a process of its own."""
+    """A node in a process of its own."""
 
-    def __init__(self, module: str, log: Path, parameters: dict[str, Any], arguments: list[str]) -> None:
-        command = [sys.executable, "-m", f"spiking_controller.nodes.{module}", "--ros-args", *arguments]
+    def __init__(self, program: list[str], log: Path, parameters: dict[str, Any], arguments: list[str]) -> None:
+        command = [sys.executable, *program, "--ros-args", *arguments]
         for name, value in parameters.items():
             text = str(value).lower() if isinstance(value, bool) else str(value)
             command += ["--param", f"{name}:={text}"]
@@ -239,8 +240,18 @@ class Graph:
         self._started: list[NodeProcess] = []
 
     def start(self, module: str, *arguments: str, **parameters: Any) -> NodeProcess:
-        log = self._folder / f"{len(self._started)}_{module}.log"
-        self._started.append(NodeProcess(module, log, parameters, list(arguments)))
+        """A node of ours."""
+        return self._start(["-m", f"spiking_controller.nodes.{module}"], module, arguments, parameters)
+
+    def run(self, script: Path) -> NodeProcess:
+        """A node that only tests need."""
+        return self._start([str(script)], script.stem, (), {})
+
+    def _start(
+        self, program: list[str], name: str, arguments: Sequence[str], parameters: dict[str, Any]
+    ) -> NodeProcess:
+        log = self._folder / f"{len(self._started)}_{name}.log"
+        self._started.append(NodeProcess(program, log, parameters, list(arguments)))
         return self._started[-1]
 
     def controller(self, *arguments: str, **parameters: Any) -> NodeProcess:
@@ -273,12 +284,12 @@ def context() -> Iterator[Context]:
 
 
 @pytest.fixture
-def make_probe(context: Context) -> Iterator[Callable[[str], Probe]]:
-    """Makes probes in a namespace."""
+def make_probe(context: Context) -> Iterator[Callable[..., Probe]]:
+    """Makes probes in a namespace, with remaps."""
     made: list[Probe] = []
 
-    def make(namespace: str) -> Probe:
-        made.append(Probe(context, namespace))
+    def make(namespace: str = "", remaps: Sequence[str] = ()) -> Probe:
+        made.append(Probe(context, namespace, remaps))
         return made[-1]
 
     yield make
@@ -287,8 +298,8 @@ def make_probe(context: Context) -> Iterator[Callable[[str], Probe]]:
 
 
 @pytest.fixture
-def probe(make_probe: Callable[[str], Probe]) -> Probe:
-    return make_probe("")
+def probe(make_probe: Callable[..., Probe]) -> Probe:
+    return make_probe()
 
 
 @pytest.fixture

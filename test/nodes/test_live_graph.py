@@ -1,6 +1,5 @@
 """Bridge and controller as they run in a lab: real nodes, real topics, the shipped networks."""
 
-import signal
 from typing import Any
 
 import numpy as np
@@ -65,75 +64,6 @@ def test_lock_step_does_what_training_did(graph: Any, probe: Any) -> None:
     trained = env.codec.joint_position(episodes.observation[0])
     for step in range(100):
         np.testing.assert_allclose(live[step * 20_000_000][:6], trained[step], atol=1e-6)
-
-
-def test_a_killed_controller_leaves_an_arm_without_torque_and_a_new_one_takes_over(graph: Any, probe: Any) -> None:
-    controller, bridge = graph.controller(), graph.bridge()
-    probe.set_in_motion(*GOAL)
-    controller.kill()
-    killed_at = probe.time()
-    probe.wait_for(lambda: probe.time() > killed_at + 0.3, "the command timeout")
-    probe.wait_for(lambda: not np.any(probe.states[-1].effort), "zero torque")
-    assert probe.time() < killed_at + 1.0
-    probe.wait_for(lambda: probe.speed() < 0.05, "the arm to come to rest")
-    probe.assert_every_torque_is_legal()
-
-    controller = graph.controller()
-    probe.torques.clear()
-    probe.goals.clear()
-    probe.send_accepted_goal(*OTHER_GOAL)
-    before = probe.distance(OTHER_GOAL)
-    probe.wait_for(lambda: probe.distance(OTHER_GOAL) < 0.5 * before, "the new controller to bring the arm closer")
-    probe.assert_every_torque_is_legal()
-
-    assert controller.stop(signal.SIGTERM) == 0
-    probe.listen(0.3)
-    assert not np.any(probe.torques[-1].effort)
-    assert not np.any(probe.commands[-1].data)
-    probe.assert_every_torque_is_legal()
-    assert bridge.stop() == 0
-
-
-def test_a_controller_killed_in_lock_step_stops_the_torque_but_not_the_simulation(graph: Any, probe: Any) -> None:
-    controller = graph.controller(use_sim_time=True)
-    graph.bridge(**LOCK_STEP | {"lock_step_timeout": 0.5})
-    probe.set_in_motion(*GOAL)
-    controller.kill()
-    killed_at = probe.time()
-    probe.wait_for(lambda: probe.time() > killed_at + 0.1, "time to go on")
-    assert not np.any(probe.states[-1].effort)
-    graph.controller(use_sim_time=True)
-    probe.goals.clear()
-    probe.send_accepted_goal(*OTHER_GOAL)
-    probe.wait_for(lambda: "lock-step" in probe.status("/mujoco_bridge: simulation"), "lock-step to resume")
-    resumed_at = probe.time()
-    probe.wait_for(lambda: probe.time() > resumed_at + 1.0, "time in lock-step")
-    probe.assert_every_torque_is_legal()
-
-
-def test_stale_joint_states_ramp_the_torque_to_zero_and_control_resumes(graph: Any, probe: Any) -> None:
-    controller, bridge = graph.controller(), graph.bridge()
-    probe.set_in_motion(*GOAL)
-    bridge.send(signal.SIGSTOP)
-    probe.wait_for(lambda: not np.any(probe.torques[-1].effort), "the ramp to zero")
-    bridge.send(signal.SIGCONT)
-    probe.wait_for(lambda: probe.distance(GOAL) < 0.05, "the arm to go on to its goal")
-    probe.assert_every_torque_is_legal()
-    assert controller.stop() == 0
-    assert "ramps to zero" in controller.output
-    assert "resumes" in controller.output
-
-
-def test_a_restarted_simulation_finds_the_controller_ready(graph: Any, probe: Any) -> None:
-    graph.controller(use_sim_time=True)
-    probe.send_accepted_goal(*GOAL)
-    graph.bridge(**LOCK_STEP)
-    probe.wait_for(lambda: probe.time() > 1.0, "some motion")
-    assert probe.call(Trigger, "mujoco_bridge/reset", Trigger.Request()).success
-    probe.wait_for(lambda: probe.time() < 0.5, "time to start again")
-    probe.wait_for(lambda: probe.time() > 4.0, "the arm to go on")
-    assert probe.distance(GOAL) < 0.05
-    probe.assert_every_torque_is_legal()
 
 
 def test_bad_goals_are_refused_with_a_reason_and_the_last_good_one_stays(graph: Any, probe: Any) -> None:

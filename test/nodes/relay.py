@@ -1,0 +1,89 @@
+"""Stands between a driver's joint states and the controller, and spoils them on request: `python relay.py`.
+
+Passes `joint_states_raw` on as `joint_states`. A text on `fault`, such as "nan_position 0.3", names one of `FAULTS` and
+for how many seconds of wall time.
+"""
+
+import math
+import sys
+import time
+from collections.abc import Callable
+
+import rclpy
+from rclpy.node import Node
+from sensor_msgs.msg import JointState
+from std_msgs.msg import String
+
+from spiking_controller.nodes import messages
+from spiking_controller.nodes.process import StopRequest, create_executor, run_process
+
+
+def stopped(message: JointState) -> None:
+    """Nothing passes."""
+
+
+def nan_position(message: JointState) -> JointState:
+    """Every angle is NaN."""
+    message.position = [math.nan] * len(message.position)
+    return message
+
+
+def infinite_velocity(message: JointState) -> JointState:
+    """One velocity is infinite."""
+    message.velocity[3] = math.inf
+    return message
+
+
+def swapped(message: JointState) -> JointState:
+    """Hand to base instead of base to hand, with fingers in between and without efforts, as some drivers send it."""
+    order = list(range(len(message.name)))[::-1]
+    fingers = ["panda_finger_joint1", "panda_finger_joint2"]
+    parts = (list(message.name), list(message.position), list(message.velocity))
+    name, position, velocity = ([part[index] for index in order] for part in parts)
+    spoilt = JointState(header=message.header)
+    spoilt.name = [*name[:3], *fingers, *name[3:]]
+    spoilt.position = [*position[:3], 0.02, 0.02, *position[3:]]
+    spoilt.velocity = [*velocity[:3], 0.0, 0.0, *velocity[3:]]
+    return spoilt
+
+
+FAULTS: dict[str, Callable[[JointState], JointState | None]] = {
+    fault.__name__: fault for fault in (stopped, nan_position, infinite_velocity, swapped)
+}
+
+
+class Relay(Node):
+    """Passes joint states on, sound or spoilt."""
+
+    def __init__(self) -> None:
+        super().__init__("relay")
+        self._fault = ""
+        self._until = 0.0
+        self._publisher = self.create_publisher(JointState, "joint_states", messages.STATE_PUBLISHER)
+        self.create_subscription(String, "fault", self._on_fault, messages.RELIABLE)
+        self.create_subscription(JointState, "joint_states_raw", self._on_states, messages.STATE_PUBLISHER)
+
+    def _on_fault(self, message: String) -> None:
+        self._fault, seconds = message.data.split()
+        self._until = time.monotonic() + float(seconds)
+        self.get_logger().info(f"fault: {message.data}")
+
+    def _on_states(self, message: JointState) -> None:
+        passed: JointState | None = message
+        if time.monotonic() < self._until:
+            passed = FAULTS[self._fault](message)
+        if passed is not None:
+            self._publisher.publish(passed)
+
+
+def _relay(stop: StopRequest) -> int:
+    node = Relay()
+    executor = create_executor()
+    executor.add_node(node)
+    while not stop and rclpy.ok():
+        executor.spin_once(timeout_sec=0.1)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_process(_relay, None))
