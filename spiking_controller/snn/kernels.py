@@ -4,8 +4,9 @@ The mathematics is that of `neurons.adaptive_lif_step`; the plain PyTorch loop t
 kernels are tested against. Arrays are float32 and C-contiguous: `[ticks, batch, neurons]` over a step,
 `[batch, neurons]` for a state, `[neurons]` for a parameter. A drive of one tick is held constant over the step.
 
-A row of the batch is worked off whole, all its ticks, while it lies in the fastest cache. The loops over neurons are
-short on purpose: with few arrays in each, the compiler can prove them free of overlap and vectorise them.
+A row of the batch is worked off block by block of neurons, all ticks of a block while it lies in the fastest cache.
+What a block carries from tick to tick stands in one scratch array, at offsets that are known at compile time: there
+the compiler sees by itself that nothing overlaps, and vectorises a loop over neurons however much it does.
 """
 
 from typing import Any, Final
@@ -35,8 +36,17 @@ _LOBE_EXPONENT: Final = np.float32(-0.5 / SIDE_LOBE_WIDTH**2)
 _SUPERSPIKE_SLOPE: Final = np.float32(SUPERSPIKE_SLOPE)
 _SIGMOID_SLOPE: Final = np.float32(SIGMOID_SLOPE)
 _BLOCK: Final = 128
-"""Neurons that the backward pass takes through all ticks at a time, so that what it keeps of the ticks fits into the
-fastest cache, however wide the layer is."""
+"""Neurons that go through the ticks together."""
+# Offsets in the scratch array of a block: its state, and the mean of its spikes.
+_SYNAPTIC, _MEMBRANE, _ADAPTATION, _BASE, _MEAN = (field * _BLOCK for field in range(5))
+_STATE: Final = 5 * _BLOCK
+# A record of a tick in the backward pass begins with the state before the tick, as above. Then come the gradients of
+# that state, and the surrogate derivative, whose place the gradient of the drive takes.
+_GRAD_SYNAPTIC, _GRAD_MEMBRANE, _GRAD_ADAPTATION, _SLOPE = (field * _BLOCK for field in range(4, 8))
+_RECORD: Final = 8 * _BLOCK
+# Offsets in the decay factors of a block, and in their gradients.
+_DECAY_SYNAPTIC, _DECAY_MEMBRANE, _DECAY_ADAPTATION = (field * _BLOCK for field in range(3))
+_DECAYS: Final = 3 * _BLOCK
 _ONE: Final = np.float32(1.0)
 _ZERO: Final = np.float32(0.0)
 _LOWEST: Final = np.float32(-80.0)
@@ -89,26 +99,57 @@ def _apply_surrogate(above, code):  # type: ignore[no-untyped-def]
 
 
 @njit(**_INLINE)
-def _charge(drive, decay_synaptic, decay_membrane, synaptic, membrane, synaptic_out, membrane_out):  # type: ignore[no-untyped-def]
-    """Synapse and membrane of one tick, before the spike; [neurons] each."""
-    for i in range(drive.shape[0]):
-        synaptic_out[i] = decay_synaptic[i] * synaptic[i] + drive[i]
-    for i in range(drive.shape[0]):
-        membrane_out[i] = decay_membrane[i] * membrane[i] + (_ONE - decay_membrane[i]) * synaptic_out[i]
+def _by_block(synaptic, membrane, adaptation):  # type: ignore[no-untyped-def]
+    """Decay factors, or their gradients, [neurons] each, as the blocks take them, [blocks, _DECAYS]."""
+    neurons = synaptic.shape[0]
+    blocks = np.zeros(((neurons + _BLOCK - 1) // _BLOCK, _DECAYS), np.float32)
+    for n in range(neurons):
+        block, i = n // _BLOCK, n % _BLOCK
+        blocks[block, _DECAY_SYNAPTIC + i] = synaptic[n]
+        blocks[block, _DECAY_MEMBRANE + i] = membrane[n]
+        blocks[block, _DECAY_ADAPTATION + i] = adaptation[n]
+    return blocks
 
 
 @njit(**_INLINE)
-def _fire(decay_adaptation, levels, mem, ada, low, fired):  # type: ignore[no-untyped-def]
-    """Spike, reset and adaptation of one tick; [neurons] each."""
+def _to_neurons(blocks, synaptic, membrane, adaptation):  # type: ignore[no-untyped-def]
+    """The inverse of `_by_block`."""
+    for n in range(synaptic.shape[0]):
+        block, i = n // _BLOCK, n % _BLOCK
+        synaptic[n] = blocks[block, _DECAY_SYNAPTIC + i]
+        membrane[n] = blocks[block, _DECAY_MEMBRANE + i]
+        adaptation[n] = blocks[block, _DECAY_ADAPTATION + i]
+
+
+@njit(**_INLINE)
+def _read(scratch, offset, source):  # type: ignore[no-untyped-def]
+    for i in range(source.shape[0]):
+        scratch[offset + i] = source[i]
+
+
+@njit(**_INLINE)
+def _write(scratch, offset, into):  # type: ignore[no-untyped-def]
+    for i in range(into.shape[0]):
+        into[i] = scratch[offset + i]
+
+
+@njit(**_INLINE)
+def _tick(state, drive, decays, levels, share, fired):  # type: ignore[no-untyped-def]
+    """One tick of a block: changes its state, and fills `fired`, [neurons of the block]."""
     rest, decrement, strength = levels
     for i in range(fired.shape[0]):
-        threshold = low[i] - decrement + strength * ada[i]
-        spike = _ONE if mem[i] > threshold else _ZERO
+        keep = decays[_DECAY_MEMBRANE + i]
+        current = decays[_DECAY_SYNAPTIC + i] * state[_SYNAPTIC + i] + drive[i]
+        charged = keep * state[_MEMBRANE + i] + (_ONE - keep) * current
+        base = state[_BASE + i] - decrement
+        threshold = base + strength * state[_ADAPTATION + i]
+        spike = _ONE if charged > threshold else _ZERO
+        state[_SYNAPTIC + i] = current
+        state[_MEMBRANE + i] = charged - spike * threshold
+        state[_ADAPTATION + i] = decays[_DECAY_ADAPTATION + i] * state[_ADAPTATION + i] + spike
+        state[_BASE + i] = rest if charged > threshold else base
+        state[_MEAN + i] += share * spike
         fired[i] = spike
-        mem[i] -= spike * threshold
-    for i in range(fired.shape[0]):
-        ada[i] = decay_adaptation[i] * ada[i] + fired[i]
-        low[i] = rest if fired[i] > _ZERO else low[i] - decrement
 
 
 @njit(**_OPTIONS)
@@ -135,84 +176,71 @@ def scan_forward(
     ticks, batch, neurons = spikes.shape
     constant = drive.shape[0] == 1
     share = np.float32(1.0 / ticks)
-    rest = np.float32(base_rest)
-    decrement = np.float32(base_decrement)
-    strength = np.float32(adaptation_strength)
+    levels = np.float32(base_rest), np.float32(base_decrement), np.float32(adaptation_strength)
+    decays = _by_block(decay_synaptic, decay_membrane, decay_adaptation)
+    state = np.empty(_STATE, np.float32)
     for row in range(batch):
-        syn, mem = synaptic_out[row], membrane_out[row]
-        ada, low = adaptation_out[row], base_out[row]
-        syn[:] = synaptic_current[row]
-        mem[:] = membrane[row]
-        ada[:] = adaptation[row]
-        low[:] = base[row]
-        mean = mean_spikes[row]
-        mean[:] = _ZERO
-        for tick in range(ticks):
-            _charge(drive[0 if constant else tick, row], decay_synaptic, decay_membrane, syn, mem, syn, mem)
-            fired = spikes[tick, row]
-            _fire(decay_adaptation, (rest, decrement, strength), mem, ada, low, fired)
-            for i in range(neurons):
-                mean[i] += share * fired[i]
+        for number in range(decays.shape[0]):
+            block = slice(number * _BLOCK, min((number + 1) * _BLOCK, neurons))
+            _read(state, _SYNAPTIC, synaptic_current[row, block])
+            _read(state, _MEMBRANE, membrane[row, block])
+            _read(state, _ADAPTATION, adaptation[row, block])
+            _read(state, _BASE, base[row, block])
+            state[_MEAN:] = _ZERO
+            for tick in range(ticks):
+                now = drive[0 if constant else tick, row, block]
+                _tick(state, now, decays[number], levels, share, spikes[tick, row, block])
+            _write(state, _SYNAPTIC, synaptic_out[row, block])
+            _write(state, _MEMBRANE, membrane_out[row, block])
+            _write(state, _ADAPTATION, adaptation_out[row, block])
+            _write(state, _BASE, base_out[row, block])
+            _write(state, _MEAN, mean_spikes[row, block])
 
 
 @njit(**_INLINE)
-def _fire_again(  # type: ignore[no-untyped-def]
-    decay_adaptation, levels, surrogate, after, trace, trace_after, low, fired, above
-):
-    """`_fire` in the backward pass, which also leaves the surrogate derivative in `above`; [neurons] each."""
+def _tick_again(records, drive, decays, levels, surrogate):  # type: ignore[no-untyped-def]
+    """`_tick` in the backward pass: from one record into the next; leaves the surrogate derivative in the first."""
     rest, decrement, strength = levels
-    for i in range(fired.shape[0]):
-        threshold = low[i] - decrement + strength * trace[i]
-        above[i] = after[i] - threshold
-        fired[i] = threshold
-    for i in range(fired.shape[0]):
-        spike = _ONE if above[i] > _ZERO else _ZERO
-        after[i] -= spike * fired[i]
-        fired[i] = spike
-    for i in range(fired.shape[0]):
-        trace_after[i] = decay_adaptation[i] * trace[i] + fired[i]
-    for i in range(fired.shape[0]):
-        low[i] = rest if fired[i] > _ZERO else low[i] - decrement
-    _apply_surrogate(above, surrogate)
+    for i in range(drive.shape[0]):
+        keep = decays[_DECAY_MEMBRANE + i]
+        current = decays[_DECAY_SYNAPTIC + i] * records[_SYNAPTIC + i] + drive[i]
+        charged = keep * records[_MEMBRANE + i] + (_ONE - keep) * current
+        base = records[_BASE + i] - decrement
+        threshold = base + strength * records[_ADAPTATION + i]
+        above = charged - threshold
+        spike = _ONE if above > _ZERO else _ZERO
+        records[_RECORD + _SYNAPTIC + i] = current
+        records[_RECORD + _MEMBRANE + i] = charged - spike * threshold
+        records[_RECORD + _ADAPTATION + i] = decays[_DECAY_ADAPTATION + i] * records[_ADAPTATION + i] + spike
+        records[_RECORD + _BASE + i] = rest if above > _ZERO else base
+        records[_SLOPE + i] = above
+    _apply_surrogate(records[_SLOPE : _SLOPE + drive.shape[0]], surrogate)
 
 
 @njit(**_INLINE)
-def _back_through_tick(  # type: ignore[no-untyped-def]
-    g_spikes, g_mean, share, g_above, traces, decays, strength, g_state, learns_decay, g_decays, g_drive, adds
-):
-    """The way back through one tick; [neurons] each. `adds` to the gradient of the drive instead of overwriting it."""
-    neurons = g_spikes.shape[0]
-    current_before, current, before, trace = traces
-    decay_synaptic, decay_membrane, decay_adaptation = decays
-    g_syn, g_mem, g_ada = g_state
-    grad_decay_synaptic, grad_decay_membrane, grad_decay_adaptation = g_decays
-    for i in range(neurons):
-        g_above[i] *= g_spikes[i] + share * g_mean[i] + g_ada[i]
-    if learns_decay:
-        for i in range(neurons):
-            grad_decay_adaptation[i] += g_ada[i] * trace[i]
-    for i in range(neurons):
-        g_ada[i] = decay_adaptation[i] * g_ada[i] - strength * g_above[i]
-    for i in range(neurons):
-        g_mem[i] += g_above[i]
-    if learns_decay:
-        for i in range(neurons):
-            grad_decay_membrane[i] += g_mem[i] * (before[i] - current[i])
-    for i in range(neurons):
-        g_syn[i] += (_ONE - decay_membrane[i]) * g_mem[i]
-    for i in range(neurons):
-        g_mem[i] *= decay_membrane[i]
-    if adds:
-        for i in range(neurons):
-            g_drive[i] += g_syn[i]
-    else:
-        for i in range(neurons):
-            g_drive[i] = g_syn[i]
-    if learns_decay:
-        for i in range(neurons):
-            grad_decay_synaptic[i] += g_syn[i] * current_before[i]
-    for i in range(neurons):
-        g_syn[i] *= decay_synaptic[i]
+def _tick_back(records, grad_spikes, grad_mean, decays, strength, share, learns, grad_decays):  # type: ignore[no-untyped-def]
+    """The way back through one tick of a block: from the gradients in its second record to those in its first."""
+    size = grad_spikes.shape[0]
+    for i in range(size):
+        on_spike = grad_spikes[i] + share * grad_mean[i] + records[_RECORD + _GRAD_ADAPTATION + i]
+        records[_SLOPE + i] *= on_spike
+    if learns:
+        for i in range(size):
+            current = records[_RECORD + _SYNAPTIC + i]
+            g_charged = records[_RECORD + _GRAD_MEMBRANE + i] + records[_SLOPE + i]
+            g_current = records[_RECORD + _GRAD_SYNAPTIC + i] + (_ONE - decays[_DECAY_MEMBRANE + i]) * g_charged
+            grad_decays[_DECAY_ADAPTATION + i] += records[_RECORD + _GRAD_ADAPTATION + i] * records[_ADAPTATION + i]
+            grad_decays[_DECAY_MEMBRANE + i] += g_charged * (records[_MEMBRANE + i] - current)
+            grad_decays[_DECAY_SYNAPTIC + i] += g_current * records[_SYNAPTIC + i]
+    for i in range(size):
+        g_above = records[_SLOPE + i]
+        g_charged = records[_RECORD + _GRAD_MEMBRANE + i] + g_above
+        g_current = records[_RECORD + _GRAD_SYNAPTIC + i] + (_ONE - decays[_DECAY_MEMBRANE + i]) * g_charged
+        g_adaptation = decays[_DECAY_ADAPTATION + i] * records[_RECORD + _GRAD_ADAPTATION + i]
+        records[_GRAD_ADAPTATION + i] = g_adaptation - strength * g_above
+        records[_GRAD_MEMBRANE + i] = g_charged * decays[_DECAY_MEMBRANE + i]
+        records[_GRAD_SYNAPTIC + i] = g_current * decays[_DECAY_SYNAPTIC + i]
+        records[_SLOPE + i] = g_current
 
 
 @njit(**_OPTIONS)
@@ -249,60 +277,47 @@ def scan_backward(
     ticks, batch, neurons = grad_spikes.shape
     share = np.float32(1.0 / ticks)
     constant = drive.shape[0] == 1
-    rest = np.float32(base_rest)
-    decrement = np.float32(base_decrement)
-    strength = np.float32(adaptation_strength)
-    all_syn = np.empty((ticks + 1, _BLOCK), np.float32)
-    all_mem = np.empty((ticks + 1, _BLOCK), np.float32)
-    all_ada = np.empty((ticks + 1, _BLOCK), np.float32)
-    all_slope = np.empty((ticks, _BLOCK), np.float32)
-    all_low = np.empty(_BLOCK, np.float32)
-    all_fired = np.empty(_BLOCK, np.float32)
+    levels = np.float32(base_rest), np.float32(base_decrement), np.float32(adaptation_strength)
+    decays = _by_block(decay_synaptic, decay_membrane, decay_adaptation)
+    grad_decays = _by_block(grad_decay_synaptic, grad_decay_membrane, grad_decay_adaptation)
+    records = np.empty((ticks + 1) * _RECORD, np.float32)
+    last = records[ticks * _RECORD :]
     for row in range(batch):
-        for first in range(0, neurons, _BLOCK):
-            block = slice(first, min(first + _BLOCK, neurons))
-            size = block.stop - block.start
-            syn, mem, ada, slope = all_syn[:, :size], all_mem[:, :size], all_ada[:, :size], all_slope[:, :size]
-            low, fired = all_low[:size], all_fired[:size]
-            decays = decay_synaptic[block], decay_membrane[block], decay_adaptation[block]
-            g_decays = grad_decay_synaptic[block], grad_decay_membrane[block], grad_decay_adaptation[block]
-            syn[0, :] = synaptic_current[row, block]
-            mem[0, :] = membrane[row, block]
-            ada[0, :] = adaptation[row, block]
-            low[:] = base[row, block]
+        for number in range(decays.shape[0]):
+            block = slice(number * _BLOCK, min((number + 1) * _BLOCK, neurons))
+            _read(records, _SYNAPTIC, synaptic_current[row, block])
+            _read(records, _MEMBRANE, membrane[row, block])
+            _read(records, _ADAPTATION, adaptation[row, block])
+            _read(records, _BASE, base[row, block])
             for tick in range(ticks):
-                after, above = mem[tick + 1], slope[tick]
                 now = drive[0 if constant else tick, row, block]
-                _charge(now, decays[0], decays[1], syn[tick], mem[tick], syn[tick + 1], after)
-                _fire_again(
-                    decays[2],
-                    (rest, decrement, strength),
-                    surrogate,
-                    after,
-                    ada[tick],
-                    ada[tick + 1],
-                    low,
-                    fired,
-                    above,
-                )
-            g_state = grad_synaptic[row, block], grad_membrane[row, block], grad_adaptation[row, block]
-            g_mean = grad_mean_spikes[row, block]
+                _tick_again(records[tick * _RECORD :], now, decays[number], levels, surrogate)
+            _read(last, _GRAD_SYNAPTIC, grad_synaptic[row, block])
+            _read(last, _GRAD_MEMBRANE, grad_membrane[row, block])
+            _read(last, _GRAD_ADAPTATION, grad_adaptation[row, block])
             for back in range(ticks):
                 tick = ticks - 1 - back
-                _back_through_tick(
+                pair = records[tick * _RECORD :]
+                _tick_back(
+                    pair,
                     grad_spikes[tick, row, block],
-                    g_mean,
+                    grad_mean_spikes[row, block],
+                    decays[number],
+                    levels[2],
                     share,
-                    slope[tick],
-                    (syn[tick], syn[tick + 1], mem[tick], ada[tick]),
-                    decays,
-                    strength,
-                    g_state,
                     learns_decay,
-                    g_decays,
-                    grad_drive[0 if constant else tick, row, block],
-                    constant and back > 0,
+                    grad_decays[number],
                 )
+                g_drive = grad_drive[0 if constant else tick, row, block]
+                if constant and back > 0:
+                    for i in range(g_drive.shape[0]):
+                        g_drive[i] += pair[_SLOPE + i]
+                else:
+                    _write(pair, _SLOPE, g_drive)
+            _write(records, _GRAD_SYNAPTIC, grad_synaptic[row, block])
+            _write(records, _GRAD_MEMBRANE, grad_membrane[row, block])
+            _write(records, _GRAD_ADAPTATION, grad_adaptation[row, block])
+    _to_neurons(grad_decays, grad_decay_synaptic, grad_decay_membrane, grad_decay_adaptation)
 
 
 @njit(**_INLINE)
@@ -401,18 +416,18 @@ def tick_wise_forward(
     """
     ticks, batch, neurons = drive.shape
     constant = fed.shape[0] == 1
-    rest = np.float32(base_rest)
-    decrement = np.float32(base_decrement)
-    strength = np.float32(adaptation_strength)
+    levels = np.float32(base_rest), np.float32(base_decrement), np.float32(adaptation_strength)
+    decays = _by_block(decay_synaptic, decay_membrane, decay_adaptation)
+    states = np.zeros((decays.shape[0], _STATE), np.float32)
     now = np.empty(neurons, np.float32)
     index = np.empty(neurons + 1, np.int64)
     for row in range(batch):
-        syn, mem = synaptic_out[row], membrane_out[row]
-        ada, low = adaptation_out[row], base_out[row]
-        syn[:] = synaptic_current[row]
-        mem[:] = membrane[row]
-        ada[:] = adaptation[row]
-        low[:] = base[row]
+        for number in range(decays.shape[0]):
+            block = slice(number * _BLOCK, min((number + 1) * _BLOCK, neurons))
+            _read(states[number], _SYNAPTIC, synaptic_current[row, block])
+            _read(states[number], _MEMBRANE, membrane[row, block])
+            _read(states[number], _ADAPTATION, adaptation[row, block])
+            _read(states[number], _BASE, base[row, block])
         for tick in range(ticks):
             now[:] = fed[0 if constant else tick, row]
             # Spikes are few: adding up their rows takes less than a product with all of them.
@@ -425,8 +440,15 @@ def tick_wise_forward(
             else:
                 _add_rows(index, count, gather, now)
             drive[tick, row] = now
-            _charge(now, decay_synaptic, decay_membrane, syn, mem, syn, mem)
-            _fire(decay_adaptation, (rest, decrement, strength), mem, ada, low, spikes[tick + 1, row])
+            for number in range(decays.shape[0]):
+                block = slice(number * _BLOCK, min((number + 1) * _BLOCK, neurons))
+                _tick(states[number], now[block], decays[number], levels, _ZERO, spikes[tick + 1, row, block])
+        for number in range(decays.shape[0]):
+            block = slice(number * _BLOCK, min((number + 1) * _BLOCK, neurons))
+            _write(states[number], _SYNAPTIC, synaptic_out[row, block])
+            _write(states[number], _MEMBRANE, membrane_out[row, block])
+            _write(states[number], _ADAPTATION, adaptation_out[row, block])
+            _write(states[number], _BASE, base_out[row, block])
 
 
 @njit(**_OPTIONS)
@@ -467,58 +489,47 @@ def tick_wise_backward(
     """
     ticks, batch, neurons = grad_spikes.shape
     share = np.float32(1.0 / ticks)
-    rest = np.float32(base_rest)
-    decrement = np.float32(base_decrement)
-    strength = np.float32(adaptation_strength)
-    syn = np.empty((ticks + 1, neurons), np.float32)
-    mem = np.empty((ticks + 1, neurons), np.float32)
-    ada = np.empty((ticks + 1, neurons), np.float32)
-    slope = np.empty((ticks, neurons), np.float32)
-    low = np.empty(neurons, np.float32)
-    fired = np.empty(neurons, np.float32)
+    levels = np.float32(base_rest), np.float32(base_decrement), np.float32(adaptation_strength)
+    decays = _by_block(decay_synaptic, decay_membrane, decay_adaptation)
+    grad_decays = _by_block(grad_decay_synaptic, grad_decay_membrane, grad_decay_adaptation)
+    records = np.empty((decays.shape[0], (ticks + 1) * _RECORD), np.float32)
     g_spikes = np.empty(neurons, np.float32)
     g_latent = np.empty(spread.shape[0], np.float32)
     index = np.empty(neurons + 1, np.int64)
     for row in range(batch):
-        syn[0] = synaptic_current[row]
-        mem[0] = membrane[row]
-        ada[0] = adaptation[row]
-        low[:] = base[row]
-        for tick in range(ticks):
-            after, above = mem[tick + 1], slope[tick]
-            _charge(drive[tick, row], decay_synaptic, decay_membrane, syn[tick], mem[tick], syn[tick + 1], after)
-            _fire_again(
-                decay_adaptation,
-                (rest, decrement, strength),
-                surrogate,
-                after,
-                ada[tick],
-                ada[tick + 1],
-                low,
-                fired,
-                above,
-            )
-        g_syn, g_mem, g_ada = grad_synaptic[row], grad_membrane[row], grad_adaptation[row]
+        for number in range(decays.shape[0]):
+            block = slice(number * _BLOCK, min((number + 1) * _BLOCK, neurons))
+            _read(records[number], _SYNAPTIC, synaptic_current[row, block])
+            _read(records[number], _MEMBRANE, membrane[row, block])
+            _read(records[number], _ADAPTATION, adaptation[row, block])
+            _read(records[number], _BASE, base[row, block])
+            for tick in range(ticks):
+                pair = records[number, tick * _RECORD :]
+                _tick_again(pair, drive[tick, row, block], decays[number], levels, surrogate)
+            last = records[number, ticks * _RECORD :]
+            _read(last, _GRAD_SYNAPTIC, grad_synaptic[row, block])
+            _read(last, _GRAD_MEMBRANE, grad_membrane[row, block])
+            _read(last, _GRAD_ADAPTATION, grad_adaptation[row, block])
         g_fed_back = grad_fed_back[row]
         for back in range(ticks):
             tick = ticks - 1 - back
             direct, g_drive = grad_spikes[tick, row], grad_drive[tick, row]
             for i in range(neurons):
                 g_spikes[i] = direct[i] + g_fed_back[i]
-            _back_through_tick(
-                g_spikes,
-                grad_mean_spikes[row],
-                share,
-                slope[tick],
-                (syn[tick], syn[tick + 1], mem[tick], ada[tick]),
-                (decay_synaptic, decay_membrane, decay_adaptation),
-                strength,
-                (g_syn, g_mem, g_ada),
-                learns,
-                (grad_decay_synaptic, grad_decay_membrane, grad_decay_adaptation),
-                g_drive,
-                False,
-            )
+            for number in range(decays.shape[0]):
+                block = slice(number * _BLOCK, min((number + 1) * _BLOCK, neurons))
+                pair = records[number, tick * _RECORD :]
+                _tick_back(
+                    pair,
+                    g_spikes[block],
+                    grad_mean_spikes[row, block],
+                    decays[number],
+                    levels[2],
+                    share,
+                    learns,
+                    grad_decays[number],
+                )
+                _write(pair, _SLOPE, g_drive[block])
             g_fed_back[:] = _ZERO
             count = _find(spikes[tick, row], index) if learns else 0
             if spread.shape[0] > 0:
@@ -528,6 +539,12 @@ def tick_wise_backward(
             else:
                 _add_product(g_drive, gathered, g_fed_back)
                 _add_to_rows(index, count, g_drive, grad_gather)
+        for number in range(decays.shape[0]):
+            block = slice(number * _BLOCK, min((number + 1) * _BLOCK, neurons))
+            _write(records[number], _GRAD_SYNAPTIC, grad_synaptic[row, block])
+            _write(records[number], _GRAD_MEMBRANE, grad_membrane[row, block])
+            _write(records[number], _GRAD_ADAPTATION, grad_adaptation[row, block])
+    _to_neurons(grad_decays, grad_decay_synaptic, grad_decay_membrane, grad_decay_adaptation)
 
 
 @njit(**_OPTIONS)
