@@ -46,6 +46,8 @@ class ControllerSettings:
 
     soft_start: float = 1.0
     """The action grows from nothing to its full size in this time after activation or a gap, s."""
+    torque_scale: float = 1.0
+    """Share of the networks' torque that is used, 0 to 1; damping stays whole. For first motions on a real arm."""
     integral_gain: float = 1.0
     """Of the set-point integral, 1/s; 0 switches it off."""
     integral_zone: float = 0.03
@@ -157,7 +159,7 @@ class Controller:
         return None if self._goal is None else self._goal.copy()
 
     def set_goal(self, goal: FloatArray) -> None:
-        """Send the hand to a goal (see `goals.checked_goal`), m, [d]."""
+        """Send the hand to a goal (see `goals.GoalChecker`), m, [d]."""
         self._goal = np.array(goal, dtype=np.float64)
         self._is_reaching = True
         self.goal_changes += 1
@@ -206,7 +208,7 @@ class Controller:
         if due:
             self._act(sample)
         torque = self._law.torque(self._action, sample.joint_position, sample.joint_velocity)
-        torque[self.task.controlled_joints :] *= self._blend(sample.time)
+        torque[self.task.controlled_joints :] *= self._soft_start_share(sample.time)
         period = sample.period if sample.continues else self.safety.longest_period
         limited = self.safety.filter(torque, sample.joint_position, sample.joint_velocity, period)
         return Command(sample.time, limited, due)
@@ -250,8 +252,8 @@ class Controller:
         self._next_step += (missed + 1) * self._period
         return True
 
-    def _blend(self, time: int) -> float:
-        """Share of the action in the soft start, 0 to 1."""
+    def _soft_start_share(self, time: int) -> float:
+        """How far the soft start has come, 0 to 1."""
         assert self._started is not None
         if self.settings.soft_start <= 0.0:
             return 1.0
@@ -274,8 +276,8 @@ class Controller:
             self.events["non-finite action"] += 1
             self._networks.reset(1)
             action = np.zeros_like(action)
-        blend = self._blend(sample.time)
-        if blend < 1.0:
-            action = blend * action
+        share = self._soft_start_share(sample.time) * self.settings.torque_scale
+        if share < 1.0:
+            action = share * action
             self._networks.replace_action(action[None])
         self._action = action

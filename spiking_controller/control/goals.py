@@ -1,39 +1,56 @@
-"""Decides which goals the arm is sent to; a refusal says why in one sentence."""
+"""Decides which goals the arm is sent to; a refusal says why, and where the hand could go instead."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spiking_controller.errors import GoalError
 from spiking_controller.tasks.reach import ReachTask
+from spiking_controller.tasks.reachability import TOLERANCE, ReachableSpace
 
 
-def checked_goal(task: ReachTask, point: ArrayLike, frame: str = "") -> NDArray[np.float64]:
-    """The goal that a point asks for.
+class GoalChecker:
+    """Checks one goal after the other; a check takes about a millisecond."""
 
-    Args:
-        task: what the networks were trained for.
-        point: x, y, z, m. Where the arm moves in a plane, z is ignored.
-        frame: of the point; empty stands for the arm's base frame.
-    Returns:
-        goal in the base frame, m, [d].
-    Raises:
-        GoalError: another frame, NaN or infinity, out of reach, or too low; names the value and the mend.
-    """
-    arm = task.arm
-    coordinates = np.asarray(point, dtype=np.float64)
-    text = f"the goal ({', '.join(f'{value:.3f}' for value in coordinates)})"
-    if frame.removeprefix("/") not in ("", arm.base_frame):
-        raise GoalError(f"{text} is in the frame '{frame}'; give it in '{arm.base_frame}' or with an empty frame_id.")
-    goal = coordinates[: task.goal_dimensions]
-    if not np.isfinite(goal).all():
-        raise GoalError(f"{text} is not finite; give three numbers in metres.")
-    shoulder = np.asarray(arm.shoulder)[: task.goal_dimensions]
-    distance = float(np.linalg.norm(goal - shoulder))
-    if distance > arm.reach:
+    def __init__(self, task: ReachTask) -> None:
+        """Check goals of this task; prepares the search for reachable points."""
+        self._task = task
+        self._space = ReachableSpace(task)
+
+    def check(self, point: ArrayLike) -> NDArray[np.float64]:
+        """The goal that a point asks for.
+
+        Args:
+            point: x, y, z in the arm's base frame, m. Where the arm moves in a plane, z is ignored.
+        Returns:
+            goal, m, [d].
+        Raises:
+            GoalError: NaN or infinity, too low, or not to be reached; names the value, the reason and the mend.
+        """
+        coordinates = np.asarray(point, dtype=np.float64)
+        text = f"the goal {_text(coordinates)}"
+        goal = coordinates[: self._task.goal_dimensions]
+        if not np.isfinite(goal).all():
+            raise GoalError(f"{text} is not finite; give three numbers in metres.")
+        found = self._space.nearest(goal)
+        lowest = self._task.minimum_goal_height
+        too_low = lowest is not None and goal[2] < lowest
+        if found.miss < TOLERANCE and not too_low:
+            return goal.copy()
+        mend = f"the nearest reachable point is {_text(found.point)}."
+        arm = self._task.arm
+        distance = float(np.linalg.norm(goal - arm.shoulder[: goal.size]))
+        if too_low:
+            raise GoalError(f"{text} is lower than the arm may go, which is z of {lowest:g} m; {mend}")
+        if distance > arm.reach:
+            raise GoalError(
+                f"{text} is {distance:.2f} m from the shoulder at {_text(arm.shoulder[: goal.size])}, beyond the arm's "
+                f"reach of {arm.reach:.2f} m; {mend}"
+            )
         raise GoalError(
-            f"{text} is {distance:.2f} m from the shoulder at ({', '.join(f'{value:g}' for value in shoulder)}), "
-            f"beyond the arm's reach of {arm.reach:.2f} m; give a point closer to it."
+            f"{text} has no posture inside the soft joint bounds in which nothing touches: the hand misses it by "
+            f"{found.miss:.3f} m; {mend}"
         )
-    if task.minimum_goal_height is not None and goal[2] < task.minimum_goal_height:
-        raise GoalError(f"{text} is lower than the arm may go; give z of at least {task.minimum_goal_height:g} m.")
-    return goal.copy()
+
+
+def _text(point: NDArray[np.float64]) -> str:
+    return f"({', '.join(f'{value:.3f}' for value in point)})"

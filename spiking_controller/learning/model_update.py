@@ -65,6 +65,10 @@ class UpdateReader:
             self._last.cancel()
         self._last = self._pool.submit(self._read, data)
 
+    def refuse(self, sentence: str) -> None:
+        """Add the refusal of an update that was not even read."""
+        self.results.put(ModelContractError(sentence))
+
     def close(self) -> None:
         """End the thread; what it has not begun is not read."""
         self._pool.shutdown(wait=True, cancel_futures=True)

@@ -12,90 +12,54 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from geometry_msgs.msg import Point, PointStamped, PoseStamped
+from diagnostic_msgs.msg import DiagnosticStatus
+from numpy.typing import NDArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64, Float64MultiArray, UInt8MultiArray
+from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
+from spiking_controller.control.activity import ActivityTracker
 from spiking_controller.control.arm_state import NANOSECONDS, ArmStateReader, Rejection
 from spiking_controller.control.controller import Command, Controller, ControllerSettings
-from spiking_controller.control.goals import checked_goal
 from spiking_controller.control.safety import SafetyFilter
-from spiking_controller.errors import GoalError, SpikingControllerError
-from spiking_controller.learning.model_update import UpdateReader, Version
+from spiking_controller.control.state_stream import StateStream
+from spiking_controller.control.tick_times import TickTimes
+from spiking_controller.control.tracking_watch import TrackingWatch
+from spiking_controller.errors import SpikingControllerError
 from spiking_controller.nodes import messages
-from spiking_controller.nodes.model_parameters import MODEL_PARAMETERS, joint_names, load_model
-from spiking_controller.nodes.parameters import ParameterSpec, declare_parameters, value_of
+from spiking_controller.nodes.controller_parameters import PARAMETERS, SETTINGS
+from spiking_controller.nodes.controller_report import ControllerReport
+from spiking_controller.nodes.goal_input import GoalInput
+from spiking_controller.nodes.gravity_inquiry import GravityInquiry
+from spiking_controller.nodes.model_parameters import joint_names, load_model
+from spiking_controller.nodes.model_updates import ModelUpdates
+from spiking_controller.nodes.parameters import declare_parameters, value_of
 from spiking_controller.nodes.process import FAILED, StopRequest, create_executor, run_process
 
 RAMP_PERIOD = 0.002
 """Between two torques on the way to zero, s; the rate limit is kept at this period."""
 REPEAT_AFTER = 0.02
 """A repeated joint state is answered with the last torque again if that was sent longer ago than this, s."""
-TICKS_TIMED = 1000
-"""How many of the latest ticks the published tick time is taken over."""
-
-PARAMETERS = [
-    ParameterSpec("autostart", True, "Configure and activate at start; false: wait for a lifecycle manager."),
-    *MODEL_PARAMETERS,
-    ParameterSpec(
-        "timeout",
-        0.1,
-        "Joint states that stay away longer ramp the torque to zero, s (of the node's clock).",
-        0.005,
-        10.0,
-    ),
-    ParameterSpec(
-        "wall_timeout",
-        2.0,
-        "With simulated time: the same on the wall clock, s; simulated time may stand still.",
-        0.1,
-        600.0,
-    ),
-    ParameterSpec(
-        "soft_start",
-        1.0,
-        "The action grows to its full size in this time after activation or a gap, s.",
-        0.0,
-        60.0,
-        fixed=False,
-    ),
-    ParameterSpec(
-        "integral_gain",
-        1.0,
-        "Gain of the set-point integral near the goal, 1/s; 0 switches it off.",
-        0.0,
-        10.0,
-        fixed=False,
-    ),
-    ParameterSpec(
-        "integral_zone", 0.03, "The set-point integral grows only this close to the goal, m.", 0.0, 1.0, fixed=False
-    ),
-    ParameterSpec("integral_clamp", 0.015, "Longest set-point integral, m.", 0.0, 0.1, fixed=False),
-    ParameterSpec(
-        "rate_limit_period",
-        0.002,
-        "The torque changes by at most what the rate limit allows in this time, s, also after lost messages.",
-        0.0005,
-        0.1,
-    ),
-    ParameterSpec("torch_num_threads", 1, "Threads that PyTorch may use.", 1, 64),
-    ParameterSpec("diagnostics_period", 1.0, "Between two messages on /diagnostics, s.", 0.05, 60.0),
-]
-SETTINGS = ("soft_start", "integral_gain", "integral_zone", "integral_clamp")
+LONGEST_WATCH_PERIOD = 0.02
+"""What is not driven by joint states is looked after at least this often, s."""
+SWITCH_INTERVAL = 0.0005
+"""Longest time for which the thread that checks networks keeps the interpreter from the tick, s."""
 
 
 class ControllerNode(LifecycleNode):
     """Drives the arm while active.
 
     configure  loads the checkpoint and checks it against the arm; fails with a sentence in the log
-    activate   holds the hand where it is, or goes to the last goal, after a soft start
+    activate   holds the hand where it is, or goes to the last goal, after a soft start; fails with a sentence where the
+               running graph has shown that it does not fit the checkpoint
     deactivate ramps the torque to zero at the rate limit; so does shutdown from active
+
+    What the graph shows later than that, and what goes wrong in it, is a *fault*: the torque ramps to zero, the reason
+    is on `~/status`, and control resumes with a soft start when the reason is gone.
     """
 
     def __init__(self) -> None:
@@ -126,18 +90,26 @@ class ControllerNode(LifecycleNode):
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Start from zero torque and a soft start; SUCCESS."""
+        """Start from zero torque and a soft start; FAILURE with the reason where the graph does not fit."""
         assert self._controller is not None
+        if problem := self._misfit or self._problem:
+            self.get_logger().error(problem)
+            return TransitionCallbackReturn.FAILURE
         self._controller.restart()
         self._reader.forget()
-        self._stale = False
+        self._stream.forget()
+        self._fault = ""
         self._fresh_states = self._seen_states = 0
+        self._seen_at = self.get_clock().now(), self._steady.now()
         self._active = True
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Ramp the torque to zero (87 ms at most); SUCCESS."""
         self._ramp_to_zero()
+        self._fault = ""
+        if self._activity.idle(self._sent_time):
+            self._publish_status()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -147,115 +119,100 @@ class ControllerNode(LifecycleNode):
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Ramp the torque to zero if active, leave the topics; SUCCESS."""
-        self._ramp_to_zero()
-        self._disconnect()
+        self.finish()
         return super().on_shutdown(state)
-
-    def finish(self) -> None:
-        """Ramp the torque to zero, whatever the state; for the end of the process."""
-        self._ramp_to_zero()
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Back to unconfigured, without torque; SUCCESS."""
-        self._ramp_to_zero()
-        self._disconnect()
+        self.finish()
         return TransitionCallbackReturn.SUCCESS
 
+    def finish(self) -> None:
+        """Ramp the torque to zero and leave the topics, whatever the state; also for the end of the process."""
+        self._ramp_to_zero()
+        self._disconnect()
+
     def _configure(self) -> None:
-        torch.set_num_threads(value_of(self, "torch_num_threads"))
+        threads = value_of(self, "torch_num_threads")
+        torch.set_num_threads(threads)
         checkpoint = load_model(self)
-        self._task = checkpoint.task
-        arm = self._task.arm
-        self._reader = ArmStateReader(joint_names(self), arm.limits, value_of(self, "timeout"))
-        safety = SafetyFilter(arm.limits, self._task.soft_limit_fraction, value_of(self, "rate_limit_period"))
-        self._version = Version.of(checkpoint)
-        self._waiting_version: Version | None = None
-        self._previous_version: Version | None = None
-        self._updates = UpdateReader(checkpoint.contract, "model_update", value_of(self, "torch_num_threads"))
-        self._updates_taken = 0
-        self._last_refusal = ""
-        self._controller = Controller(self._task, self._version.agent, self._settings(), safety)
-        self._controller.rehearse()
+        self._task = task = checkpoint.task
+        limits, timeout = task.arm.limits, value_of(self, "timeout")
+        rate_limit_period = value_of(self, "rate_limit_period")
+        names = joint_names(self)
+        self._reader = ArmStateReader(names, limits, timeout)
+        self._stream = StateStream(names, limits, task.control_period, rate_limit_period)
+        self._activity = ActivityTracker(value_of(self, "reached_distance"))
+        self._watch = TrackingWatch(value_of(self, "rollback_factor"), value_of(self, "rollback_goals"))
+        self._tick_times = TickTimes()
         self._counts = Counter()
-        self._tick_times = np.zeros(TICKS_TIMED)
-        self._ticks = 0
-        self._stale = False
+        self._reported: Counter[str] = Counter()
+        self._misfit = self._fault = self._warned = ""
         self._fresh_states = self._seen_states = 0
-        self._ramp_time = 0
-        self._connect()
+        self._sent_at, self._sent_time = 0.0, 0
+        self._goal_published_of = 0
+
+        self._report = ControllerReport(self, task.arm_name, names[: task.controlled_joints])
+        self._goals = GoalInput(self, task, self._take_goal, self._publish_diagnostics)
+        self._gravity = GravityInquiry(
+            self, "joint_states", value_of(self, "gravity_compensation"), task.gravity_convention
+        )
+        self._updates = ModelUpdates(self, checkpoint, self._watch, threads)
+        safety = SafetyFilter(limits, task.soft_limit_fraction, rate_limit_period)
+        settings = ControllerSettings(**{name: value_of(self, name) for name in SETTINGS})
+        self._controller = Controller(task, self._updates.running.agent, settings, safety)
+        self._controller.rehearse()
+        self._updates.attach(self._controller)
+        self._connect(list(names))
+        self._gravity.look()
+        self._publish_status()
         self.get_logger().info(
-            f"networks of {checkpoint.source}: task {self._task.name}, control period {self._task.control_period} s"
+            f"networks of {checkpoint.source}: task {task.name}, control period {task.control_period} s"
         )
 
-    def _settings(self) -> ControllerSettings:
-        return ControllerSettings(**{name: value_of(self, name) for name in SETTINGS})
-
-    def _connect(self) -> None:
-        """Join the topics. Everything that is published in a tick is built here."""
-        names = list(self._reader.joint_names)
-        controlled = names[: self._task.controlled_joints]
+    def _connect(self, names: list[str]) -> None:
+        """Join the topics of a tick, built here once, and start the timers."""
         self._command_publisher = self.create_lifecycle_publisher(
             Float64MultiArray, "effort_controller/commands", messages.COMMAND
         )
         self._torque_publisher = self.create_lifecycle_publisher(JointState, "~/torque", messages.LATEST)
-        self._prediction_publisher = self.create_lifecycle_publisher(JointState, "~/prediction", messages.LATEST)
-        self._prediction_error_publisher = self.create_lifecycle_publisher(
-            Float64, "~/prediction_error", messages.LATEST
-        )
-        self._tracking_error_publisher = self.create_lifecycle_publisher(Float64, "~/tracking_error", messages.LATEST)
-        self._spikes_publisher = self.create_lifecycle_publisher(UInt8MultiArray, "~/spikes", messages.LATEST)
-        self._goal_publisher = self.create_publisher(PointStamped, "~/goal", messages.LATCHED)
-        self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", messages.RELIABLE)
         self._command_message = Float64MultiArray()
         self._torque_message = JointState(name=names)
-        self._prediction_message = JointState(name=controlled)
-        self._last_sent = 0.0
-        self._our_subscriptions = [
-            self.create_subscription(JointState, "joint_states", self._on_joint_states, messages.LATEST),
-            self.create_subscription(PointStamped, "goal_point", self._on_goal_point, messages.RELIABLE),
-            self.create_subscription(PoseStamped, "goal_pose", self._on_goal_pose, messages.RELIABLE),
-            self.create_subscription(UInt8MultiArray, "model_update", self._on_model_update, messages.LATCHED),
-        ]
-        self._our_services = [
-            self.create_service(Trigger, "~/clear_goal", self._on_clear_goal),
-            self.create_service(Trigger, "~/rollback", self._on_rollback),
-        ]
-        self._watchdog = self.create_timer(value_of(self, "timeout") / 5.0, self._on_watchdog, clock=self._steady)
+        self._state_subscription = self.create_subscription(
+            JointState, "joint_states", self._on_joint_states, messages.LATEST
+        )
+        self._clear_goal_service = self.create_service(Trigger, "~/clear_goal", self._on_clear_goal)
+        watch_period = min(value_of(self, "timeout") / 5.0, LONGEST_WATCH_PERIOD)
+        self._watchdog = self.create_timer(watch_period, self._on_watchdog, clock=self._steady)
         self._ramp_timer = self.create_timer(RAMP_PERIOD, self._on_ramp_timer, clock=self._steady)
         self._ramp_timer.cancel()
         self._diagnostics_timer = self.create_timer(
-            value_of(self, "diagnostics_period"), self._publish_diagnostics, clock=self._steady
+            value_of(self, "diagnostics_period"), self._on_diagnostics_timer, clock=self._steady
         )
-        self._goal_published_of = 0
-        self._set_goal_status(DiagnosticStatus.OK, "no goal was asked for")
-        self._reported: Counter[str] = Counter()
 
     def _disconnect(self) -> None:
         if self._controller is None:
             return
         self._controller = None
-        for publisher in (
-            self._command_publisher,
-            self._torque_publisher,
-            self._prediction_publisher,
-            self._prediction_error_publisher,
-            self._tracking_error_publisher,
-            self._spikes_publisher,
-        ):
-            self.destroy_lifecycle_publisher(publisher)
-        self.destroy_publisher(self._goal_publisher)
-        self.destroy_publisher(self._diagnostics_publisher)
-        for subscription in self._our_subscriptions:
-            self.destroy_subscription(subscription)
-        for service in self._our_services:
-            self.destroy_service(service)
-        self._updates.close()
         for timer in (self._watchdog, self._ramp_timer, self._diagnostics_timer):
             self.destroy_timer(timer)
+        self.destroy_subscription(self._state_subscription)
+        self.destroy_service(self._clear_goal_service)
+        self._updates.close()
+        self._gravity.close()
+        self._goals.close()
+        self._report.close()
+        for publisher in (self._command_publisher, self._torque_publisher):
+            self.destroy_lifecycle_publisher(publisher)
+
+    @property
+    def _problem(self) -> str:
+        """Why the arm must not be driven in this graph, one sentence; empty if it may."""
+        return self._stream.problem or self._gravity.problem
 
     def _on_joint_states(self, message: JointState) -> None:
         """One tick."""
-        if not self._active or self._controller is None:
+        if self._controller is None:
             return
         started = time.perf_counter()
         stamp = messages.stamp_to_time(message.header.stamp)
@@ -263,150 +220,88 @@ class ControllerNode(LifecycleNode):
         if isinstance(sample, Rejection):
             self._on_rejection(sample, started)
             return
+        self._misfit = ""
+        self._stream.add(sample)
         self._fresh_states += 1
-        if self._stale:
-            self._stale = False
-            self._ramp_timer.cancel()
-            self.get_logger().info("joint states are back: control resumes")
+        if not self._active:
+            return
+        if problem := self._problem:
+            self._stop_for(problem)
+            return
+        if self._fault:
+            self._resume()
         command = self._controller.tick(sample)
         self._send(command)
         if command.new_step:
-            self._publish_report()
-        self._tick_times[self._ticks % TICKS_TIMED] = time.perf_counter() - started
-        self._ticks += 1
+            self._after_step()
+        self._tick_times.add(time.perf_counter() - started, self._stream.period)
 
     def _on_rejection(self, rejection: Rejection, now: float) -> None:
         if rejection.reason == "repeated stamp":
             # A bridge in lock-step repeats its state when our answer, or the state, was lost.
-            if now - self._last_sent > REPEAT_AFTER and not self._stale:
+            if self._active and not self._fault and self._fresh_states and now - self._sent_at > REPEAT_AFTER:
                 self._command_publisher.publish(self._command_message)
-                self._last_sent = now
+                self._sent_at = now
         elif rejection.reason != "old stamp":
+            self._misfit = rejection.sentence
             self.get_logger().warning(rejection.sentence, throttle_duration_sec=5.0)
 
     def _send(self, command: Command) -> None:
         torque = messages.doubles(command.torque)
         self._command_message.data = torque
         self._command_publisher.publish(self._command_message)
-        self._last_sent = time.perf_counter()
-        self._ramp_time = command.time
+        self._sent_at, self._sent_time = time.perf_counter(), command.time
         self._torque_message.effort = torque
         messages.set_stamp(self._torque_message.header.stamp, command.time)
         self._torque_publisher.publish(self._torque_message)
 
-    def _publish_report(self) -> None:
+    def _after_step(self) -> None:
+        """What can wait until the torque is on its way."""
         assert self._controller is not None
         report = self._controller.report()
+        self._report.step(report)
         if self._goal_published_of != self._controller.goal_changes:
             self._publish_goal()
-        message = self._prediction_message
-        messages.set_stamp(message.header.stamp, report.predicted_time)
-        message.position = messages.doubles(report.predicted_position)
-        message.velocity = messages.doubles(report.predicted_velocity)
-        self._prediction_publisher.publish(message)
-        self._tracking_error_publisher.publish(Float64(data=report.tracking_error))
-        if report.prediction_error is not None:
-            self._prediction_error_publisher.publish(Float64(data=report.prediction_error))
-        self._spikes_publisher.publish(messages.spikes_to_message(report.spikes))
+        if self._controller.is_reaching:
+            self._watch.step(report.time, report.tracking_error)
+            is_news = self._activity.step(report.time, report.tracking_error)
+        else:
+            is_news = self._activity.idle(report.time)
+        if is_news:
+            self._publish_status()
 
-    def _on_goal_point(self, message: PointStamped) -> None:
-        self._take_goal(message.point, message.header.frame_id)
-
-    def _on_goal_pose(self, message: PoseStamped) -> None:
-        self.get_logger().info("goal_pose: the position is used, the orientation is not", once=True)
-        self._take_goal(message.pose.position, message.header.frame_id)
-
-    def _take_goal(self, point: Point, frame: str) -> None:
-        """Go there, or say why not and keep the last goal."""
+    def _take_goal(self, goal: NDArray[np.float64]) -> None:
         assert self._controller is not None
-        try:
-            goal = checked_goal(self._task, (point.x, point.y, point.z), frame)
-        except GoalError as error:
-            self._counts["refused goal"] += 1
-            self.get_logger().warning(f"refused: {error}")
-            self._set_goal_status(DiagnosticStatus.WARN, str(error), point)
-            self._publish_diagnostics()
-            return
-        self._let_waiting_version_take_over()
+        self._updates.goal_changes()
         self._controller.set_goal(goal)
         self._publish_goal()
-        self._set_goal_status(DiagnosticStatus.OK, "accepted", point)
+        if self._active and not self._fault and self._activity.new_goal(self._sent_time):
+            self._publish_status()
 
-    def _set_goal_status(self, level: bytes, summary: str, point: Point | None = None) -> None:
-        """What /diagnostics says about the last goal that was asked for."""
-        asked = {"asked": messages.point_text(point.x, point.y, point.z)} if point else {}
-        self._goal_status = messages.status(f"{self.get_fully_qualified_name()}: goal", level, summary, asked)
+    def _publish_goal(self) -> None:
+        assert self._controller is not None
+        goal = self._controller.goal
+        if goal is not None:
+            self._goal_published_of = self._controller.goal_changes
+            self._goals.publish(goal)
 
     def _on_clear_goal(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         assert self._controller is not None
+        self._updates.goal_changes()
         self._controller.clear_goal()
         response.success = True
         response.message = "the hand holds where it is"
         return response
 
-    def _on_model_update(self, message: UInt8MultiArray) -> None:
-        """Have new networks checked, in another thread."""
-        self._updates.submit(bytes(message.data))
-
-    def _take_updates(self) -> None:
-        """Hear what came of the updates. Networks that fit wait for the next goal if one is being reached."""
-        assert self._controller is not None
-        while not self._updates.results.empty():
-            result = self._updates.results.get()
-            if not isinstance(result, Version):
-                self._counts["refused model update"] += 1
-                self._last_refusal = str(result)
-                self.get_logger().warning(f"refused: {result}")
-            elif result.sha256 != self._version.sha256:
-                self._waiting_version = result
-        if not (self._active and self._controller.is_reaching):
-            self._let_waiting_version_take_over()
-
-    def _let_waiting_version_take_over(self) -> None:
-        if self._waiting_version is None:
-            return
-        self._previous_version = self._version
-        self._run_version(self._waiting_version)
-        self._updates_taken += 1
-        self.get_logger().info(f"model update: now running {self._version.sha256}")
-
-    def _run_version(self, version: Version) -> None:
-        assert self._controller is not None
-        self._controller.replace_networks(version.agent)
-        self._version = version
-        self._waiting_version = None
-
-    def _on_rollback(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        """Go back to the networks before the last update at once."""
-        response.success = self._previous_version is not None
-        if self._previous_version is None:
-            response.message = "there is no earlier version to go back to"
-            return response
-        self._run_version(self._previous_version)
-        self._previous_version = None
-        response.message = f"now running {self._version.sha256}"
-        self.get_logger().warning(f"rollback: {response.message}")
-        return response
-
-    def _publish_goal(self) -> None:
-        assert self._controller is not None
-        goal = self._controller.goal
-        if goal is None:
-            return
-        self._goal_published_of = self._controller.goal_changes
-        message = PointStamped()
-        message.header.stamp = self.get_clock().now().to_msg()
-        message.header.frame_id = self._task.arm.base_frame
-        for axis, value in zip("xyz", goal, strict=False):
-            setattr(message.point, axis, float(value))
-        self._goal_publisher.publish(message)
-
     def _on_watchdog(self) -> None:
-        """Ramp the torque to zero when usable joint states stay away; take over what the update thread has ready."""
-        self._take_updates()
-        if not self._active or self._stale:
+        """Look after goals, networks and questions that wait; ramp down when usable joint states stay away."""
+        assert self._controller is not None
+        self._goals.poll()
+        self._updates.poll(may_swap=not (self._active and self._controller.is_reaching))
+        self._gravity.poll()
+        if not self._active:
             return
-        if self._fresh_states != self._seen_states or not self._fresh_states:
+        if self._fresh_states != self._seen_states:
             self._seen_states = self._fresh_states
             self._seen_at = self.get_clock().now(), self._steady.now()
             return
@@ -417,12 +312,32 @@ class ControllerNode(LifecycleNode):
         simulated = value_of(self, "use_sim_time")
         longest = value_of(self, "wall_timeout" if simulated else "timeout")
         if wall_age > longest or (simulated and node_age > value_of(self, "timeout")):
-            self._stale = True
-            self._counts["stale joint states"] += 1
-            self.get_logger().warning(
-                f"no usable joint state for {wall_age:.2f} s: the torque ramps to zero until they return"
-            )
+            if self._fresh_states:
+                self._counts["stale joint states"] += not self._fault
+                self._stop_for(self._misfit or "no usable joint state comes; is the driver running?")
+            else:
+                self._stop_for(self._misfit or "waiting for the first joint state.")
+
+    def _stop_for(self, reason: str) -> None:
+        """Ramp the torque to zero and leave it there, for a reason that lasts."""
+        assert self._controller is not None
+        if reason == self._fault:
+            return
+        self._fault = reason
+        if self._controller.safety.torque.any():
             self._ramp_timer.reset()
+            self.get_logger().error(f"the torque ramps to zero: {reason}")
+        else:
+            self.get_logger().warning(f"no torque: {reason}")
+        if self._activity.fault(self._sent_time, reason):
+            self._publish_status()
+
+    def _resume(self) -> None:
+        assert self._controller is not None
+        self._fault = ""
+        self._ramp_timer.cancel()
+        self._controller.restart()
+        self.get_logger().info("the reason is gone: control resumes")
 
     def _on_ramp_timer(self) -> None:
         if not self._ramp():
@@ -432,7 +347,7 @@ class ControllerNode(LifecycleNode):
         """Send the next torque on the way to zero; whether it has still a way to go."""
         assert self._controller is not None
         torque = self._controller.safety.ramp_down(RAMP_PERIOD)
-        self._send(Command(self._ramp_time + round(RAMP_PERIOD * NANOSECONDS), torque, new_step=False))
+        self._send(Command(self._sent_time + round(RAMP_PERIOD * NANOSECONDS), torque, new_step=False))
         return bool(torque.any())
 
     def _ramp_to_zero(self) -> None:
@@ -444,63 +359,73 @@ class ControllerNode(LifecycleNode):
             time.sleep(RAMP_PERIOD)
 
     def _on_set_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
-        changed = {parameter.name: parameter.value for parameter in parameters if parameter.name in SETTINGS}
-        if changed and self._controller is not None:
-            self._controller.apply(replace(self._controller.settings, **changed))
+        changed = {parameter.name: parameter.value for parameter in parameters}
+        if self._controller is not None:
+            settings = {name: value for name, value in changed.items() if name in SETTINGS}
+            if settings:
+                self._controller.apply(replace(self._controller.settings, **settings))
+            if "reached_distance" in changed:
+                self._activity.reached_distance = changed["reached_distance"]
         return SetParametersResult(successful=True)
 
-    def _publish_diagnostics(self) -> None:
+    def _publish_status(self) -> None:
         assert self._controller is not None
-        counts = Counter(self._counts)
+        goal = self._controller.goal if self._controller.is_reaching else None
+        self._report.status(self._activity.now, goal)
+
+    def _on_diagnostics_timer(self) -> None:
+        self._gravity.look()
+        if self._stream.warning != self._warned:
+            self._warned = self._stream.warning
+            if self._warned:
+                self.get_logger().warning(self._warned)
+        self._publish_status()
+        self._publish_diagnostics()
+
+    def _publish_diagnostics(self) -> None:
+        self._report.diagnostics(self._control_status(), self._goals.status, self._updates.status())
+
+    def _control_status(self) -> DiagnosticStatus:
+        assert self._controller is not None
+        counts = self._counts + self._goals.counts + self._updates.counts + self._controller.events
         counts.update({f"rejected: {reason}": count for reason, count in self._reader.rejections.items()})
         counts.update({f"intervention: {reason}": n for reason, n in self._controller.safety.interventions.items()})
-        counts.update(self._controller.events)
         news = [name for name in counts if counts[name] > self._reported[name]]
         self._reported = counts
-        if self._stale:
-            level, summary = DiagnosticStatus.ERROR, "joint states are missing: no torque"
-        elif not self._active:
+        if not self._active:
             level, summary = DiagnosticStatus.OK, "inactive"
         elif not self._fresh_states:
-            level, summary = DiagnosticStatus.WARN, "waiting for joint states"
+            level, summary = DiagnosticStatus.WARN, self._misfit or "waiting for joint states"
+        elif self._fault:
+            level, summary = DiagnosticStatus.ERROR, f"no torque: {self._fault}"
         elif news:
             level, summary = DiagnosticStatus.WARN, "; ".join(news)
+        elif self._stream.warning:
+            level, summary = DiagnosticStatus.WARN, self._stream.warning
         else:
             level, summary = DiagnosticStatus.OK, "controlling"
-        times = 1e3 * np.sort(self._tick_times[: min(self._ticks, TICKS_TIMED)])
         figures: dict[str, object] = {
-            "ticks": self._ticks,
-            "tick time p50 (ms)": f"{np.quantile(times, 0.5):.3f}" if times.size else "",
-            "tick time p99 (ms)": f"{np.quantile(times, 0.99):.3f}" if times.size else "",
+            "ticks": self._tick_times.count,
+            "tick time p50 (ms)": _milliseconds(self._tick_times.quantile(0.5)),
+            "tick time p99 (ms)": _milliseconds(self._tick_times.quantile(0.99)),
+            "tick time max (ms)": _milliseconds(self._tick_times.quantile(1.0)),
+            "overruns": self._tick_times.overruns,
+            "late states": self._stream.late,
+            "joint state period (ms)": _milliseconds(self._stream.period),
+            "gravity compensation": self._gravity.summary,
             "estimated velocities": self._reader.estimated_velocities,
             **dict(sorted(counts.items())),
         }
-        name = self.get_fully_qualified_name()
-        message = DiagnosticArray(
-            status=[
-                messages.status(f"{name}: control", level, summary, figures),
-                self._goal_status,
-                self._model_status(),
-            ]
-        )
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics_publisher.publish(message)
+        return messages.status(f"{self.get_fully_qualified_name()}: control", level, summary, figures)
 
-    def _model_status(self) -> DiagnosticStatus:
-        waiting = self._waiting_version
-        figures: dict[str, object] = {
-            "running": self._version.sha256,
-            "parent": self._version.parent or "",
-            "waiting for the next goal": waiting.sha256 if waiting else "",
-            "updates taken": self._updates_taken,
-            "last refusal": self._last_refusal,
-        }
-        summary = f"running {self._version.sha256[:12]}"
-        return messages.status(f"{self.get_fully_qualified_name()}: model", DiagnosticStatus.OK, summary, figures)
+
+def _milliseconds(seconds: float | None) -> str:
+    return "" if seconds is None else f"{1e3 * seconds:.3f}"
 
 
 def _control(stop: StopRequest) -> int:
     """The node's life as a process: start, tick until asked to stop, ramp down."""
+    sys.setswitchinterval(SWITCH_INTERVAL)
     node = ControllerNode()
     executor = create_executor()
     executor.add_node(node)

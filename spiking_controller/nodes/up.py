@@ -129,12 +129,15 @@ def _start(name: str, ros_arguments: Sequence[str]) -> "subprocess.Popen[bytes]"
     return start_process([sys.executable, "-m", f"spiking_controller.nodes.{name}", "--ros-args", *ros_arguments])
 
 
-def start_process(command: Sequence[str], output: IO[bytes] | None = None) -> "subprocess.Popen[bytes]":
+def start_process(
+    command: Sequence[str], output: IO[bytes] | None = None, pass_fds: Sequence[int] = ()
+) -> "subprocess.Popen[bytes]":
     """Start a process that gets a SIGTERM if this one dies.
 
     Args:
         command: program and arguments.
         output: takes what it prints; by default that goes where ours goes.
+        pass_fds: open file descriptors that it inherits.
     """
     parent, c_library = os.getpid(), ctypes.CDLL(None)
 
@@ -145,7 +148,14 @@ def start_process(command: Sequence[str], output: IO[bytes] | None = None) -> "s
                 os._exit(1)
 
     # A session of its own, so that Ctrl-C in the terminal reaches only us and we end the nodes in order.
-    return subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True, preexec_fn=die_with_parent)
+    return subprocess.Popen(
+        command,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+        preexec_fn=die_with_parent,
+        pass_fds=pass_fds,
+    )
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

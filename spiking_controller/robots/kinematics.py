@@ -125,6 +125,29 @@ class KinematicChain:
         )
         return (position, jacobian) if q.ndim == 2 else (position[0], jacobian[0])
 
+    def approach(
+        self, joint_position: ArrayLike, target: ArrayLike, lower: ArrayLike, upper: ArrayLike, dimensions: int = 3
+    ) -> FloatArray:
+        """Bring the site as near to a point as it comes from this posture, by Levenberg-Marquardt inside a box.
+
+        Args:
+            joint_position: start, rad, [joints].
+            target: m, [3].
+            lower, upper: bounds of the joints, rad, [joints]; a joint whose bounds are equal stays.
+            dimensions: how many coordinates of the point count, from x.
+        Returns:
+            Posture inside the bounds, rad, [joints].
+        Raises:
+            RobotModelError: another number of joints.
+        """
+        q, low, high = self._checked(joint_position), self._checked(lower), self._checked(upper)
+        point = np.ascontiguousarray(target, dtype=np.float64)
+        start = np.clip(q, low, high)[None]
+        posture: FloatArray = _approach(
+            start, point, low, high, dimensions, self._rotation, self._translation, self._columns
+        )
+        return posture[0]
+
     def _checked(self, joint_position: ArrayLike) -> FloatArray:
         q = np.ascontiguousarray(joint_position, dtype=np.float64)
         if q.ndim not in (1, 2) or q.shape[-1] != self.joint_count:
@@ -216,3 +239,80 @@ def _positions_and_jacobians(q, rotation, translation, columns):  # type: ignore
             jacobian[b, 1, column] = axis[i, 2] * x - axis[i, 0] * z
             jacobian[b, 2, column] = axis[i, 0] * y - axis[i, 1] * x
     return position, jacobian
+
+
+_APPROACH_ROUNDS = 60
+_FIRST_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-3, 1e-6, 1e3
+_SMALLEST_GAIN = 1e-6
+"""An approach that comes nearer by less than this in a round is over, m."""
+
+
+# In plain loops: they compile several times faster than array expressions.
+@njit(cache=True)
+def _approach(q, target, lower, upper, dimensions, rotation, translation, columns):  # type: ignore[no-untyped-def]
+    """Posture [1, joints] whose chain's end is near the target [3]; see `KinematicChain.approach`."""
+    joints = q.shape[1]
+    trial = q.copy()
+    gram = np.empty((3, 3))
+    error = np.empty(3)
+    damping = _FIRST_DAMPING
+    place, jacobian = _positions_and_jacobians(q, rotation, translation, columns)
+    squared = _miss(place, target, dimensions, error)
+    for _ in range(_APPROACH_ROUNDS):
+        # A joint that its bound holds back takes no part in this round.
+        for j in range(joints):
+            pull = 0.0
+            for k in range(dimensions):
+                pull += jacobian[0, k, j] * error[k]
+            held = (q[0, j] <= lower[j] and pull <= 0.0) or (q[0, j] >= upper[j] and pull >= 0.0)
+            for k in range(3):
+                if held or k >= dimensions:
+                    jacobian[0, k, j] = 0.0
+        before = squared
+        while damping < _MOST_DAMPING and squared == before:
+            for i in range(3):
+                for k in range(3):
+                    gram[i, k] = damping if i == k else 0.0
+                    for j in range(joints):
+                        gram[i, k] += jacobian[0, i, j] * jacobian[0, k, j]
+            x, y, z = _solved(gram, error)
+            for j in range(joints):
+                step = jacobian[0, 0, j] * x + jacobian[0, 1, j] * y + jacobian[0, 2, j] * z
+                trial[0, j] = min(max(q[0, j] + step, lower[j]), upper[j])
+            place, next_jacobian = _positions_and_jacobians(trial, rotation, translation, columns)
+            trial_squared = _miss(place, target, dimensions, gram[0])
+            if trial_squared < squared:
+                squared = _miss(place, target, dimensions, error)
+                jacobian = next_jacobian
+                damping = max(0.2 * damping, _LEAST_DAMPING)
+                for j in range(joints):
+                    q[0, j] = trial[0, j]
+            else:
+                damping *= 5.0
+        if before**0.5 - squared**0.5 < _SMALLEST_GAIN:
+            break
+    return q
+
+
+@njit(cache=True)
+def _miss(place, target, dimensions, error):  # type: ignore[no-untyped-def]
+    """Squared distance of place [1, 3] from target [3] in the dimensions that count; writes the difference to error."""
+    squared = 0.0
+    for k in range(3):
+        error[k] = target[k] - place[0, k] if k < dimensions else 0.0
+        squared += error[k] * error[k]
+    return squared
+
+
+@njit(cache=True)
+def _solved(matrix, values):  # type: ignore[no-untyped-def]
+    """x, y, z of matrix · (x, y, z) = values for a symmetric positive definite matrix [3, 3], by Cramer's rule."""
+    a, b, c = matrix[0, 0], matrix[1, 1], matrix[2, 2]
+    d, e, f = matrix[0, 1], matrix[0, 2], matrix[1, 2]
+    aa, bb, cc = b * c - f * f, a * c - e * e, a * b - d * d
+    dd, ee, ff = e * f - d * c, d * f - e * b, d * e - a * f
+    determinant = a * aa + d * dd + e * ee
+    x = (aa * values[0] + dd * values[1] + ee * values[2]) / determinant
+    y = (dd * values[0] + bb * values[1] + ff * values[2]) / determinant
+    z = (ee * values[0] + ff * values[1] + cc * values[2]) / determinant
+    return x, y, z

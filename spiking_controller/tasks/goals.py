@@ -23,7 +23,7 @@ def _model(arm_name: str) -> mujoco.MjModel:
     return get_arm(arm_name).load_model()
 
 
-def _is_free(task: ReachTask, joint_position: FloatArray) -> NDArray[np.bool_]:
+def is_free(task: ReachTask, joint_position: FloatArray) -> NDArray[np.bool_]:
     """Whether nothing is in contact at each posture [batch, n]; bool [batch]."""
     model = _model(task.arm_name)
     data = mujoco.MjData(model)
@@ -75,7 +75,7 @@ def _draw(
         if accepts is not None:
             keep &= accepts(hand)
         candidates, hand = candidates[keep], hand[keep]
-        free = _is_free(task, candidates)
+        free = is_free(task, candidates)
         postures.append(candidates[free][:missing])
         hands.append(hand[free][:missing])
         missing -= len(postures[-1])

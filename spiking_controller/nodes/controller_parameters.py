@@ -1,0 +1,78 @@
+"""Every parameter of the controller node."""
+
+from spiking_controller.nodes.model_parameters import MODEL_PARAMETERS
+from spiking_controller.nodes.parameters import ParameterSpec
+
+PARAMETERS = [
+    ParameterSpec("autostart", True, "Configure and activate at start; false: wait for a lifecycle manager."),
+    *MODEL_PARAMETERS,
+    ParameterSpec(
+        "timeout",
+        0.1,
+        "Joint states that stay away longer ramp the torque to zero, s (of the node's clock).",
+        0.005,
+        10.0,
+    ),
+    ParameterSpec(
+        "wall_timeout",
+        2.0,
+        "With simulated time: the same on the wall clock, s; simulated time may stand still.",
+        0.1,
+        600.0,
+    ),
+    ParameterSpec(
+        "soft_start",
+        1.0,
+        "The action grows to its full size in this time after activation or a gap, s.",
+        0.0,
+        60.0,
+        fixed=False,
+    ),
+    ParameterSpec(
+        "torque_scale",
+        1.0,
+        "Share of the networks' torque that is sent; damping stays whole. Low for first motions on a real arm.",
+        0.0,
+        1.0,
+        fixed=False,
+    ),
+    ParameterSpec(
+        "integral_gain",
+        1.0,
+        "Gain of the set-point integral near the goal, 1/s; 0 switches it off.",
+        0.0,
+        10.0,
+        fixed=False,
+    ),
+    ParameterSpec(
+        "integral_zone", 0.03, "The set-point integral grows only this close to the goal, m.", 0.0, 1.0, fixed=False
+    ),
+    ParameterSpec("integral_clamp", 0.015, "Longest set-point integral, m.", 0.0, 0.1, fixed=False),
+    ParameterSpec(
+        "rate_limit_period",
+        0.002,
+        "The torque changes by at most what the rate limit allows in this time, s, also after lost messages.",
+        0.0005,
+        0.1,
+    ),
+    ParameterSpec(
+        "reached_distance",
+        0.02,
+        "A goal counts as reached, for ~/status, once the hand stays this close to it, m.",
+        0.0005,
+        1.0,
+        fixed=False,
+    ),
+    ParameterSpec(
+        "rollback_factor",
+        2.0,
+        "New networks whose goals end with so many times the error of those before are rolled back; 0: none are.",
+        0.0,
+        100.0,
+    ),
+    ParameterSpec("rollback_goals", 3, "Goals that were held for 2 s or more, after which they are judged.", 1, 10),
+    ParameterSpec("torch_num_threads", 1, "Threads that PyTorch may use.", 1, 64),
+    ParameterSpec("diagnostics_period", 1.0, "Between two messages on /diagnostics, s.", 0.05, 60.0),
+]
+SETTINGS = ("soft_start", "torque_scale", "integral_gain", "integral_zone", "integral_clamp")
+"""Those that are fields of `control.controller.ControllerSettings`."""
