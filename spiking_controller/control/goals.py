@@ -53,4 +53,5 @@ class GoalChecker:
 
 
 def _text(point: NDArray[np.float64]) -> str:
-    return f"({', '.join(f'{value:.3f}' for value in point)})"
+    # Adding zero turns -0.0 into 0.0.
+    return f"({', '.join(f'{round(float(value), 3) + 0.0:.3f}' for value in point)})"

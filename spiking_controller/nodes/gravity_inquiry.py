@@ -98,7 +98,8 @@ class GravityInquiry:
             if question.told is not None and question.told != self._expected:
                 self.problem = (
                     f"{name} has {PARAMETER} {str(question.told).lower()}, but the networks were trained with the "
-                    f"gravity convention '{self._convention}'; start it with {PARAMETER}:={expected}, or use another model."
+                    f"gravity convention '{self._convention}'; start it with {PARAMETER}:={expected}, or use another "
+                    "model."
                 )
 
     def _hang_up(self, question: _Question) -> None:

@@ -1,5 +1,6 @@
 """The controller keeps its schedule by stamps, starts softly, holds what it must, and survives its networks."""
 
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -89,6 +90,36 @@ def test_the_start_is_soft_and_the_networks_know_it() -> None:
     shares = [command.torque[0] / TASK.torque_scale[0] for command in commands if command.new_step]
     np.testing.assert_allclose(shares, [0.1 * min(0.02 * step, 1.0) for step in range(60)])
     np.testing.assert_allclose([action[0] for action in networks.taken], shares[:50])
+
+
+def test_a_lower_torque_scale_weakens_the_networks_but_not_the_damping() -> None:
+    networks = ScriptedNetworks(0.1)
+    controller = Controller(TASK, networks, replace(AT_ONCE, torque_scale=0.3))
+    run(controller, samples(3))
+    np.testing.assert_allclose(networks.taken[-1], np.full(6, 0.03))
+    torque = controller.tick(ArmSample(6 * MS, 0.002, True, HOME, np.full(7, 0.01))).torque
+    np.testing.assert_allclose(torque[:6], 0.03 * TASK.torque_scale - 0.01 * TASK.damping)
+
+
+def test_ten_thousand_ticks_leave_no_memory_behind() -> None:
+    networks = ScriptedNetworks(0.01)
+    controller = Controller(TASK, networks, AT_ONCE)
+
+    def tick_and_report(given: Sequence[ArmSample]) -> None:
+        for sample in given:
+            if controller.tick(sample).new_step:
+                controller.report()
+
+    tick_and_report(samples(1000))
+    given = samples(10_000, start=2000 * MS)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        tick_and_report(given)
+        networks.goals.clear()
+        assert tracemalloc.get_traced_memory()[0] - before < 10_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_without_a_goal_the_hand_stays_where_it_was_first_seen() -> None:

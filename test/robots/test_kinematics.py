@@ -122,3 +122,31 @@ def test_wrong_number_of_joints_is_refused(shape: tuple[int, ...]) -> None:
 def test_chain_that_cannot_be_built_is_refused(joint_names: tuple[str, ...], site: str, sentence: str) -> None:
     with pytest.raises(RobotModelError, match=sentence):
         KinematicChain.from_model(mujoco.MjModel.from_xml_string(SKEWED), joint_names, site)
+
+
+def test_an_approach_ends_at_a_reachable_point_inside_the_bounds() -> None:
+    arm = get_arm("panda")
+    lower, upper = arm.limits.soft_bounds(0.8)
+    rng = np.random.default_rng(4)
+    goals = arm.chain.position(rng.uniform(lower, upper, (20, 7)))
+    postures = np.array([arm.chain.approach(arm.home, goal, lower, upper) for goal in goals])
+    assert ((postures >= lower) & (postures <= upper)).all()
+    miss = np.linalg.norm(arm.chain.position(postures) - goals, axis=1)
+    assert np.median(miss) < 1e-4
+    assert (miss <= np.linalg.norm(arm.chain.position(arm.home) - goals, axis=1)).all()
+
+
+def test_an_approach_moves_no_joint_whose_bounds_are_equal() -> None:
+    arm = get_arm("panda")
+    lower, upper = arm.limits.soft_bounds(0.8)
+    lower[2], upper[2] = 0.3, 0.3
+    posture = arm.chain.approach(arm.home, (0.4, 0.3, 0.5), lower, upper)
+    assert posture[2] == 0.3
+    np.testing.assert_allclose(arm.chain.position(posture), (0.4, 0.3, 0.5), atol=1e-4)
+
+
+def test_an_approach_in_the_plane_ignores_the_height() -> None:
+    arm = get_arm("planar_arm")
+    lower, upper = arm.limits.soft_bounds(0.8)
+    posture = arm.chain.approach(arm.home, (0.3, 0.4, 9.0), lower, upper, dimensions=2)
+    np.testing.assert_allclose(arm.chain.position(posture)[:2], (0.3, 0.4), atol=1e-4)
