@@ -8,16 +8,17 @@ import sys
 import time
 import traceback
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from diagnostic_msgs.msg import DiagnosticStatus
 from numpy.typing import NDArray
-from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
@@ -37,7 +38,7 @@ from spiking_controller.nodes.goal_input import GoalInput
 from spiking_controller.nodes.gravity_inquiry import GravityInquiry
 from spiking_controller.nodes.model_parameters import joint_names, load_model
 from spiking_controller.nodes.model_updates import ModelUpdates
-from spiking_controller.nodes.parameters import declare_parameters, value_of
+from spiking_controller.nodes.parameters import declare_parameters, follow_changes, value_of
 from spiking_controller.nodes.process import FAILED, StopRequest, create_executor, run_process
 
 RAMP_PERIOD = 0.002
@@ -46,6 +47,8 @@ REPEAT_AFTER = 0.02
 """A repeated joint state is answered with the last torque again if that was sent longer ago than this, s."""
 LONGEST_WATCH_PERIOD = 0.02
 """What is not driven by joint states is looked after at least this often, s."""
+LAST_COMMAND_TIMEOUT = Duration(seconds=0.2)
+"""How long the last command may take to arrive before the process ends."""
 SWITCH_INTERVAL = 0.0005
 """Longest time for which the thread that checks networks keeps the interpreter from the tick, s."""
 
@@ -74,7 +77,7 @@ class ControllerNode(LifecycleNode):
         super().__init__("controller")
         declare_parameters(self, PARAMETERS)
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.add_on_set_parameters_callback(self._on_set_parameters)
+        follow_changes(self, PARAMETERS, self._on_parameters)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and connect everything; FAILURE with the reason in the log where that cannot be."""
@@ -271,7 +274,8 @@ class ControllerNode(LifecycleNode):
             self._publish_status()
 
     def _take_goal(self, goal: NDArray[np.float64]) -> None:
-        assert self._controller is not None
+        if self._controller is None:
+            return
         self._updates.goal_changes()
         self._controller.set_goal(goal)
         self._publish_goal()
@@ -295,7 +299,9 @@ class ControllerNode(LifecycleNode):
 
     def _on_watchdog(self) -> None:
         """Look after goals, networks and questions that wait; ramp down when usable joint states stay away."""
-        assert self._controller is not None
+        if self._controller is None:
+            # The executor may hold an event of a timer or topic that has just been left.
+            return
         self._goals.poll()
         self._updates.poll(may_swap=not (self._active and self._controller.is_reaching))
         self._gravity.poll()
@@ -340,7 +346,7 @@ class ControllerNode(LifecycleNode):
         self.get_logger().info("the reason is gone: control resumes")
 
     def _on_ramp_timer(self) -> None:
-        if not self._ramp():
+        if self._controller is not None and not self._ramp():
             self._ramp_timer.cancel()
 
     def _ramp(self) -> bool:
@@ -357,16 +363,17 @@ class ControllerNode(LifecycleNode):
         self._ramp_timer.cancel()
         while self._ramp():
             time.sleep(RAMP_PERIOD)
+        # The process may end now; the zero must not end with it.
+        self._command_publisher.wait_for_all_acked(LAST_COMMAND_TIMEOUT)
 
-    def _on_set_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
-        changed = {parameter.name: parameter.value for parameter in parameters}
-        if self._controller is not None:
-            settings = {name: value for name, value in changed.items() if name in SETTINGS}
-            if settings:
-                self._controller.apply(replace(self._controller.settings, **settings))
-            if "reached_distance" in changed:
-                self._activity.reached_distance = changed["reached_distance"]
-        return SetParametersResult(successful=True)
+    def _on_parameters(self, changed: Mapping[str, Any]) -> None:
+        if self._controller is None:
+            return
+        settings = {name: value for name, value in changed.items() if name in SETTINGS}
+        if settings:
+            self._controller.apply(replace(self._controller.settings, **settings))
+        if "reached_distance" in changed:
+            self._activity.reached_distance = changed["reached_distance"]
 
     def _publish_status(self) -> None:
         assert self._controller is not None
@@ -374,6 +381,8 @@ class ControllerNode(LifecycleNode):
         self._report.status(self._activity.now, goal)
 
     def _on_diagnostics_timer(self) -> None:
+        if self._controller is None:
+            return
         self._gravity.look()
         if self._stream.warning != self._warned:
             self._warned = self._stream.warning

@@ -119,3 +119,5 @@ class GoalCommand(Node):
             asked = {item.key: item.value for item in status.values}.get("asked")
             if status.name == f"{self._controller}: goal" and asked == messages.point_text(*self._goal):
                 self._refusal = status.message if status.level != DiagnosticStatus.OK else ""
+                # A goal in another frame comes back in the base frame, and is known by this alone.
+                self._accepted |= self._sent and not self._refusal

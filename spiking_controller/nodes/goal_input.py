@@ -57,6 +57,7 @@ class GoalInput:
         self._take = take
         self._refused = refused
         self._waiting: _Request | None = None
+        self._closed = False
         self._looked_at = -np.inf
         self._publisher = node.create_publisher(PointStamped, "~/goal", messages.LATCHED)
         self._subscriptions = [
@@ -71,6 +72,7 @@ class GoalInput:
         self._node.destroy_publisher(self._publisher)
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
+        self._closed = True
 
     def poll(self) -> None:
         """Look at a goal that had to wait, if it is time."""
@@ -95,6 +97,9 @@ class GoalInput:
         self._offer(_Request(message.pose.position, message.header.frame_id))
 
     def _offer(self, request: _Request) -> None:
+        if self._closed:
+            # The executor may hold an event of a topic that has just been left.
+            return
         if self._waiting is not None:
             self.counts["superseded goal"] += 1
         self._waiting = request

@@ -35,6 +35,7 @@ _REACHED = {
     Transition.TRANSITION_ACTIVATE: State.PRIMARY_STATE_ACTIVE,
     Transition.TRANSITION_DEACTIVATE: State.PRIMARY_STATE_INACTIVE,
     Transition.TRANSITION_CLEANUP: State.PRIMARY_STATE_UNCONFIGURED,
+    Transition.TRANSITION_ACTIVE_SHUTDOWN: State.PRIMARY_STATE_FINALIZED,
 }
 """The state that each transition ends in."""
 DEEP = QoSProfile(depth=20000)
@@ -55,6 +56,7 @@ class Probe(Node):
         self.spikes: list[UInt8MultiArray] = []
         self.goals: list[PointStamped] = []
         self.hand_poses: list[PoseStamped] = []
+        self.activities: list[DiagnosticStatus] = []
         self._statuses: dict[str, DiagnosticStatus] = {}
         for kind, topic, heard, qos in (
             (JointState, "joint_states", self.states, DEEP),
@@ -64,6 +66,7 @@ class Probe(Node):
             (UInt8MultiArray, "controller/spikes", self.spikes, DEEP_BEST_EFFORT),
             (PoseStamped, "hand_pose", self.hand_poses, DEEP_BEST_EFFORT),
             (PointStamped, "controller/goal", self.goals, messages.LATCHED),
+            (DiagnosticStatus, "controller/status", self.activities, messages.LATCHED),
         ):
             self.create_subscription(kind, topic, heard.append, qos)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, DEEP)
@@ -82,6 +85,15 @@ class Probe(Node):
     def status(self, name: str) -> str:
         """The latest summary on /diagnostics under that name."""
         return self._statuses[name].message if name in self._statuses else ""
+
+    def activity(self) -> str:
+        """What the controller was about last; empty if it has not said."""
+        return self.activities[-1].message if self.activities else ""
+
+    def activity_figure(self, key: str) -> str:
+        """A figure of what the controller was about last; empty if it is not there."""
+        values = self.activities[-1].values if self.activities else []
+        return next((item.value for item in values if item.key == key), "")
 
     def figure(self, name: str, key: str) -> str:
         """A figure on /diagnostics under that name; empty if it is not there."""
@@ -181,6 +193,14 @@ class Probe(Node):
 
     def assert_every_torque_is_legal(self) -> None:
         """Commands inside the torque limits, stamped torques inside the rate limit, the arm inside its joint limits."""
+        self.assert_torques_keep_their_limits()
+        limits = self.arm.limits
+        positions = np.array([state.position for state in self.states])
+        assert (positions >= limits.position_lower).all()
+        assert (positions <= limits.position_upper).all()
+
+    def assert_torques_keep_their_limits(self) -> None:
+        """Commands inside the torque limits, stamped torques inside the rate limit."""
         limits = self.arm.limits
         assert self.commands
         assert self.torques
@@ -191,9 +211,6 @@ class Probe(Node):
         period = np.diff([stamp(torque) for torque in self.torques])
         period[period <= 0.0] = 0.002
         assert (np.abs(np.diff(torques, axis=0)) <= limits.torque_rate * period[:, None] + 1e-9).all()
-        positions = np.array([state.position for state in self.states])
-        assert (positions >= limits.position_lower).all()
-        assert (positions <= limits.position_upper).all()
 
     def close(self) -> None:
         self._executor.shutdown()
@@ -222,6 +239,11 @@ class NodeProcess:
 
     def wait(self) -> int:
         return self._process.wait(PATIENCE)
+
+    def peak_memory(self) -> int:
+        """Most memory that the process has held so far, bytes."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
 
     def kill(self) -> None:
         self._process.kill()

@@ -143,7 +143,22 @@ def test_bad_networks_are_refused_with_a_reason_while_control_goes_on(graph: Any
     assert running(probe) == checkpoint.metadata["sha256"][:12]
     answered = np.array([messages.stamp_to_time(torque.header.stamp) / 1e9 for torque in probe.torques])
     assert np.diff(answered[answered >= before]).max() < 0.1, "torques never stopped"
-    assert "no usable joint state" not in controller.output
+    probe.assert_every_torque_is_legal()
+
+
+def test_two_hundred_megabytes_of_noise_never_enter_the_controller(graph: Any, probe: Any) -> None:
+    controller = graph.controller(diagnostics_period=0.1)
+    graph.bridge()
+    probe.send_accepted_goal(*GOAL)
+    send = sender(probe)
+    probe.wait_for(lambda: probe.distance(GOAL) < 0.05, "the goal")
+    before = controller.peak_memory()
+    send(np.random.default_rng(0).bytes(200_000_000))
+    probe.wait_for(lambda: "refused: model_update: has 200.0 MB" in controller.output, "the refusal")
+    assert controller.peak_memory() - before < 20_000_000
+    assert probe.figure(MODEL, "updates refused") == "1"
+    probe.send_accepted_goal(*OTHER_GOAL)
+    probe.wait_for(lambda: probe.distance(OTHER_GOAL) < 0.05, "the next goal")
     probe.assert_every_torque_is_legal()
 
 

@@ -17,6 +17,8 @@ ROSDEP_KEYS = {
     "pyyaml": "python3-yaml",
     "tensorboard": "python3-tensorboard-pip",
 }
+# Which ROS package brings a module, where the two differ in name.
+ROS_PACKAGES = {"tf2_ros": "tf2_ros_py"}
 WITHOUT_ROSDEP_KEY = {"dacite", "ray", "rosbags", "safetensors", "snntorch"}
 # Which distribution brings a module, where the two differ in name.
 DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml"}
@@ -61,6 +63,7 @@ def test_every_import_is_declared_to_pip_or_to_ros(
     manifest: ElementTree.Element, setup_arguments: dict[str, Any], root: Path
 ) -> None:
     imported = imported_modules(root / "spiking_controller") | imported_modules(root / "launch")
+    imported = {ROS_PACKAGES.get(name, name) for name in imported}
     foreign = imported - set(sys.stdlib_module_names) - {"spiking_controller"}
     extras = setup_arguments["extras_require"]
     requirements = [*setup_arguments["install_requires"], *extras["viz"], *extras["sweep"]]
