@@ -274,8 +274,7 @@ class ControllerNode(LifecycleNode):
             self._publish_status()
 
     def _take_goal(self, goal: NDArray[np.float64]) -> None:
-        if self._controller is None:
-            return
+        assert self._controller is not None
         self._updates.goal_changes()
         self._controller.set_goal(goal)
         self._publish_goal()

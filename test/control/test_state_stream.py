@@ -55,6 +55,15 @@ def test_a_rate_limit_period_that_does_not_fit_is_warned_of(stream: StateStream)
     assert "set rate_limit_period to 0.0100" in stream.warning
 
 
+def test_states_that_were_lost_on_the_way_are_late_and_do_not_make_the_driver_slow(stream: StateStream) -> None:
+    for index in range(1000):
+        if index % 3 == 0 or index % 20 < 4:
+            stream.add(sample(index * 0.008, continues=index > 0))
+    assert stream.period == pytest.approx(0.008)
+    assert stream.problem == ""
+    assert stream.late > 200
+
+
 def test_states_after_a_gap_count_as_late(stream: StateStream) -> None:
     feed(stream, 0.002, duration=0.2)
     stream.add(sample(0.21))

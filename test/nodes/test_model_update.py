@@ -132,7 +132,7 @@ def test_bad_networks_are_refused_with_a_reason_while_control_goes_on(graph: Any
     probe.send_accepted_goal(*GOAL)
     send = sender(probe)
     probe.wait_for(lambda: probe.time() > 0.5, "the arm to move")
-    before = probe.time()
+    before, said_before = probe.time(), len(controller.output)
     for number, (data, reason) in enumerate(bad, start=1):
         send(data)
         probe.wait_for(lambda n=number: controller.output.count("refused: model_update") == n, f"refusal {number}")
@@ -143,6 +143,7 @@ def test_bad_networks_are_refused_with_a_reason_while_control_goes_on(graph: Any
     assert running(probe) == checkpoint.metadata["sha256"][:12]
     answered = np.array([messages.stamp_to_time(torque.header.stamp) / 1e9 for torque in probe.torques])
     assert np.diff(answered[answered >= before]).max() < 0.1, "torques never stopped"
+    assert "no usable joint state" not in controller.output[said_before:]
     probe.assert_every_torque_is_legal()
 
 
@@ -156,7 +157,7 @@ def test_two_hundred_megabytes_of_noise_never_enter_the_controller(graph: Any, p
     send(np.random.default_rng(0).bytes(200_000_000))
     probe.wait_for(lambda: "refused: model_update: has 200.0 MB" in controller.output, "the refusal")
     assert controller.peak_memory() - before < 20_000_000
-    assert probe.figure(MODEL, "updates refused") == "1"
+    probe.wait_for(lambda: probe.figure(MODEL, "updates refused") == "1", "the count")
     probe.send_accepted_goal(*OTHER_GOAL)
     probe.wait_for(lambda: probe.distance(OTHER_GOAL) < 0.05, "the next goal")
     probe.assert_every_torque_is_legal()
