@@ -40,6 +40,7 @@ from spiking_controller.nodes.model_parameters import joint_names, load_model
 from spiking_controller.nodes.model_updates import ModelUpdates
 from spiking_controller.nodes.parameters import declare_parameters, follow_changes, value_of
 from spiking_controller.nodes.process import FAILED, StopRequest, create_executor, run_process
+from spiking_controller.robots.hardware import limits_on
 
 RAMP_PERIOD = 0.002
 """Between two torques on the way to zero, s; the rate limit is kept at this period."""
@@ -140,7 +141,7 @@ class ControllerNode(LifecycleNode):
         torch.set_num_threads(threads)
         checkpoint = load_model(self)
         self._task = task = checkpoint.task
-        limits, timeout = task.arm.limits, value_of(self, "timeout")
+        limits, timeout = limits_on(value_of(self, "hardware"), task.arm.limits), value_of(self, "timeout")
         rate_limit_period = value_of(self, "rate_limit_period")
         names = joint_names(self)
         self._reader = ArmStateReader(names, limits, timeout)

@@ -2,10 +2,17 @@
 
 from spiking_controller.nodes.model_parameters import MODEL_PARAMETERS
 from spiking_controller.nodes.parameters import ParameterSpec
+from spiking_controller.robots.hardware import AS_TRAINED, HARDWARE
 
 PARAMETERS = [
     ParameterSpec("autostart", True, "Configure and activate at start; false: wait for a lifecycle manager."),
     *MODEL_PARAMETERS,
+    ParameterSpec(
+        "hardware",
+        AS_TRAINED,
+        "The real arm, where its joint limits differ from those of training; the stricter of both are kept.",
+        choices=(AS_TRAINED, *HARDWARE),
+    ),
     ParameterSpec(
         "timeout",
         0.1,

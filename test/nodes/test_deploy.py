@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from sensor_msgs.msg import JointState
 
-from spiking_controller.nodes import controller, recorder, trainer
+from spiking_controller.nodes import controller, messages, recorder, trainer
 from spiking_controller.resources import share_path
 from spiking_controller.robots.arm import get_arm
 
@@ -18,16 +20,19 @@ def parameters(file: str, node: str) -> dict[str, Any]:
     return content[node]["ros__parameters"] if node in content else content["/**"][node]["ros__parameters"]
 
 
+def with_changes(folder: Path, **changes: dict[str, Any]) -> list[str]:
+    """Arguments that give a node the file for an FR3, and after it a file with changes by node: later files win."""
+    file = folder / "changes.yaml"
+    file.write_text(yaml.safe_dump({f"/**/{node}": {"ros__parameters": values} for node, values in changes.items()}))
+    return ["--params-file", str(FR3), "--params-file", str(file)]
+
+
 @pytest.mark.parametrize("node", [controller, trainer])
 def test_every_parameter_for_an_fr3_exists_and_is_in_range(
     node: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    # Later files win: a start that fails once all parameters have been looked at.
     nowhere = {"checkpoint": "/nowhere/net.safetensors"}
-    ending = {"/**/controller": {"ros__parameters": nowhere | {"autostart": True}}}
-    ending["/**/trainer"] = {"ros__parameters": nowhere}
-    (tmp_path / "ending.yaml").write_text(yaml.safe_dump(ending))
-    files = [argument for file in (FR3, tmp_path / "ending.yaml") for argument in ("--params-file", str(file))]
+    files = with_changes(tmp_path, controller=nowhere | {"autostart": True}, trainer=nowhere)
     assert node.main(["node", "--ros-args", *files]) == 2
     output = "".join(capfd.readouterr())
     assert "there is no such checkpoint" in output
@@ -54,3 +59,25 @@ def test_the_rate_limit_fits_the_rate_of_the_joint_states() -> None:
 def test_the_recorder_has_the_parameters_that_the_file_gives_it() -> None:
     known = {spec.name for spec in recorder.PARAMETERS} | {"use_sim_time"}
     assert set(parameters("fr3.yaml", "/**/recorder")) <= known
+
+
+def test_an_fr3_whose_joint_6_is_beyond_its_own_limit_gets_no_torque(graph: Any, probe: Any, tmp_path: Path) -> None:
+    graph.controller(*with_changes(tmp_path, controller={"autostart": True}))
+    probe.wait_for(lambda: probe.activity(), "the controller")
+    arm = get_arm("panda")
+    message = JointState(name=parameters("fr3.yaml", "/**/controller")["joint_names"])
+    message.position = np.asarray(arm.home).tolist()
+    message.position[5] = 0.4  # Legal on a Panda.
+    assert arm.limits.position_lower[5] < message.position[5] - 0.1
+    message.velocity = [0.0] * 7
+    time = 0
+
+    def refused() -> bool:
+        nonlocal time
+        time += 2_000_000
+        messages.set_stamp(message.header.stamp, time)
+        probe.state_publisher.publish(message)
+        return "fr3_joint6" in probe.activity_figure("reason")
+
+    probe.wait_for(refused, "a fault that names the joint")
+    assert not any(np.any(command.data) for command in probe.commands)
