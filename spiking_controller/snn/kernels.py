@@ -659,11 +659,6 @@ def layer_step(
         currents: of the readout, [ticks, outputs].
     """
     ticks, neurons = spikes.shape
-    share = np.float32(1.0 / ticks)
-    rest, decrement, strength = np.float32(levels[0]), np.float32(levels[1]), np.float32(levels[2])
-    syn, mem, ada, low, mean = state_after[0], state_after[1], state_after[2], state_after[3], state_after[4]
-    syn[:], mem[:], ada[:], low[:] = state[0], state[1], state[2], state[3]
-    mean[:] = _ZERO
     index = np.empty(max(neurons, source.shape[1]) + 1, np.int64)
     latent = np.empty(max(spread.shape[0], own_spread.shape[0]), np.float32)
     constant = fed.copy()
@@ -674,22 +669,36 @@ def layer_step(
         _add_product(own_latent, own_spread, constant)
     elif own_gather.shape[0] > 0:
         _add_product(mean_before, own_gather, constant)
-    now = constant.copy()
+    drive = np.empty((max(source.shape[0], 1), 1, neurons), np.float32)
+    drive[:, 0] = constant
+    for tick in range(source.shape[0]):
+        count = _find(source[tick], index)
+        if spread.shape[0] > 0:
+            fed_latent = latent[: spread.shape[0]]
+            fed_latent[:] = _ZERO
+            _add_rows(index, count, gather, fed_latent)
+            _add_product(fed_latent, spread, drive[tick, 0])
+        else:
+            _add_rows(index, count, gather, drive[tick, 0])
+    scan_forward(
+        drive,
+        state[0:1],
+        state[1:2],
+        state[2:3],
+        state[3:4],
+        decay[0],
+        decay[1],
+        decay[2],
+        levels[0],
+        levels[1],
+        levels[2],
+        spikes.reshape((ticks, 1, neurons)),
+        state_after[0:1],
+        state_after[1:2],
+        state_after[2:3],
+        state_after[3:4],
+        state_after[4:5],
+    )
     for tick in range(ticks):
-        if source.shape[0] > 0:
-            now[:] = constant
-            count = _find(source[tick], index)
-            if spread.shape[0] > 0:
-                fed_latent = latent[: spread.shape[0]]
-                fed_latent[:] = _ZERO
-                _add_rows(index, count, gather, fed_latent)
-                _add_product(fed_latent, spread, now)
-            else:
-                _add_rows(index, count, gather, now)
-        fired = spikes[tick]
-        _charge(now, decay[0], decay[1], syn, mem, syn, mem)
-        _fire(decay[2], (rest, decrement, strength), mem, ada, low, fired)
-        for i in range(neurons):
-            mean[i] += share * fired[i]
-        count = _find(fired, index)
+        count = _find(spikes[tick], index)
         _add_rows(index, count, readout, currents[tick])
