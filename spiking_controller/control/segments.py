@@ -14,6 +14,7 @@ from spiking_controller.control.arm_state import NANOSECONDS, ArmSample
 from spiking_controller.learning.replay import Segment
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.reach import ReachTask
+from spiking_controller.tasks.torque import TorqueLaw
 
 FloatArray = NDArray[np.float64]
 
@@ -50,6 +51,7 @@ class SegmentBuilder:
         self._task = task
         self._length = steps
         self._codec = ObservationCodec(task)
+        self._law = TorqueLaw(task)
         self._period = round(task.control_period * NANOSECONDS)
         self._states: dict[int, ArmSample] = {}
         self._torques: dict[int, FloatArray] = {}
@@ -121,10 +123,7 @@ class SegmentBuilder:
 
     def _action(self, time: int) -> NDArray[np.float32]:
         """What the torque with that stamp amounts to, [m]."""
-        joints = self._task.controlled_joints
-        velocity = self._states[time].joint_velocity[:joints]
-        action = (self._torques[time][:joints] + self._task.damping * velocity) / self._task.torque_scale
-        return np.clip(action, -1.0, 1.0).astype(np.float32)
+        return self._law.action(self._torques[time], self._states[time].joint_velocity).astype(np.float32)
 
     def _take_segment(self) -> Segment | None:
         # One step more at either end: the action before the first step, the observation after the last.

@@ -28,7 +28,7 @@ current and membrane, 2 more for threshold and adaptation; 3 for each readout. A
 values are MACs, as NeuroBench counts them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import singledispatch
 from typing import Any, Final, NamedTuple
 
@@ -186,30 +186,71 @@ def parameter_count(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-class _Counter:
-    """Runs one of the two networks step by step and adds up what it costs."""
+def _stacked(states: Sequence[Any]) -> Any:
+    """States of a network at batch 1 as one state of a batch: NamedTuples and tuples of tensors, part by part."""
+    first = states[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(states))
+    parts = [_stacked(part) for part in zip(*states, strict=True)]
+    return type(first)(*parts) if hasattr(first, "_fields") else type(first)(parts)
 
-    def __init__(self, part: Policy | ForwardModel, batch: int) -> None:
+
+class CostMeter:
+    """Adds up what one of the two networks costs, over control steps that somebody else carries out.
+
+    Attributes:
+        active_shares: share of hidden units that were active, for each block of BLOCK steps that came one by one.
+    """
+
+    BLOCK: Final = 64
+    """Steps that come one by one are counted so many at once."""
+
+    def __init__(self, part: Policy | ForwardModel) -> None:
         self._network = part.network
-        self._effective = part.effective()
-        self._state = part.initial_state(batch)
         self._cost = Cost()
         self._layer_spikes = [0] * len(self._network.config.hidden)
         self._steps = 0
+        self._waiting: list[tuple[Tensor, Any, tuple[Tensor, ...]]] = []
+        self.active_shares: list[float] = []
 
-    def step(self, features: Tensor) -> None:
-        """One control step with these features, [batch, inputs]."""
-        before = self._state
-        _, self._state, spikes = self._network.step(features, before, self._effective)
-        self._cost = self._cost.plus(step_cost(self._network, features, before, spikes))
+    def add(self, features: Tensor, state: Any, spikes: tuple[Tensor, ...]) -> None:
+        """A control step; arguments as of `step_cost`."""
+        cost = step_cost(self._network, features, state, spikes)
+        self._cost = self._cost.plus(cost)
         for index, layer in enumerate(spikes):
             self._layer_spikes[index] += int(layer.sum())
         self._steps += len(features)
 
+    def add_single(self, features: Tensor, state: Any, spikes: tuple[Tensor, ...]) -> None:
+        """The same at batch 1, cheaply: it is counted with the next ones, or by `flush`."""
+        self._waiting.append((features, state, spikes))
+        if len(self._waiting) == self.BLOCK:
+            self.flush()
+
+    def flush(self) -> None:
+        """Count what waits."""
+        if not self._waiting:
+            return
+        features, states, spikes = zip(*self._waiting, strict=True)
+        self._waiting.clear()
+        before = self._cost
+        layers = tuple(torch.cat(layer, dim=1) for layer in zip(*spikes, strict=True))
+        self.add(torch.cat(features), _stacked(states), layers)
+        activations = self._cost.activations - before.activations
+        self.active_shares.append((self._cost.active - before.active) / activations)
+
     def figures(self) -> dict[str, Any]:
-        """See `measure_complexity`."""
+        """Of the steps that were counted, see `measure_complexity`; of none, what does not need any."""
         network, config, cost = self._network, self._network.config, self._cost
         assert isinstance(network, nn.Module)
+        static = {
+            "architecture": config.architecture,
+            "parameters": parameter_count(network),
+            "footprint_bytes": footprint(network),
+            "connection_sparsity": connection_sparsity(network),
+        }
+        if not self._steps:
+            return static
         macs, acs, updates = (
             count / self._steps for count in (cost.effective_macs, cost.effective_acs, cost.neuron_update_macs)
         )
@@ -217,10 +258,7 @@ class _Counter:
         is_spiking = config.architecture == "spiking"
         seconds = self._steps * config.ticks * config.tick
         return {
-            "architecture": config.architecture,
-            "parameters": parameter_count(network),
-            "footprint_bytes": footprint(network),
-            "connection_sparsity": connection_sparsity(network),
+            **static,
             "activation_sparsity": 1.0 - cost.active / cost.activations,
             "effective_macs": macs,
             "effective_acs": acs,
@@ -236,6 +274,26 @@ class _Counter:
                 if is_spiking
             },
         }
+
+
+class _Counter:
+    """Runs one of the two networks step by step and adds up what it costs."""
+
+    def __init__(self, part: Policy | ForwardModel, batch: int) -> None:
+        self._network = part.network
+        self._effective = part.effective()
+        self._state = part.initial_state(batch)
+        self._meter = CostMeter(part)
+
+    def step(self, features: Tensor) -> None:
+        """One control step with these features, [batch, inputs]."""
+        before = self._state
+        _, self._state, spikes = self._network.step(features, before, self._effective)
+        self._meter.add(features, before, spikes)
+
+    def figures(self) -> dict[str, Any]:
+        """See `measure_complexity`."""
+        return self._meter.figures()
 
 
 def measure_complexity(checkpoint: Checkpoint, episodes: Episodes) -> dict[str, Any]:

@@ -50,3 +50,14 @@ class TorqueLaw:
                 - self._held_damping * joint_velocity[..., m:]
             )
         return torque
+
+    def action(self, torque: NDArray[np.floating], joint_velocity: NDArray[np.floating]) -> FloatArray:
+        """The action that a torque amounts to: `torque` inverted, and clipped to [-1, 1], [..., m].
+
+        Args:
+            torque: N·m, [..., n].
+            joint_velocity: rad/s at the same time, [..., n].
+        """
+        m = self._joints
+        action = (torque[..., :m] + self._damping * joint_velocity[..., :m]) / self._torque_scale
+        return np.asarray(np.clip(action, -1.0, 1.0))
