@@ -43,6 +43,7 @@ COMMANDS = {
     "compare": CommandEntry(
         "spiking_controller.evaluation.compare_command", "measure several checkpoints on the same goals, in one table"
     ),
+    "replay": CommandEntry("spiking_controller.evaluation.replay_command", "judge checkpoints on what a bag recorded"),
     "benchmark train": CommandEntry(
         "spiking_controller.evaluation.training_benchmark_command",
         "seconds per forward-model and policy update, against the same networks from plain snntorch modules",

@@ -181,9 +181,10 @@ class ControlStepBuilder:
         """The torque that acted at the end of a step, the velocity at its stamp, the stamp, and its rate before."""
         # A command acts from the joint state after the one that it answers; a measured torque acted until its stamp.
         first, last = (start + 1, end) if self._measured else (start, end - 1)
-        stamps = [stamp for stamp in self._torques if first <= stamp <= last and stamp in self._samples]
+        known = sorted(stamp for stamp in self._torques if stamp in self._samples)
+        stamps = [stamp for stamp in known if first <= stamp <= last]
         if not stamps and self._measured:  # joint states are rarer than control steps
-            stamps = [stamp for stamp in self._torques if stamp <= start and stamp in self._samples][-1:]
+            stamps = [stamp for stamp in known if stamp <= start][-1:]
         torque, velocity, rate = None, np.zeros(len(self._task.arm.joint_names)), np.nan
         time = stamps[-1] if stamps else -1
         if stamps:

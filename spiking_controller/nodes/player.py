@@ -5,11 +5,9 @@ Messages go out as the bytes that were recorded; they are not decoded.
 
 import argparse
 import math
-import struct
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,10 +27,11 @@ from rosbags.interfaces import (
     QosReliability,
     QosTime,
 )
-from rosbags.rosbag2 import Reader, ReaderError
+from rosbags.rosbag2 import Reader
 from rosgraph_msgs.msg import Clock
 
 from spiking_controller.errors import ConfigError
+from spiking_controller.evaluation.bag_reader import opened, read
 from spiking_controller.nodes import messages
 from spiking_controller.nodes.process import StopRequest, caught_signals
 
@@ -78,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: an option has a wrong value, or the bag cannot be read or holds nothing to play.
     """
     _check(args)
-    with caught_signals() as stop, _opened(args.bag) as bag:
+    with caught_signals() as stop, opened(args.bag) as bag:
         start = _first_time(bag, args.start_offset)
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         try:
@@ -203,15 +202,11 @@ class Player:
     def _events(self, start: int) -> Iterator[Event]:
         """Messages and clock in order of time; the clock comes first."""
         tick = start
-        for connection, stamp, data in self._messages(start):
+        for connection, stamp, data in read(self._bag, self._connections, start):
             while self._tick is not None and tick <= stamp:
                 yield Event(tick, None, b"")
                 tick += self._tick
             yield Event(stamp, connection, bytes(data))
-
-    def _messages(self, start: int) -> Iterator[tuple[Connection, int, bytes]]:
-        with _readable(Path(str(self._bag.path))):
-            yield from self._bag.messages(self._connections, start=start)
 
     def _publish_clock(self, stamp: int) -> None:
         assert self._clock is not None
@@ -301,26 +296,3 @@ def _first_time(bag: Reader, offset: float) -> int:
         lasts = (bag.end_time - bag.start_time) / messages.NANOSECONDS
         raise ConfigError(f"start-offset is {offset:g}, but the bag lasts {lasts:.3g} s; begin before its end.")
     return start
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """What goes wrong while a bag is read becomes a sentence."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path} is not a bag ({error}); give a rosbag2 folder or one of its files.") from error
-    # The library says ReaderError where it looks; a file that was cut off also ends in the others.
-    except (ReaderError, OSError, EOFError, TypeError, ValueError, IndexError, struct.error) as error:
-        raise ConfigError(f"{path} cannot be read ({error}); docs/recording.md says how to mend a bag.") from error
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Reader]:
-    with _readable(path):
-        bag = Reader(path)
-        bag.open()
-    try:
-        yield bag
-    finally:
-        bag.close()

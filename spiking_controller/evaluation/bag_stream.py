@@ -1,0 +1,349 @@
+"""Finds what a bag holds about one arm, whoever recorded it, and feeds it message by message to who judges it."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from rosbags.interfaces import Connection
+from rosbags.rosbag2 import Reader
+from rosbags.typesys import Stores, get_typestore
+
+from spiking_controller.control.arm_state import NANOSECONDS
+from spiking_controller.errors import ConfigError
+from spiking_controller.evaluation.bag_reader import read
+from spiking_controller.robots.arm import Arm
+from spiking_controller.robots.gravity import GravityModel
+
+FloatArray = NDArray[np.float64]
+Effort = Literal["auto", "with-gravity", "without-gravity"]
+
+JOINT_STATE = "sensor_msgs/msg/JointState"
+POINT = "geometry_msgs/msg/PointStamped"
+POSE = "geometry_msgs/msg/PoseStamped"
+NUMBER = "std_msgs/msg/Float64"
+
+_PEEKED = 200
+"""So many first messages of a topic tell what it holds."""
+_SLICES, _PER_SLICE = 20, 50
+"""Gravity is looked for in so many places of the bag, in so many joint states each."""
+_SLOW = 0.1
+"""A joint slower than this hardly needs torque to accelerate, rad/s."""
+_WEIGHT_SHARE = 0.5
+"""From this share of the arm's weight on, efforts include it."""
+_TYPES = get_typestore(Stores.ROS2_JAZZY)
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """What a user says about a bag instead of having it guessed.
+
+    Attributes:
+        joint_states, torque, goal: names of topics.
+        joint_names: as the driver calls the arm's joints.
+        effort: whether torques include gravity.
+    """
+
+    joint_states: str | None = None
+    torque: str | None = None
+    goal: str | None = None
+    joint_names: tuple[str, ...] = ()
+    effort: Effort = "auto"
+
+
+@dataclass
+class BagStream:
+    """What a bag holds about an arm.
+
+    Attributes:
+        joint_states: the topic.
+        torque: topic of commanded torques; None: the efforts of the joint states are the torques.
+        goals: topics of goals.
+        predictions, prediction_errors: topics, where the controller published them.
+        joint_names: of the arm, as the bag calls them.
+        has_effort: joint states come with efforts.
+        includes_gravity: the torques carry the arm's weight.
+        period: median time between joint states, s; NaN where there are not two.
+        notes: what was guessed or is missing, a sentence each.
+        messages: read so far, by topic.
+        left_out: messages of topics that are of no use here, by topic.
+        unstamped: messages without a stamp, for which the time of receipt stood in, by topic.
+    """
+
+    joint_states: str
+    torque: str | None
+    goals: tuple[str, ...]
+    predictions: str | None
+    prediction_errors: str | None
+    joint_names: tuple[str, ...]
+    has_effort: bool
+    includes_gravity: bool
+    period: float
+    notes: list[str] = field(default_factory=list)
+    messages: Counter[str] = field(default_factory=Counter)
+    left_out: dict[str, int] = field(default_factory=dict)
+    unstamped: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def measured_torque(self) -> bool:
+        """The torques are the efforts of the joint states."""
+        return self.torque is None
+
+    def feed(self, bag: Reader, listener: "Listener") -> None:
+        """Read the bag once, from its start to its end.
+
+        Raises:
+            ConfigError: the bag is damaged.
+        """
+        topics = {self.joint_states, self.torque, *self.goals, self.predictions, self.prediction_errors}
+        chosen = [connection for connection in bag.connections if connection.topic in topics]
+        self.left_out = dict(
+            sorted((c.topic, c.msgcount) for c in bag.connections if c.topic not in topics and c.msgcount)
+        )
+        self.messages.clear()
+        self.unstamped.clear()
+        for connection, received, data in read(bag, chosen):
+            topic = connection.topic
+            self.messages[topic] += 1
+            message = _decoded(bag, connection, data)
+            if topic == self.prediction_errors:
+                listener.add_prediction_error(float(message.data))
+                continue
+            stamp = _stamp(message)
+            if not stamp and received > NANOSECONDS:  # at the start of simulated time zero is a stamp
+                self.unstamped[topic] += 1
+                stamp = received
+            if topic == self.joint_states:
+                effort = message.effort if self.has_effort else ()
+                listener.add_joint_state(stamp, message.name, message.position, message.velocity, effort)
+            elif topic == self.torque:
+                listener.add_torque(stamp, message.name, message.effort)
+            elif topic == self.predictions:
+                listener.add_prediction(stamp)
+            else:
+                point = message.point if connection.msgtype == POINT else message.pose.position
+                listener.add_goal(stamp, (point.x, point.y, point.z), message.header.frame_id)
+
+
+class Listener(Protocol):
+    """Who is fed; see `replay.ReplayEvaluator`."""
+
+    def add_joint_state(
+        self, time: int, names: Sequence[str], position: ArrayLike, velocity: ArrayLike, effort: ArrayLike
+    ) -> None:
+        """A joint state."""
+
+    def add_torque(self, time: int, names: Sequence[str], torque: ArrayLike) -> None:
+        """A commanded torque."""
+
+    def add_goal(self, time: int, point: ArrayLike, frame: str) -> None:
+        """A goal."""
+
+    def add_prediction(self, time: int) -> None:
+        """Stamp of a prediction."""
+
+    def add_prediction_error(self, error: float) -> None:
+        """A published error."""
+
+
+def recorded_about(bag: Reader) -> dict[str, str]:
+    """What the recorder of this package says of the run in metadata.yaml; empty for other bags."""
+    return {str(key): str(value) for key, value in (bag.storage.metadata.custom or {}).items()}
+
+
+def find_stream(bag: Reader, arm: Arm, options: StreamOptions | None = None) -> BagStream:
+    """Find the arm in an open bag.
+
+    Args:
+        bag: from `bag_reader.opened`.
+        arm: that shall be in it.
+        options: what is not to be guessed.
+    Raises:
+        ConfigError: the bag is empty or damaged, or the arm's joints or a named topic are not in it.
+    """
+    options = options or StreamOptions()
+    notes: list[str] = []
+    topic, names = _find_joint_states(bag, arm, options, notes)
+    namespace = topic.rpartition("/")[0]
+
+    def beside(name: str, *kinds: str) -> str | None:
+        """A topic of the controller that belongs to those joint states."""
+        wanted = f"{namespace}/{name}"
+        return wanted if any(c.topic == wanted and c.msgtype in kinds and c.msgcount for c in bag.connections) else None
+
+    torque = options.torque or beside("controller/torque", JOINT_STATE)
+    _check_topic(bag, options.torque, "--torque", JOINT_STATE)
+    _check_topic(bag, options.goal, "--goal-topic", POINT, POSE)
+    if torque == topic:
+        torque = None
+    if options.goal is not None:
+        goals: tuple[str, ...] = (options.goal,)
+    else:
+        accepted = beside("controller/goal", POINT)
+        asked = (beside("goal_point", POINT), beside("goal_pose", POSE))
+        goals = (accepted,) if accepted else tuple(name for name in asked if name)
+    predictions = beside("controller/prediction", JOINT_STATE)
+    errors = beside("controller/prediction_error", NUMBER)
+    peeked = [_decoded(bag, c, data) for c, _, data in _first(bag, topic)]
+    stamps = np.array([_stamp(message) for message in peeked if set(names) <= set(message.name)])
+    steps = np.diff(stamps)
+    period = float(np.median(steps[steps > 0])) / NANOSECONDS if (steps > 0).any() else float("nan")
+    efforts = _efforts(bag, topic, names)
+    has_effort = efforts is not None
+    if torque is not None:
+        notes.append(f"torques are those commanded on {torque}.")
+    elif has_effort:
+        notes.append(f"torques are the efforts of {topic}.")
+    else:
+        notes.append(
+            f"{topic} has no efforts and there is no topic of torques: the forward model cannot be judged, and "
+            "nothing compares the policy's torques."
+        )
+    if goals:
+        notes.append(f"goals are those on {' and '.join(goals)}.")
+    gravity = _includes_gravity(bag, arm, options.effort, torque, efforts, notes)
+    return BagStream(topic, torque, goals, predictions, errors, names, has_effort, gravity, period, notes)
+
+
+def _find_joint_states(bag: Reader, arm: Arm, options: StreamOptions, notes: list[str]) -> tuple[str, tuple[str, ...]]:
+    """The topic with the arm's joints, and their names there."""
+    path = bag.path
+    if not bag.message_count:
+        raise ConfigError(f"{path} is empty: it holds no message; give a bag of an arm that was recorded.")
+    held = sorted({c.topic for c in bag.connections if c.msgtype == JOINT_STATE and c.msgcount})
+    if not held:
+        kinds = ", ".join(sorted({c.msgtype for c in bag.connections if c.msgcount}))
+        raise ConfigError(f"{path} holds no sensor_msgs/JointState (only {kinds}); record the arm's joint_states too.")
+    _check_topic(bag, options.joint_states, "--joint-states", JOINT_STATE)
+    candidates = [options.joint_states] if options.joint_states else held
+    # A topic that is called so comes first, then the shortest name.
+    candidates.sort(key=lambda name: (not name.endswith("joint_states"), len(name), name))
+    seen: dict[str, list[str]] = {}
+    fitting: dict[str, tuple[str, ...]] = {}
+    for topic in candidates:
+        messages = [_decoded(bag, connection, data) for connection, _, data in _first(bag, topic)]
+        seen[topic] = sorted({name for message in messages for name in message.name})
+        for names in (options.joint_names or arm.joint_names, () if options.joint_names else _alike(seen[topic], arm)):
+            has_all = any(set(names) <= set(m.name) and len(m.position) == len(m.name) for m in messages)
+            if names and has_all:
+                fitting.setdefault(topic, tuple(names))
+    if fitting:
+        topic, names = next(iter(fitting.items()))
+        if len(fitting) > 1:
+            notes.append(f"joint states are those of {topic}; --joint-states names another topic.")
+        if names != arm.joint_names and not options.joint_names:
+            notes.append(f"the arm's joints are taken to be {', '.join(names)}; --joint-names names others.")
+        return topic, names
+    wanted = ", ".join(options.joint_names or arm.joint_names)
+    found = "; ".join(f"{topic} has {', '.join(names) or 'no joint'}" for topic, names in seen.items())
+    raise ConfigError(
+        f"{path} has no joint states of {wanted} ({found}); name the {len(arm.joint_names)} joints, from base to hand, "
+        "with --joint-names."
+    )
+
+
+def _alike(names: Sequence[str], arm: Arm) -> tuple[str, ...]:
+    """The names of as many joints as the arm has, where they are one numbered row; empty where they are not."""
+    rows: dict[str, dict[int, str]] = {}
+    for name in names:
+        match = re.fullmatch(r"(.*joint_?)(\d+)", name)
+        if match:
+            rows.setdefault(match[1], {})[int(match[2])] = name
+    count = len(arm.joint_names)
+    complete = [row for row in rows.values() if sorted(row) == list(range(1, count + 1))]
+    return tuple(complete[0][number] for number in range(1, count + 1)) if len(complete) == 1 else ()
+
+
+def _check_topic(bag: Reader, topic: str | None, option: str, *kinds: str) -> None:
+    if topic is None:
+        return
+    fitting = sorted({c.topic for c in bag.connections if c.msgtype in kinds})
+    if topic not in fitting:
+        raise ConfigError(
+            f"{option} {topic} is no topic of {' or '.join(kinds)} in {bag.path}; it has "
+            f"{', '.join(fitting) or 'none of them'}."
+        )
+
+
+def _first(bag: Reader, topic: str) -> Iterator[tuple[Connection, int, bytes]]:
+    """The first messages of a topic."""
+    messages = read(bag, [connection for connection in bag.connections if connection.topic == topic])
+    for _, message in zip(range(_PEEKED), messages, strict=False):
+        yield message
+
+
+class _Efforts(NamedTuple):
+    """Of slow or, where there are few of them, all joint states: angles, rad, and efforts, N·m, [samples, n]."""
+
+    position: FloatArray
+    effort: FloatArray
+
+
+def _efforts(bag: Reader, topic: str, names: Sequence[str]) -> _Efforts | None:
+    """Efforts all over the bag; None where there are none, or nothing but zeros."""
+    connections = [connection for connection in bag.connections if connection.topic == topic]
+    rows: list[tuple[FloatArray, FloatArray, FloatArray]] = []
+    edges = np.linspace(bag.start_time, bag.end_time, _SLICES + 1).astype(np.int64)
+    for start, stop in pairwise(edges.tolist()):
+        slice_messages = read(bag, connections, start, stop)
+        for _, (connection, _, data) in zip(range(_PER_SLICE), slice_messages, strict=False):
+            message = _decoded(bag, connection, data)
+            count = len(message.name)
+            if not set(names) <= set(message.name) or len(message.effort) != count or len(message.position) != count:
+                continue
+            index = [list(message.name).index(name) for name in names]
+            velocity = message.velocity if len(message.velocity) == count else np.zeros(count)
+            row = message.position[index], message.effort[index], velocity[index]
+            if np.isfinite(row).all():
+                rows.append(row)
+    if not rows:
+        return None
+    position, effort, velocity = (np.array(values) for values in zip(*rows, strict=True))
+    if not effort.any():
+        return None
+    slow = (np.abs(velocity) < _SLOW).all(axis=-1)
+    chosen = slow if slow.sum() >= _PER_SLICE else np.ones(len(position), dtype=bool)
+    return _Efforts(position[chosen], effort[chosen])
+
+
+def _includes_gravity(
+    bag: Reader, arm: Arm, effort: Effort, torque: str | None, efforts: _Efforts | None, notes: list[str]
+) -> bool:
+    """Whether the torques carry the arm's weight: as declared, as the recorder says, or as the efforts look."""
+    if effort != "auto":
+        return effort == "with-gravity"
+    compensated = recorded_about(bag).get("gravity_compensation")
+    if compensated is not None:
+        return compensated != "true"
+    if torque is not None or efforts is None:
+        return False
+    model = GravityModel(arm)
+    weight = np.array([model.torque(position) for position in efforts.position])
+    size = float(np.square(weight).sum())
+    if size < 1e-9:
+        return False
+    share = float((efforts.effort * weight).sum() / size)
+    includes = share > _WEIGHT_SHARE
+    notes.append(
+        f"the efforts {'include' if includes else 'do not include'} the arm's weight (they show {share:.2f} of it); "
+        "--effort says it otherwise."
+    )
+    return includes
+
+
+def _decoded(bag: Reader, connection: Connection, data: bytes) -> Any:
+    try:
+        return _TYPES.deserialize_cdr(data, connection.msgtype)
+    except Exception as error:
+        raise ConfigError(
+            f"{bag.path}: a message on {connection.topic} is no {connection.msgtype} ({error}); record it again."
+        ) from error
+
+
+def _stamp(message: Any) -> int:
+    stamp = message.header.stamp
+    return int(stamp.sec) * NANOSECONDS + int(stamp.nanosec)
