@@ -44,8 +44,9 @@ from spiking_controller.robots.hardware import limits_on
 
 RAMP_PERIOD = 0.002
 """Between two torques on the way to zero, s; the rate limit is kept at this period."""
-REPEAT_AFTER = 0.02
-"""A repeated joint state is answered with the last torque again if that was sent longer ago than this, s."""
+REPEATS_BEFORE_ANSWER = 2
+"""A joint state that is repeated so many times after our torque went out shows that the torque was lost. The first
+repetition may have crossed with it, and a second answer would then be taken for that to the next state."""
 LONGEST_WATCH_PERIOD = 0.02
 """What is not driven by joint states is looked after at least this often, s."""
 LAST_COMMAND_TIMEOUT = Duration(seconds=0.2)
@@ -153,7 +154,7 @@ class ControllerNode(LifecycleNode):
         self._reported: Counter[str] = Counter()
         self._misfit = self._fault = self._warned = ""
         self._fresh_states = self._seen_states = 0
-        self._sent_at, self._sent_time = 0.0, 0
+        self._sent_time = self._repeats = 0
         self._goal_published_of = 0
 
         self._report = ControllerReport(self, task.arm_name, names[: task.controlled_joints])
@@ -222,7 +223,7 @@ class ControllerNode(LifecycleNode):
         stamp = messages.stamp_to_time(message.header.stamp)
         sample = self._reader.read(stamp, message.name, message.position, message.velocity)
         if isinstance(sample, Rejection):
-            self._on_rejection(sample, started)
+            self._on_rejection(sample)
             return
         self._misfit = ""
         self._stream.add(sample)
@@ -240,12 +241,13 @@ class ControllerNode(LifecycleNode):
             self._after_step()
         self._tick_times.add(time.perf_counter() - started, self._stream.period)
 
-    def _on_rejection(self, rejection: Rejection, now: float) -> None:
+    def _on_rejection(self, rejection: Rejection) -> None:
         if rejection.reason == "repeated stamp":
             # A bridge in lock-step repeats its state when our answer, or the state, was lost.
-            if self._active and not self._fault and self._fresh_states and now - self._sent_at > REPEAT_AFTER:
+            self._repeats += 1
+            if self._active and not self._fault and self._repeats >= REPEATS_BEFORE_ANSWER:
                 self._command_publisher.publish(self._command_message)
-                self._sent_at = now
+                self._repeats = 0
         elif rejection.reason != "old stamp":
             self._misfit = rejection.sentence
             self.get_logger().warning(rejection.sentence, throttle_duration_sec=5.0)
@@ -254,7 +256,7 @@ class ControllerNode(LifecycleNode):
         torque = messages.doubles(command.torque)
         self._command_message.data = torque
         self._command_publisher.publish(self._command_message)
-        self._sent_at, self._sent_time = time.perf_counter(), command.time
+        self._sent_time, self._repeats = command.time, 0
         self._torque_message.effort = torque
         messages.set_stamp(self._torque_message.header.stamp, command.time)
         self._torque_publisher.publish(self._torque_message)
