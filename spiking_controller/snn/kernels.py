@@ -682,10 +682,10 @@ def layer_step(
             _add_rows(index, count, gather, drive[tick, 0])
     scan_forward(
         drive,
-        state[0:1],
-        state[1:2],
-        state[2:3],
-        state[3:4],
+        state[0].reshape((1, neurons)),
+        state[1].reshape((1, neurons)),
+        state[2].reshape((1, neurons)),
+        state[3].reshape((1, neurons)),
         decay[0],
         decay[1],
         decay[2],
