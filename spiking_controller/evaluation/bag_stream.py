@@ -26,6 +26,7 @@ JOINT_STATE = "sensor_msgs/msg/JointState"
 POINT = "geometry_msgs/msg/PointStamped"
 POSE = "geometry_msgs/msg/PoseStamped"
 NUMBER = "std_msgs/msg/Float64"
+ACCEPTED_GOAL = "controller/goal"
 
 _PEEKED = 200
 """So many first messages of a topic tell what it holds."""
@@ -126,7 +127,8 @@ class BagStream:
                 listener.add_prediction(stamp)
             else:
                 point = message.point if connection.msgtype == POINT else message.pose.position
-                listener.add_goal(stamp, (point.x, point.y, point.z), message.header.frame_id)
+                accepted = topic.endswith(ACCEPTED_GOAL)
+                listener.add_goal(stamp, (point.x, point.y, point.z), message.header.frame_id, accepted)
 
 
 class Listener(Protocol):
@@ -140,7 +142,7 @@ class Listener(Protocol):
     def add_torque(self, time: int, names: Sequence[str], torque: ArrayLike) -> None:
         """A commanded torque."""
 
-    def add_goal(self, time: int, point: ArrayLike, frame: str) -> None:
+    def add_goal(self, time: int, point: ArrayLike, frame: str, accepted: bool) -> None:
         """A goal."""
 
     def add_prediction(self, time: int) -> None:
@@ -183,7 +185,7 @@ def find_stream(bag: Reader, arm: Arm, options: StreamOptions | None = None) -> 
     if options.goal is not None:
         goals: tuple[str, ...] = (options.goal,)
     else:
-        accepted = beside("controller/goal", POINT)
+        accepted = beside(ACCEPTED_GOAL, POINT)
         asked = (beside("goal_point", POINT), beside("goal_pose", POSE))
         goals = (accepted,) if accepted else tuple(name for name in asked if name)
     predictions = beside("controller/prediction", JOINT_STATE)

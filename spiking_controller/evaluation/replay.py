@@ -7,6 +7,7 @@ each other: what happens is ordered by stamps, `LAG` behind the newest joint sta
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from spiking_controller.control.arm_state import NANOSECONDS, ArmSample, ArmStateReader, Rejection
 from spiking_controller.control.controller import ControllerSettings
-from spiking_controller.control.goals import checked_goal
+from spiking_controller.control.goals import GoalChecker
 from spiking_controller.errors import ConfigError, GoalError
 from spiking_controller.evaluation.comparison import column_names, common_task
 from spiking_controller.evaluation.control_steps import ControlStepBuilder
@@ -162,20 +163,36 @@ class ReplayEvaluator:
             return
         self._builder.add_torque(time, values[[place[name] for name in self._reader.joint_names]])
 
-    def add_goal(self, time: int, point: ArrayLike, frame: str = "") -> None:
-        """A goal, m, [3], with its stamp, ns; 0 or one far from the joint states' time: from now on.
+    def add_goal(self, time: int, point: ArrayLike, frame: str = "", accepted: bool = True) -> None:
+        """A goal; one that cannot be used is counted.
 
-        What the controller would refuse is counted.
+        Args:
+            time: its stamp, ns; 0, or one far from the joint states' time: from now on.
+            point: m, [3].
+            frame: of the point; empty stands for the arm's base frame.
+            accepted: by the controller. Others are checked as it would check them.
         """
-        try:
-            goal = checked_goal(self.task, point, frame)
-        except GoalError:
-            self.counts["refused goal"] += 1
+        if frame.removeprefix("/") not in ("", self.task.arm.base_frame):
+            self.counts[f"goal in the frame {frame}"] += 1
             return
+        goal = np.asarray(point, dtype=np.float64)[: self.task.goal_dimensions]
+        if not np.isfinite(goal).all():
+            self.counts["goal that is not finite"] += 1
+            return
+        if not accepted:
+            try:
+                self._goal_checker.check(point)
+            except GoalError:
+                self.counts["goal that the controller would refuse"] += 1
+                return
         now = self._newest or 0
         if not time or abs(time - now) > NANOSECONDS:
             time = now
         self._waiting_goals.append(_Goal(time, goal))
+
+    @cached_property
+    def _goal_checker(self) -> GoalChecker:
+        return GoalChecker(self.task)
 
     def add_prediction(self, time: int) -> None:
         """The stamp of a prediction that the controller published, ns: when it expected its next control step."""
