@@ -135,6 +135,7 @@ class Probe(Node):
 
     def set_in_motion(self, x: float, y: float, z: float) -> None:
         """Send a goal and return with the arm on its way; again from elsewhere where it got there before we looked."""
+        elsewhere = max(ELSEWHERE, key=lambda place: float(np.linalg.norm(np.subtract(place, (x, y, z)))))
         for _ in range(5):
             self.send_accepted_goal(x, y, z)
             end = time.monotonic() + 4.0
@@ -142,9 +143,8 @@ class Probe(Node):
                 if self.speed() > 0.3 and self.distance((x, y, z)) > 0.1:
                     return
                 self._executor.spin_once(timeout_sec=0.02)
-            elsewhere = max(ELSEWHERE, key=lambda place: float(np.linalg.norm(np.subtract(place, (x, y, z)))))
             self.send_accepted_goal(*elsewhere)
-            self.wait_for(lambda place=elsewhere: self.distance(place) < 0.05, "the arm to go elsewhere")
+            self.wait_for(lambda: self.distance(elsewhere) < 0.05, "the arm to go elsewhere")
         raise AssertionError(f"the arm was never seen on its way to {(x, y, z)}")
 
     def call(self, kind: Any, service: str, request: Any) -> Any:
