@@ -194,7 +194,7 @@ def find_stream(bag: Reader, arm: Arm, options: StreamOptions | None = None) -> 
     stamps = np.array([_stamp(message) for message in peeked if set(names) <= set(message.name)])
     steps = np.diff(stamps)
     period = float(np.median(steps[steps > 0])) / NANOSECONDS if (steps > 0).any() else float("nan")
-    efforts = _efforts(bag, topic, names)
+    efforts = _efforts(bag, topic, names) if torque is None else None
     has_effort = efforts is not None
     if torque is not None:
         notes.append(f"torques are those commanded on {torque}.")

@@ -199,45 +199,29 @@ class CostMeter:
     """Adds up what one of the two networks costs, over control steps that somebody else carries out.
 
     Attributes:
-        active_shares: share of hidden units that were active, for each block of BLOCK steps that came one by one.
+        active_shares: share of hidden units that were active, for each call of `add`.
     """
-
-    BLOCK: Final = 64
-    """Steps that come one by one are counted so many at once."""
 
     def __init__(self, part: Policy | ForwardModel) -> None:
         self._network = part.network
         self._cost = Cost()
         self._layer_spikes = [0] * len(self._network.config.hidden)
         self._steps = 0
-        self._waiting: list[tuple[Tensor, Any, tuple[Tensor, ...]]] = []
         self.active_shares: list[float] = []
 
     def add(self, features: Tensor, state: Any, spikes: tuple[Tensor, ...]) -> None:
         """A control step; arguments as of `step_cost`."""
         cost = step_cost(self._network, features, state, spikes)
         self._cost = self._cost.plus(cost)
+        self.active_shares.append(cost.active / cost.activations)
         for index, layer in enumerate(spikes):
             self._layer_spikes[index] += int(layer.sum())
         self._steps += len(features)
 
-    def add_single(self, features: Tensor, state: Any, spikes: tuple[Tensor, ...]) -> None:
-        """The same at batch 1, cheaply: it is counted with the next ones, or by `flush`."""
-        self._waiting.append((features, state, spikes))
-        if len(self._waiting) == self.BLOCK:
-            self.flush()
-
-    def flush(self) -> None:
-        """Count what waits."""
-        if not self._waiting:
-            return
-        features, states, spikes = zip(*self._waiting, strict=True)
-        self._waiting.clear()
-        before = self._cost
+    def add_singles(self, features: Tensor, states: Sequence[Any], spikes: Sequence[tuple[Tensor, ...]]) -> None:
+        """Control steps that were made at batch 1: features [steps, inputs], state before and spikes of each."""
         layers = tuple(torch.cat(layer, dim=1) for layer in zip(*spikes, strict=True))
-        self.add(torch.cat(features), _stacked(states), layers)
-        activations = self._cost.activations - before.activations
-        self.active_shares.append((self._cost.active - before.active) / activations)
+        self.add(features, _stacked(states), layers)
 
     def figures(self) -> dict[str, Any]:
         """Of the steps that were counted, see `measure_complexity`; of none, what does not need any."""

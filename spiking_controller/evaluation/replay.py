@@ -7,7 +7,7 @@ each other: what happens is ordered by stamps, `LAG` behind the newest joint sta
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -113,6 +113,7 @@ class ReplayEvaluator:
             for checkpoint in checkpoints
         ]
         self.window_times: list[int] = []
+        self._torque_places = lru_cache(maxsize=8)(self._find_places)
         self._pending: deque[ArmSample] = deque()
         self._waiting_goals: list[_Goal] = []
         self._newest: int | None = None
@@ -157,11 +158,16 @@ class ReplayEvaluator:
         if values.shape != (len(names),):
             self.counts[f"{kind} without one number per joint"] += 1
             return
-        place = {name: index for index, name in enumerate(names)}
-        if any(name not in place for name in self._reader.joint_names):
+        index = self._torque_places(tuple(names))
+        if index is None:
             self.counts[f"{kind} that lacks joints of the arm"] += 1
             return
-        self._builder.add_torque(time, values[[place[name] for name in self._reader.joint_names]])
+        self._builder.add_torque(time, values[index])
+
+    def _find_places(self, names: tuple[str, ...]) -> list[int] | None:
+        """Where the arm's joints stand among the names; None where one is missing."""
+        wanted = self._reader.joint_names
+        return [names.index(name) for name in wanted] if set(wanted) <= set(names) else None
 
     def add_goal(self, time: int, point: ArrayLike, frame: str = "", accepted: bool = True) -> None:
         """A goal; one that cannot be used is counted.
@@ -210,8 +216,8 @@ class ReplayEvaluator:
         self.goals.finish()
         self._judge_windows(self._cutter.take())
         for model, policy in self.judges:
-            model.meter.flush()
-            policy.meter.flush()
+            model.follow()
+            policy.count()
 
     def _process_until(self, time: int | None) -> None:
         """Everything up to a time, ns; None: all."""

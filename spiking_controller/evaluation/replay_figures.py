@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from spiking_controller.control.arm_state import NANOSECONDS
 from spiking_controller.evaluation.replay import ReplayEvaluator
-from spiking_controller.evaluation.replay_model import LONGEST_HORIZON
+from spiking_controller.evaluation.replay_model import FOLLOWED, LONGEST_HORIZON
 from spiking_controller.evaluation.replay_report import Row
 from spiking_controller.evaluation.style import COLOURS, GRID, MUTED, STYLE, label_distances
 
@@ -117,7 +117,7 @@ def draw_activity(evaluator: ReplayEvaluator) -> Figure | None:
     for name, judge, colour in zip(evaluator.names, evaluator.judges, _colours(len(evaluator.names)), strict=True):
         for part, meter, style in (("policy", judge.policy.meter, "-"), ("forward model", judge.model.meter, "--")):
             shares = 100 * np.array(meter.active_shares)
-            seconds = evaluator.task.control_period * meter.BLOCK * (np.arange(len(shares)) + 0.5)
+            seconds = evaluator.task.control_period * FOLLOWED * (np.arange(len(shares)) + 0.5)
             axes.plot(seconds, shares, color=colour, linestyle=style, label=f"{name}, {part}")
     if not any(len(line.get_xdata()) for line in axes.lines):
         return None

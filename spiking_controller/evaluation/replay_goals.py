@@ -71,20 +71,24 @@ class GoalJudge:
     def _metrics(self, steps: list[ControlStep], observation: FloatArray, distance: FloatArray) -> Metrics:
         assert self._goal is not None
         nothing = np.zeros((1, len(steps), 1), np.float32)
+        rate = np.array([step.torque_rate for step in steps])
+        known = np.isfinite(rate)
+        # Steps of which no torque is known count like the others on average.
+        rate = np.where(known, rate, rate[known].mean() if known.any() else 0.0)
         episode = Episodes(
             observation=observation[None].astype(np.float32),
             action=nothing,
             goal=self._goal[None].astype(np.float32),
             distance=distance[None],
             torque=nothing,
-            torque_rate=np.array([[step.torque_rate for step in steps]], np.float32),
+            torque_rate=rate[None].astype(np.float32),
             intervened=nothing[..., 0],
             valid_steps=np.array([len(steps)]),
         )
         metrics = reach_metrics(episode, self._task)
         # A bag does not tell what the filter that was there has changed.
         del metrics["intervention_share"], metrics["ended_early"]
-        if not np.isfinite(metrics["mean_torque_rate"]).all():
+        if not known.any():
             del metrics["mean_torque_rate"]
         return metrics
 

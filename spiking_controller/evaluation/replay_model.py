@@ -25,6 +25,8 @@ STRIDE: Final = 10
 """Control steps from the start of one window to that of the next."""
 BATCH: Final = 32
 """Windows that are predicted at once. Fixed, since rounding depends on it and a spike more or less on rounding."""
+FOLLOWED: Final = 50
+"""Control steps after which a network that follows the stream is judged."""
 
 
 class RecordedWindows(NamedTuple):
@@ -166,7 +168,7 @@ class ModelJudge:
 
     Attributes:
         horizons: errors over the windows.
-        meter: what its steps cost.
+        meter: what its steps cost, FOLLOWED of them at a time.
         errors: with their times, ns: of one step ahead while following the stream, rad.
     """
 
@@ -178,6 +180,7 @@ class ModelJudge:
         self.horizons = HorizonErrors(checkpoint.task, keep_series)
         self.meter = CostMeter(checkpoint.forward_model)
         self.errors: list[tuple[int, float]] = []
+        self._waiting: list[ControlStep] = []
         self._sum, self._count = 0.0, 0
         self._reported_sum, self._reported_count = 0.0, 0
         with torch.inference_mode():
@@ -186,34 +189,48 @@ class ModelJudge:
 
     def _restart(self) -> None:
         self._state = self._model.initial_state(1)
-        self._previous = torch.zeros(1, self._model.arm.controlled_joints)
-        self._was_reported = False
+        self._last_action = np.zeros(self._model.arm.controlled_joints)
 
     def add(self, step: ControlStep) -> None:
         """Follow the stream."""
-        if not step.continues:
+        if not step.continues or step.torque is None:
+            self.follow()
             self._restart()
-        if step.torque is None:
-            self._restart()
+        if step.torque is not None:
+            self._waiting.append(step)
+        if len(self._waiting) == FOLLOWED:
+            self.follow()
+
+    def follow(self) -> None:
+        """Let the network make the steps that wait; all but the network itself runs for all of them at once."""
+        steps, self._waiting = self._waiting, []
+        if not steps:
             return
-        observation = _tensor(step.observation)
-        action = _tensor(self._law.action(step.torque, step.velocity))
+        observation = _tensor(np.array([step.observation for step in steps]))
+        torque, velocity = (np.array([getattr(step, name) for step in steps]) for name in ("torque", "velocity"))
+        action = self._law.action(torque, velocity)
+        previous = np.concatenate((self._last_action[None], action[:-1]))
+        self._last_action = action[-1]
+        readouts, states, spikes = [], [], []
         with torch.inference_mode():
-            features = self._model.inputs(observation, action, self._previous)
-            before = self._state
-            readout, self._state, spikes = self._model.network.step(features, before, self._effective)
-            predicted = self._model.advance(observation, readout)[0].numpy().astype(np.float64)
-        self.meter.add_single(features, before, spikes)
-        self._previous = action
-        missed = self._codec.joint_position(step.following) - self._codec.joint_position(predicted)
-        error = float(np.sqrt(np.mean(np.square(missed))))
-        self._sum += error
-        self._count += 1
-        if step.reported:
-            self._reported_sum += error
-            self._reported_count += 1
+            features = self._model.inputs(observation, _tensor(action), _tensor(previous))
+            for row in features:
+                states.append(self._state)
+                readout, self._state, fired = self._model.network.step(row[None], self._state, self._effective)
+                readouts.append(readout)
+                spikes.append(fired)
+            predicted = self._model.advance(observation, torch.cat(readouts)).numpy().astype(np.float64)
+        self.meter.add_singles(features, states, spikes)
+        following = np.array([step.following for step in steps])
+        missed = self._codec.joint_position(following) - self._codec.joint_position(predicted)
+        errors = np.sqrt(np.mean(np.square(missed), axis=-1))
+        reported = np.array([step.reported for step in steps])
+        self._sum += float(errors.sum())
+        self._count += len(steps)
+        self._reported_sum += float(errors[reported].sum())
+        self._reported_count += int(reported.sum())
         if self._keep_series:
-            self.errors.append((step.time, error))
+            self.errors += zip([step.time for step in steps], errors.tolist(), strict=True)
 
     def add_windows(self, recorded: RecordedWindows, warm_up: int) -> None:
         """Predict along windows."""
@@ -238,4 +255,4 @@ class ModelJudge:
 
 
 def _tensor(values: NDArray[np.floating]) -> torch.Tensor:
-    return torch.from_numpy(np.asarray(values, dtype=np.float32)[None])
+    return torch.from_numpy(np.asarray(values, dtype=np.float32))

@@ -11,8 +11,10 @@ from spiking_controller.control.controller import Controller, ControllerSettings
 from spiking_controller.control.safety import SafetyFilter
 from spiking_controller.evaluation.complexity import CostMeter
 from spiking_controller.evaluation.control_steps import ControlStep
+from spiking_controller.evaluation.replay_model import FOLLOWED
 from spiking_controller.learning.agent import SpikingAgent
 from spiking_controller.learning.checkpoint import Checkpoint
+from spiking_controller.learning.networks import State
 
 FloatArray = NDArray[np.float64]
 
@@ -26,17 +28,31 @@ class _MeteredAgent(SpikingAgent):
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint.policy)
         self.meter = CostMeter(checkpoint.policy)
+        self._steps: list[tuple[torch.Tensor, ...]] = []
+        self._states: list[State] = []
+        self._fired: list[tuple[torch.Tensor, ...]] = []
 
     def act(self, observation: NDArray[np.floating], goal: NDArray[np.floating]) -> FloatArray:
         """See `SpikingAgent.act`."""
-        before, previous = self._policy_state, self._previous_action
+        self._states.append(self._policy_state)
+        seen = (torch.from_numpy(values.astype(np.float32)) for values in (observation, goal))
+        self._steps.append((*seen, self._previous_action))
         action = super().act(observation, goal)
-        with torch.inference_mode():
-            features = self._policy.inputs(
-                torch.from_numpy(observation.astype(np.float32)), previous, torch.from_numpy(goal.astype(np.float32))
-            )
-        self.meter.add_single(features, before, tuple(self._spikes.values()))
+        self._fired.append(tuple(self._spikes.values()))
+        if len(self._steps) == FOLLOWED:
+            self.count()
         return action
+
+    def count(self) -> None:
+        """Count the steps that wait."""
+        if not self._steps:
+            return
+        observation, goal, previous = (torch.cat(parts) for parts in zip(*self._steps, strict=True))
+        with torch.inference_mode():
+            features = self._policy.inputs(observation, previous, goal)
+        self.meter.add_singles(features, self._states, self._fired)
+        for waiting in (self._steps, self._states, self._fired):
+            waiting.clear()
 
 
 class PolicyJudge:
@@ -45,7 +61,7 @@ class PolicyJudge:
     The arm does not follow it: every joint state is the recorded one. Its own last action is what it remembers.
 
     Attributes:
-        meter: what its steps cost.
+        meter: what its steps cost, FOLLOWED of them at a time.
         shown: time (ns), recorded and wanted torque, N·m, [n] each, of the first control steps.
         differences: of each compared control step: time (ns) and root mean square over the controlled joints, N·m.
     """
@@ -63,6 +79,7 @@ class PolicyJudge:
         agent = _MeteredAgent(checkpoint)
         safety = SafetyFilter(task.arm.limits, task.soft_limit_fraction, rate_limit_period)
         self.meter = agent.meter
+        self.count = agent.count
         self.shown: list[tuple[int, FloatArray, FloatArray]] = []
         self.differences: list[tuple[int, float]] = []
         self._controller = Controller(task, agent, settings, safety)
