@@ -16,13 +16,13 @@ from rosbags.typesys import Stores, get_typestore
 from spiking_controller.control.arm_state import NANOSECONDS
 from spiking_controller.errors import ConfigError
 from spiking_controller.evaluation.bag_reader import read
+from spiking_controller.evaluation.joint_state_decoder import JOINT_STATE, DecodedJointState, JointStateDecoder
 from spiking_controller.robots.arm import Arm
 from spiking_controller.robots.gravity import GravityModel
 
 FloatArray = NDArray[np.float64]
 Effort = Literal["auto", "with-gravity", "without-gravity"]
 
-JOINT_STATE = "sensor_msgs/msg/JointState"
 POINT = "geometry_msgs/msg/PointStamped"
 POSE = "geometry_msgs/msg/PoseStamped"
 NUMBER = "std_msgs/msg/Float64"
@@ -107,10 +107,11 @@ class BagStream:
         )
         self.messages.clear()
         self.unstamped.clear()
+        decoders = {connection.topic: JointStateDecoder() for connection in chosen}
         for connection, received, data in read(bag, chosen):
             topic = connection.topic
             self.messages[topic] += 1
-            message = _decoded(bag, connection, data)
+            message = _decoded(bag, connection, data, decoders[topic])
             if topic == self.prediction_errors:
                 listener.add_prediction_error(float(message.data))
                 continue
@@ -337,8 +338,11 @@ def _includes_gravity(
     return includes
 
 
-def _decoded(bag: Reader, connection: Connection, data: bytes) -> Any:
+def _decoded(bag: Reader, connection: Connection, data: bytes, decoder: JointStateDecoder | None = None) -> Any:
+    """A message, by a decoder of joint states if it is one."""
     try:
+        if connection.msgtype == JOINT_STATE:
+            return (decoder or JointStateDecoder()).decode(data)
         return _TYPES.deserialize_cdr(data, connection.msgtype)
     except Exception as error:
         raise ConfigError(
@@ -347,5 +351,8 @@ def _decoded(bag: Reader, connection: Connection, data: bytes) -> Any:
 
 
 def _stamp(message: Any) -> int:
+    """Stamp of a message, ns."""
+    if isinstance(message, DecodedJointState):
+        return message.stamp
     stamp = message.header.stamp
     return int(stamp.sec) * NANOSECONDS + int(stamp.nanosec)

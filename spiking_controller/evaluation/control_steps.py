@@ -18,6 +18,9 @@ from spiking_controller.tasks.reach import ReachTask
 
 FloatArray = NDArray[np.float64]
 
+LONGEST_HOLD = NANOSECONDS // 10
+"""A measured torque stands for so long where none follows, ns."""
+
 
 class ControlStep(NamedTuple):
     """One control step.
@@ -184,7 +187,7 @@ class ControlStepBuilder:
         known = sorted(stamp for stamp in self._torques if stamp in self._samples)
         stamps = [stamp for stamp in known if first <= stamp <= last]
         if not stamps and self._measured:  # joint states are rarer than control steps
-            stamps = [stamp for stamp in known if stamp <= start][-1:]
+            stamps = [stamp for stamp in known if end - LONGEST_HOLD <= stamp <= start][-1:]
         torque, velocity, rate = None, np.zeros(len(self._task.arm.joint_names)), np.nan
         time = stamps[-1] if stamps else -1
         if stamps:

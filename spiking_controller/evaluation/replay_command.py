@@ -164,7 +164,7 @@ def _sentences(stream: BagStream, figures: dict[str, Any]) -> list[str]:
         f"{'stretch' if read['stretches'] == 1 else 'stretches'}.",
         *(note[0].upper() + note[1:] for note in stream.notes),
     ]
-    dropped = {**{f"joint state: {why}": n for why, n in states["rejected"].items()}, **read["dropped"]}
+    dropped = dict(read["dropped"])
     dropped |= {f"stamped at its receipt: {topic}": count for topic, count in sorted(stream.unstamped.items())}
     dropped |= {f"goal: {why}": count for why, count in figures["goals"]["not_counted"].items()}
     if states["estimated_velocities"]:

@@ -37,7 +37,7 @@ from spiking_controller.learning.diagnosis import (
     affected_rates,
     not_finite,
 )
-from spiking_controller.learning.replay import ReplayMemory
+from spiking_controller.learning.replay import ReplayMemory, Segment
 from spiking_controller.learning.seeds import Purpose, environment_seed, generator
 from spiking_controller.learning.updates import NetworkName, NotFiniteError, Updater
 from spiking_controller.snn.network import SpikingNetwork
@@ -103,7 +103,13 @@ class TrainingRun:
     """One run in one folder: networks, optimisers, replay memory, log and checkpoints."""
 
     def __init__(
-        self, config: TrainingConfig, directory: Path, *, resume: bool = False, simulate_beside: bool = False
+        self,
+        config: TrainingConfig,
+        directory: Path,
+        *,
+        resume: bool = False,
+        simulate_beside: bool = False,
+        recorded: Sequence[Segment] = (),
     ) -> None:
         """Start a run, or continue one from its last saved state.
 
@@ -112,6 +118,8 @@ class TrainingRun:
             directory: where everything is written.
             resume: continue the run in `directory`.
             simulate_beside: collect episodes in a second process while this one trains; the results are the same.
+            recorded: segments as long as an episode, of which the forward model learns beside the first, random
+                episodes; as many as the replay memory has room for, evenly chosen.
         Raises:
             ConfigError: the folder holds another run, or nothing to resume.
         """
@@ -140,6 +148,7 @@ class TrainingRun:
             task.goal_dimensions,
         )
         self._simulate_beside = simulate_beside
+        self._recorded = recorded
         self._evaluation_env = ReachVectorEnv(task, config.evaluation_episodes)
         self.iteration = 0
         self._seconds = 0.0
@@ -203,9 +212,12 @@ class TrainingRun:
                 break
 
     def _first_episodes(self) -> None:
-        """Random episodes, from which the forward model learns before the policy acts."""
+        """Random episodes and recorded segments, from which the forward model learns before the policy acts."""
         episodes = random_episodes(self.config)
         self._dropped += self._memory.add(episodes)
+        room = min(self.config.replay_episodes - len(self._memory), len(self._recorded))
+        for index in range(room):
+            self._memory.add_segment(self._recorded[index * len(self._recorded) // room])
         kept = self._memory.observation[: len(self._memory)]
         self._updater.model.fit_scale(
             torch.from_numpy(kept[:, :-1].reshape(-1, kept.shape[-1])),

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from tqdm import tqdm
 
 from spiking_controller.errors import ConfigError
 from spiking_controller.learning.config import TrainingConfig, load_config
+from spiking_controller.learning.replay import Segment
 from spiking_controller.learning.stopping import StopRequest
 from spiking_controller.learning.training import Progress, TrainingRun
 from spiking_controller.resources import share_path
@@ -34,6 +36,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume", action="store_true", help="continue the run in the folder exactly where it was saved"
     )
+    parser.add_argument(
+        "--bags",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="recorded bags of the arm, or folders of them: the forward model learns from them before the policy acts, "
+        "mixed with simulation",
+    )
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="PyTorch threads (default: 1)")
     parser.add_argument(
         "--one-process",
@@ -54,6 +65,31 @@ def _config(args: argparse.Namespace) -> TrainingConfig:
     if config.task != args.task:
         raise ConfigError(f"{path}: is a configuration for task '{config.task}'; give it with that task's name.")
     return config if args.seed is None else replace(config, seed=args.seed)
+
+
+def _recorded(folders: Sequence[Path], config: TrainingConfig) -> list[Segment]:
+    """Segments out of bags; says how many each gives."""
+    if not folders:
+        return []
+    from spiking_controller.evaluation.bag_segments import find_bags, read_segments  # reads what evaluation reads
+
+    segments: list[Segment] = []
+    for path in find_bags(folders):
+        found = read_segments(path, config.reach_task)
+        segments += found.segments
+        unused = "; ".join(f"{reason}, {count}" for reason, count in found.dropped.items())
+        print(f"{path}: {len(found.segments)} segments{f'; not used: {unused}' if unused else ''}")
+        for note in found.notes:
+            print(f"  {note}")
+    if not segments:
+        raise ConfigError(
+            f"--bags: no stretch of {config.reach_task.episode_duration:g} s with torques is in them; record longer "
+            "runs, with controller/torque or efforts."
+        )
+    room = config.replay_episodes - config.random_episodes
+    if len(segments) > room:
+        print(f"The replay memory has room for {room} of {len(segments)} segments; these are evenly chosen.")
+    return segments
 
 
 def _describe(progress: Progress) -> str:
@@ -81,7 +117,15 @@ def run(args: argparse.Namespace) -> int:
     name = args.config.stem if args.config else config.task
     directory = args.out or Path("runs") / f"{name}-seed{config.seed}"
     torch.set_num_threads(args.threads)
-    training = TrainingRun(config, directory, resume=args.resume, simulate_beside=not args.one_process)
+    if args.bags and args.resume:
+        raise ConfigError("--bags counts only at the start of a run, whose memory --resume continues; leave it out.")
+    training = TrainingRun(
+        config,
+        directory,
+        resume=args.resume,
+        simulate_beside=not args.one_process,
+        recorded=_recorded(args.bags, config),
+    )
     interactive = sys.stderr.isatty()
     with (
         StopRequest() as stop,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 
 import numpy as np
+from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from spiking_controller.errors import RobotModelError
@@ -138,12 +139,11 @@ class TorqueLimiter:
         Returns:
             Legal torque, N·m, [..., joints].
         """
-        limits = self.limits
-        previous = np.clip(np.asarray(previous_torque, dtype=np.float64), -limits.torque, limits.torque)
+        previous = np.clip(np.asarray(previous_torque, dtype=np.float64), -self.limits.torque, self.limits.torque)
         lowest, highest = self.bounds(joint_position, joint_velocity)
         legal = np.minimum(np.maximum(np.asarray(torque, dtype=np.float64), lowest), highest)
-        step = limits.torque_rate * max(period, 0.0)
-        return np.clip(legal, previous - step, previous + step)
+        step = self.limits.torque_rate * max(period, 0.0)
+        return np.minimum(np.maximum(legal, previous - step), previous + step)
 
     def bounds(self, joint_position: ArrayLike, joint_velocity: ArrayLike) -> tuple[FloatArray, FloatArray]:
         """Smallest and largest torque that position and velocity allow before the rate limit, N·m, [..., joints] each.
@@ -152,19 +152,54 @@ class TorqueLimiter:
             joint_position: rad, [..., joints].
             joint_velocity: rad/s, [..., joints].
         """
-        position = np.asarray(joint_position, dtype=np.float64)
-        velocity = np.asarray(joint_velocity, dtype=np.float64)
-        highest = self._ceiling(position - self._upper, velocity)
-        lowest = -self._ceiling(self._lower - position, -velocity)
-        # The two meet only in a joint that returns too fast from beyond a bound: braking wins.
-        return np.where(velocity > 0.0, np.minimum(lowest, highest), lowest), np.where(
-            velocity < 0.0, np.maximum(lowest, highest), highest
+        position = np.ascontiguousarray(joint_position, dtype=np.float64)
+        velocity = np.ascontiguousarray(joint_velocity, dtype=np.float64)
+        if position.shape != velocity.shape:
+            position, velocity = (np.array(values) for values in np.broadcast_arrays(position, velocity))
+        lowest, highest = np.empty(position.shape), np.empty(position.shape)
+        joints = position.shape[-1]
+        _fill_bounds(
+            position.reshape(-1, joints),
+            velocity.reshape(-1, joints),
+            self._lower,
+            self._upper,
+            self.limits.velocity,
+            self.limits.torque,
+            self._braking_way,
+            lowest.reshape(-1, joints),
+            highest.reshape(-1, joints),
         )
+        return lowest, highest
 
-    def _ceiling(self, beyond: FloatArray, velocity: FloatArray) -> FloatArray:
-        """Largest torque in the direction in which the joint is `beyond` its soft bound (rad) and moves, N·m."""
-        limits = self.limits
-        allowed = limits.velocity * (1.0 - np.clip(beyond, 0.0, self._braking_way) / self._braking_way)
-        brake = limits.torque * (np.clip(velocity - allowed, 0.0, limits.velocity) / limits.velocity)
-        free = (beyond < 0.0) & (velocity < limits.velocity)
-        return np.where(free, limits.torque, 0.0 - brake)
+
+@njit(cache=True, inline="always")
+def _ceiling(beyond, velocity, velocity_limit, torque_limit, braking_way):  # type: ignore[no-untyped-def]
+    """Largest torque in the direction in which a joint is `beyond` its soft bound (rad) and moves, N·m."""
+    if beyond < 0.0 and velocity < velocity_limit:
+        return torque_limit
+    allowed = velocity_limit * (1.0 - min(max(beyond, 0.0), braking_way) / braking_way)
+    return 0.0 - torque_limit * (min(max(velocity - allowed, 0.0), velocity_limit) / velocity_limit)
+
+
+@njit(cache=True)
+def _fill_bounds(
+    position: FloatArray,
+    velocity: FloatArray,
+    lower: FloatArray,
+    upper: FloatArray,
+    velocity_limit: FloatArray,
+    torque_limit: FloatArray,
+    braking_way: FloatArray,
+    lowest: FloatArray,
+    highest: FloatArray,
+) -> None:
+    """See `TorqueLimiter.bounds`; position, velocity, lowest and highest are [batch, joints], the others [joints]."""
+    for row in range(position.shape[0]):
+        for joint in range(position.shape[1]):
+            angle, speed = position[row, joint], velocity[row, joint]
+            fastest, strongest, way = velocity_limit[joint], torque_limit[joint], braking_way[joint]
+            most = _ceiling(angle - upper[joint], speed, fastest, strongest, way)
+            least = -_ceiling(lower[joint] - angle, -speed, fastest, strongest, way)
+            # The two meet only in a joint that returns too fast from beyond a bound: braking wins.
+            lowest[row, joint] = min(least, most) if speed > 0.0 else least
+            highest[row, joint] = max(least, most) if speed < 0.0 else most

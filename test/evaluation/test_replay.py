@@ -1,0 +1,274 @@
+"""Networks judged on the recorded bag in test/data, whose networks are beside it."""
+
+import base64
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rosbags.typesys import Stores, get_typestore
+
+from spiking_controller import cli
+from spiking_controller.control.arm_state import NANOSECONDS
+from spiking_controller.errors import ConfigError
+from spiking_controller.evaluation.bag_reader import opened, read
+from spiking_controller.evaluation.bag_stream import StreamOptions, find_stream
+from spiking_controller.evaluation.complexity import CostMeter
+from spiking_controller.evaluation.replay import ReplayEvaluator, ReplaySettings
+from spiking_controller.evaluation.replay_command import replay
+from spiking_controller.evaluation.replay_report import paired_differences
+from spiking_controller.learning.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from spiking_controller.resources import share_path
+from spiking_controller.robots.arm import get_arm
+
+TYPES = get_typestore(Stores.ROS2_JAZZY)
+DATA = Path(__file__).parents[1] / "data"
+BAG = DATA / "panda_three_goals"
+MODEL = DATA / "panda_three_goals.safetensors"
+
+Event = tuple[str, int, tuple[Any, ...]]
+"""Name of a method of the evaluator, when it is due (ns), and its arguments."""
+
+
+class Notebook:
+    """Writes down what an evaluator would be told, in the bag's order."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def add_joint_state(self, time: int, *rest: Any) -> None:
+        self.events.append(("add_joint_state", time, (time, *rest)))
+
+    def add_torque(self, time: int, *rest: Any) -> None:
+        self.events.append(("add_torque", time, (time, *rest)))
+
+    def add_goal(self, time: int, *rest: Any) -> None:
+        self.events.append(("add_goal", time, (time, *rest)))
+
+    def add_prediction(self, time: int) -> None:
+        self.events.append(("add_prediction", time - 20_000_000, (time,)))
+
+    def add_prediction_error(self, error: float) -> None:
+        self.events.append(("add_prediction_error", 0, (error,)))
+
+
+def tell(evaluator: ReplayEvaluator, events: list[Event]) -> dict[str, Any]:
+    for name, _, arguments in events:
+        getattr(evaluator, name)(*arguments)
+    evaluator.finish()
+    return evaluator.figures()
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return load_checkpoint(MODEL)
+
+
+@pytest.fixture(scope="module")
+def events() -> list[Event]:
+    notebook = Notebook()
+    with opened(BAG) as bag:
+        find_stream(bag, get_arm("panda")).feed(bag, notebook)
+    return notebook.events
+
+
+@pytest.fixture(scope="module")
+def figures() -> dict[str, Any]:
+    evaluator, _ = replay(BAG, [MODEL], StreamOptions())
+    return evaluator.figures()
+
+
+@pytest.fixture
+def worse(tmp_path: Path, checkpoint: Checkpoint) -> Path:
+    """The same policy with a forward model that predicts three times every change."""
+    broken = load_checkpoint(MODEL)
+    with torch.no_grad():
+        broken.forward_model.change_scale.mul_(3.0)
+    save_checkpoint(tmp_path / "worse.safetensors", broken.policy, broken.forward_model, broken.config)
+    return tmp_path / "worse.safetensors"
+
+
+def test_the_bag_gives_the_error_that_the_controller_published(figures: dict[str, Any]) -> None:
+    published = figures["published"]
+    model = figures["checkpoints"][0]["forward_model"]
+    assert published["count"] > 500
+    assert model["following_reported_steps"] == pytest.approx(published["count"], abs=2)
+    assert model["following_reported_rad"] == pytest.approx(published["prediction_error_rad"], rel=0.01)
+
+
+def test_the_policy_that_drove_the_arm_would_command_the_same_again(figures: dict[str, Any]) -> None:
+    policy = figures["checkpoints"][0]["policy"]
+    assert policy["compared_steps"] > 500
+    assert policy["recorded_torque_rms"] > 1.0
+    assert policy["torque_difference_rms"] < 0.01 * policy["recorded_torque_rms"]
+    assert policy["torques"] == figures["stream"]["joint_states"]["used"]
+
+
+def test_the_forward_model_beats_what_needs_no_model(figures: dict[str, Any]) -> None:
+    model, baselines = figures["checkpoints"][0]["forward_model"]["horizons"], figures["baselines"]
+    for steps in ("1", "10", "50"):
+        for kind in ("joint_rad", "hand_m"):
+            assert 0.0 < model[steps][kind] < min(baselines[name][steps][kind] for name in ("stay", "linear"))
+        assert np.mean(model[steps]["joints_rad"]) == pytest.approx(model[steps]["joint_rad"])
+
+
+def test_goals_of_the_recorded_run_are_measured(figures: dict[str, Any]) -> None:
+    goals = figures["goals"]
+    np.testing.assert_allclose(
+        [goal["goal"] for goal in goals["each"]], [[0.45, 0.25, 0.45], [0.35, -0.35, 0.6], [0.55, 0.0, 0.3]]
+    )
+    assert goals["not_counted"] == {"the hand's own place": 1}  # where the arm waited for its first goal
+    assert goals["summary"]["share_under_1cm"] == 1.0
+    assert 1.0 < goals["summary"]["mean_torque_rate_median"] < 100.0
+    assert "intervention_share_mean" not in goals["summary"]
+
+
+def test_the_policy_fires_as_it_did_in_the_recorded_run(figures: dict[str, Any]) -> None:
+    total, steps, ticks, neurons = 0, 0, 0, 0
+    with opened(BAG) as bag:
+        connections = [connection for connection in bag.connections if connection.topic == "/controller/spikes"]
+        for _, _, data in read(bag, connections):
+            message: Any = TYPES.deserialize_cdr(data, "std_msgs/msg/UInt8MultiArray")
+            ticks = message.layout.dim[0].size
+            layers = [dim for dim in message.layout.dim[1:] if dim.label.startswith("policy")]
+            neurons = sum(layer.size for layer in layers)
+            total += int(message.data[: sum(layer.stride for layer in layers)].sum())
+            steps += 1
+    recorded = total / (steps * ticks * neurons * 0.005)
+    activity = figures["checkpoints"][0]["activity"]["policy"]
+    assert activity["spikes_per_neuron_per_second"] == pytest.approx(recorded, rel=0.05)
+    assert 0.5 < activity["activation_sparsity"] < 1.0
+
+
+def test_the_same_bag_gives_identical_files_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = []
+    for name in ("run_a", "run_b"):
+        json_file, html_file = tmp_path / f"{name}.json", tmp_path / f"{name}.html"
+        arguments = ["replay", str(BAG), "--model", str(MODEL), "--json", str(json_file), "--html", str(html_file)]
+        assert cli.main(arguments) == 0
+        printed = capsys.readouterr().out.replace(name, "")
+        texts.append((json_file.read_text(), html_file.read_text(), printed))
+    assert texts[0] == texts[1]
+
+
+def test_topics_that_overtake_each_other_change_nothing(
+    events: list[Event], figures: dict[str, Any], checkpoint: Checkpoint
+) -> None:
+    delay = {"add_torque": 150, "add_goal": 60, "add_prediction": -100, "add_prediction_error": 0, "add_joint_state": 0}
+    order = sorted(events, key=lambda event: event[1] + delay[event[0]] * 1_000_000)
+    assert order != events
+    assert tell(ReplayEvaluator([checkpoint]), order) == figures
+
+
+def test_figures_on_the_way_do_not_disturb_those_at_the_end(
+    events: list[Event], figures: dict[str, Any], checkpoint: Checkpoint
+) -> None:
+    evaluator = ReplayEvaluator([checkpoint])
+    most = 3 * len(events) // 4
+    for name, _, arguments in events[:most]:
+        getattr(evaluator, name)(*arguments)
+    on_the_way = evaluator.figures()
+    assert 0 < on_the_way["baselines"]["windows"] < figures["baselines"]["windows"]
+    assert on_the_way["checkpoints"][0]["forward_model"]["following_rad"] > 0.0
+    assert tell(evaluator, events[most:]) == figures
+
+
+def test_a_bag_in_a_loop_is_judged_round_after_round(
+    events: list[Event], figures: dict[str, Any], checkpoint: Checkpoint
+) -> None:
+    looped = tell(ReplayEvaluator([checkpoint]), events + events)
+    assert looped["stream"]["dropped"]["jump back in time"] == 1
+    assert looped["stream"]["control_steps"] == pytest.approx(2 * figures["stream"]["control_steps"], abs=15)
+    assert looped["stream"]["stretches"] == 2 * figures["stream"]["stretches"]
+    assert looped["goals"]["goals"] == 2 * figures["goals"]["goals"]
+    once, twice = (result["checkpoints"][0]["forward_model"]["following_rad"] for result in (figures, looped))
+    assert twice == pytest.approx(once, rel=0.05)
+
+
+def test_a_live_evaluator_needs_no_series(events: list[Event], figures: dict[str, Any], checkpoint: Checkpoint) -> None:
+    evaluator = ReplayEvaluator([checkpoint], ReplaySettings(keep_series=False))
+    assert tell(evaluator, events) == figures
+    assert not evaluator.window_times
+    assert not evaluator.judges[0].model.errors
+    assert not evaluator.goals.distances
+
+
+def test_checkpoints_are_compared_pair_by_pair(worse: Path) -> None:
+    evaluator, _ = replay(BAG, [MODEL, worse, MODEL], StreamOptions())
+    broken, same = paired_differences(evaluator)
+    assert broken["against"] == evaluator.names[0]
+    errors = [c["forward_model"]["horizons"]["10"]["joint_rad"] for c in evaluator.figures()["checkpoints"]]
+    figure = broken["figures"]["joint_rad_10"]
+    assert figure["mean"] == pytest.approx(errors[1] - errors[0])
+    assert figure["mean"] > 0.0
+    assert figure["interval"][0] < figure["mean"] < figure["interval"][1]
+    assert figure["better"] < 0.5
+    assert figure["count"] == evaluator.figures()["baselines"]["windows"]
+    assert {value["mean"] for value in same["figures"].values()} == {0.0}
+    assert broken["figures"]["torque_difference_rms"]["mean"] == 0.0  # the policies are the same
+
+
+def test_the_report_is_one_file_with_its_pictures_inside(
+    tmp_path: Path, worse: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, plain = tmp_path / "report.html", tmp_path / "report.json"
+    arguments = ["replay", str(BAG), "--model", str(MODEL), str(worse), "--html", str(page), "--json", str(plain)]
+    assert cli.main(arguments) == 0
+    text = page.read_text()
+    pictures = re.findall(r'<img alt="[^"]+" src="data:image/png;base64,([^"]+)"', text)
+    assert len(pictures) == 5
+    assert all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
+    assert not re.search(r'(src|href)="(?!data:)', text)
+    printed = capsys.readouterr().out
+    for heading in ("Forward model", "Policy", "Differences", "Recorded run", "Activity per control step"):
+        assert f"<h2>{heading}</h2>" in text
+        assert f"**{heading}**" in printed
+    figures = json.loads(plain.read_text())
+    assert figures["paired"][0]["figures"]["joint_rad_10"]["mean"] > 0.0
+    assert figures["topics"]["read"]["/joint_states"] == 6196
+    assert figures["topics"]["left_out"]["/hand_pose"] > 0
+
+
+def test_the_shipped_networks_are_the_default(figures: dict[str, Any]) -> None:
+    evaluator, _ = replay(BAG, [], StreamOptions())
+    assert evaluator.checkpoints[0].source == str(share_path("models", "panda_reach.safetensors"))
+
+
+def test_networks_of_another_task_are_refused() -> None:
+    planar = share_path("models", "planar_reach.safetensors")
+    with pytest.raises(ConfigError, match="compare checkpoints of one task"):
+        replay(BAG, [MODEL, planar], StreamOptions())
+    with pytest.raises(ConfigError, match=r"has no joint states of planar_joint1, planar_joint2 .*--joint-names"):
+        replay(BAG, [planar], StreamOptions())
+
+
+def test_single_steps_cost_what_they_cost_in_a_batch(checkpoint: Checkpoint) -> None:
+    model = checkpoint.forward_model
+    features = torch.randn(6, model.network.inputs, generator=torch.Generator().manual_seed(1))
+    together, one_by_one = CostMeter(model), CostMeter(model)
+    states, spikes = [], []
+    with torch.inference_mode():
+        effective, state = model.effective(), model.initial_state(1)
+        for row in features:
+            states.append(state)
+            _, state, fired = model.network.step(row[None], state, effective)
+            spikes.append(fired)
+            one_by_one.add(row[None], states[-1], fired)
+    together.add_singles(features, states, spikes)
+    assert together.figures() == one_by_one.figures()
+
+
+def test_goals_that_the_controller_would_refuse_are_counted(checkpoint: Checkpoint) -> None:
+    evaluator = ReplayEvaluator([checkpoint])
+    evaluator.add_goal(NANOSECONDS, (5.0, 0.0, 0.5), "", False)
+    evaluator.add_goal(NANOSECONDS, (0.4, 0.0, float("nan")), "")
+    evaluator.add_goal(NANOSECONDS, (0.4, 0.0, 0.5), "camera")
+    evaluator.add_goal(NANOSECONDS, (0.4, 0.0, 0.5), "panda_link0", False)
+    assert dict(evaluator.counts) == {
+        "goal that the controller would refuse": 1,
+        "goal that is not finite": 1,
+        "goal in the frame camera": 1,
+    }
