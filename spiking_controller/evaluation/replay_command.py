@@ -163,6 +163,7 @@ def _sentences(stream: BagStream, figures: dict[str, Any]) -> list[str]:
         f"{read['control_steps']} control steps in {read['stretches']} "
         f"{'stretch' if read['stretches'] == 1 else 'stretches'}.",
         *(note[0].upper() + note[1:] for note in stream.notes),
+        *(f"Networks '{c['name']}': {c['source']}, {c['sha256'][:12]}." for c in figures["checkpoints"]),
     ]
     dropped = dict(read["dropped"])
     dropped |= {f"stamped at its receipt: {topic}": count for topic, count in sorted(stream.unstamped.items())}
