@@ -13,12 +13,18 @@ SHORTEST_HOLD: Final = 2 * NANOSECONDS
 """A goal that was held for less time tells nothing about how well it can be reached, ns."""
 BEFORE: Final = 10
 """Goals that the networks before are judged by."""
+LONGEST_TRIAL: Final = 30
+"""Networks whose goals are all given up early stay without a verdict after this many of them."""
 FINEST: Final = 0.005
 """Errors below this are equally good, m."""
 
 
 class TrackingWatch:
-    """Compares the errors of the goals since a change of networks with those before it."""
+    """Compares the errors of the goals since a change of networks with those before it.
+
+    Attributes:
+        on_trial: whether the networks that run are still to be judged.
+    """
 
     def __init__(self, factor: float, goals: int) -> None:
         """Judge new networks.
@@ -31,19 +37,28 @@ class TrackingWatch:
         self._goals = goals
         self._before: deque[float] = deque(maxlen=BEFORE)
         self._since: list[float] = []
-        self._on_trial = False
+        self.on_trial = False
+        self._unjudged = 0
         self._steps: deque[tuple[int, float]] = deque()
         self._goal_since: int | None = None
 
     def new_networks(self) -> None:
         """Other networks run from now on, and are on trial."""
-        self._since.clear()
-        self._on_trial = True
+        self._end_trial()
+        self.on_trial = self._factor > 0.0
 
     def settle(self) -> None:
-        """The networks that run are not on trial, such as after going back to earlier ones."""
+        """Earlier networks run again and are not on trial. What counts as "before" is how well they do from now on.
+
+        The arm itself may have changed; then the next networks must not be compared with better times.
+        """
+        self._end_trial()
+        self._before.clear()
+
+    def _end_trial(self) -> None:
+        self.on_trial = False
         self._since.clear()
-        self._on_trial = False
+        self._unjudged = 0
 
     def step(self, time: int, distance: float) -> None:
         """A control step at stamp `time` (ns) with the hand `distance` (m) away from its goal."""
@@ -64,29 +79,28 @@ class TrackingWatch:
         steps, since = list(self._steps), self._goal_since
         self._forget_goal()
         if not steps or since is None or steps[-1][0] - since < SHORTEST_HOLD:
+            self._unjudged += self.on_trial
+            if self._unjudged >= LONGEST_TRIAL:
+                self._end_trial()
             return ""
         error = float(np.mean([distance for _, distance in steps]))
-        if not self._on_trial:
+        if not self.on_trial:
             self._before.append(error)
             return ""
         self._since.append(error)
-        if len(self._since) < self._goals:
-            return ""
-        return self._judge()
+        return self._judge() if len(self._since) >= self._goals else ""
 
     def _judge(self) -> str:
-        if not self._factor or len(self._before) < self._goals:
-            worse = False
-        else:
-            before, now = float(np.median(self._before)), float(np.median(self._since))
-            worse = now > self._factor * max(before, FINEST)
-        if worse:
-            return (
-                f"over the last {self._goals} goals the hand stayed {now:.3f} m away, with the networks before "
-                f"{before:.3f} m."
-            )
+        now = float(np.median(self._since))
+        if len(self._before) >= self._goals:
+            before = float(np.median(self._before))
+            if now > self._factor * max(before, FINEST):
+                return (
+                    f"over the last {self._goals} goals the hand stayed {now:.3f} m away, with the networks before "
+                    f"{before:.3f} m."
+                )
         self._before.extend(self._since)
-        self.settle()
+        self._end_trial()
         return ""
 
     def _forget_goal(self) -> None:

@@ -1,66 +1,77 @@
-"""Learning while the arm works: improves running networks on recorded segments, and lets only better ones out."""
+"""Learning while the arm works: improves running networks on recorded steps, and lets only better ones out."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
+import torch
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.learning.checkpoint import Checkpoint, build_networks, dump_checkpoint, parse_checkpoint
+from spiking_controller.learning.checkpoint import (
+    Checkpoint,
+    build_networks,
+    check_same_contract,
+    dump_checkpoint,
+    parse_checkpoint,
+)
 from spiking_controller.learning.config import TrainingConfig
+from spiking_controller.learning.experience import Experience
+from spiking_controller.learning.networks import ForwardModel, Policy
 from spiking_controller.learning.prediction import (
+    PredictionError,
     imagined_final_distance,
     open_loop_predictions,
+    policy_actions,
     prediction_error,
 )
-from spiking_controller.learning.replay import ReplayMemory, Segment, Windows
-from spiking_controller.learning.updates import Updater
+from spiking_controller.learning.replay import ReplayMemory, Windows
+from spiking_controller.learning.updates import NETWORKS, NetworkName, Updater
+from spiking_controller.robots.limits import TorqueLimiter
 from spiking_controller.tasks.goals import sample_goals
 from spiking_controller.tasks.observation import ObservationCodec
+from spiking_controller.tasks.torque import TorqueLaw
+
+Network: TypeAlias = Policy | ForwardModel
 
 _GOAL_POOL = 1000
-_STARTS_PER_SEGMENT = 4
+_STARTS_PER_SEGMENT = 3
+_REMEMBERED = 10
 
 
 @dataclass(frozen=True)
 class OnlineSettings:
-    """How the networks learn from segments.
+    """How the networks learn, and what a candidate must show.
 
     Attributes:
-        segment_steps: control steps of a segment.
-        memory_segments: the latest segments that are learnt from.
-        held_back_segments: the latest segments that are only judged on.
-        hold_back_every: one of so many segments is held back.
         minimum_segments, minimum_held_back: nothing is learnt before there are so many of each.
         model_updates, policy_updates: gradient steps per call of `update`.
         model_learning_rate, policy_learning_rate: of Adam. That of the time constants is the policy's.
-        margin: share by which a candidate must improve on the running networks.
-        tolerance: share by which it may be worse in the other figure.
+        margin: share by which a network's figure must improve on that of the running one.
+        discard_margin: share by which a figure may be worse before the network's learning is thrown away.
+        largest_move: the weights of a network move by at most this share of their Euclidean norm between two versions.
+        largest_torque_change: the torques of two policies in a row differ by at most this share of the torque scale, on
+            average over recorded states.
     """
 
-    segment_steps: int = 50
-    memory_segments: int = 600
-    held_back_segments: int = 60
-    hold_back_every: int = 5
-    minimum_segments: int = 16
-    minimum_held_back: int = 4
-    model_updates: int = 20
-    policy_updates: int = 10
+    minimum_segments: int = 24
+    minimum_held_back: int = 6
+    model_updates: int = 40
+    policy_updates: int = 15
     model_learning_rate: float = 3e-4
-    policy_learning_rate: float = 1e-4
-    margin: float = 0.05
-    tolerance: float = 0.01
+    policy_learning_rate: float = 2e-4
+    margin: float = 0.03
+    discard_margin: float = 0.25
+    largest_move: float = 0.05
+    largest_torque_change: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("memory_segments", "held_back_segments", "minimum_segments", "minimum_held_back"):
+        for name in ("minimum_segments", "minimum_held_back"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)} must be at least 1.")
-        if self.hold_back_every < 2:
-            raise ConfigError(f"hold_back_every = {self.hold_back_every} must be at least 2.")
-        for fewest, most in (("minimum_segments", "memory_segments"), ("minimum_held_back", "held_back_segments")):
-            if getattr(self, fewest) > getattr(self, most):
-                raise ConfigError(f"{fewest} = {getattr(self, fewest)} must not exceed {most} = {getattr(self, most)}.")
+        for name in ("largest_move", "largest_torque_change"):
+            if not getattr(self, name) > 0.0:
+                raise ConfigError(f"{name} = {getattr(self, name)} must be above 0.")
 
 
 class Losses(NamedTuple):
@@ -76,24 +87,40 @@ class Judgement(NamedTuple):
     Attributes:
         joint_rad, hand_m: error of the forward model `PREDICTED_STEPS` steps ahead in open loop.
         final_distance_m: at the end of imagined roll-outs of the policy.
+        torque_change: mean difference to the running policy's torque, as a share of the torque scale.
     """
 
     joint_rad: float
     hand_m: float
     final_distance_m: float
+    torque_change: float
 
 
 class Proposal(NamedTuple):
     """What came of a candidate.
 
     Attributes:
-        data: the bytes of its checkpoint; None if it is not let out.
+        data: the bytes of its checkpoint; None if nothing is let out.
         sha256: of the checkpoint, empty if there is none.
-        reason: why it was or was not let out, a sentence.
+        networks: which of the two networks were let out.
+        reason: what became of either network and why, a sentence.
+        judgement: of the candidate; None if it was not even judged.
+        running: of the networks that ran.
     """
 
     data: bytes | None
     sha256: str
+    networks: tuple[NetworkName, ...]
+    reason: str
+    judgement: Judgement | None = None
+    running: Judgement | None = None
+
+
+class _Verdict(NamedTuple):
+    """What becomes of one network: let out, learning on, or discarded."""
+
+    accepted: bool
+    discarded: bool
     reason: str
 
 
@@ -106,65 +133,100 @@ IMAGINED_STEPS = 100
 class OnlineLearner:
     """Trains a copy of the running networks, the candidate, and decides when it may take over.
 
+    Either network is judged by its own figure, so that a forward model that has learnt need not wait for the policy.
+
     Attributes:
-        running: the version that is in use as far as the learner knows.
-        memory, held_back: the segments to learn from and those to judge on; both first in, first out.
+        running: the version that candidates are compared with and trained on from.
+        experience: what there is to learn from and to judge on.
         policy, forward_model: the candidate.
     """
 
-    def __init__(self, checkpoint: Checkpoint, settings: OnlineSettings | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, experience: Experience, settings: OnlineSettings | None = None, seed: int = 0
+    ) -> None:
         """Start from a checkpoint.
 
         Args:
             checkpoint: the version that runs.
+            experience: segments are added to it elsewhere.
             settings: by default those of OnlineSettings.
             seed: of windows and imagined goals.
         Raises:
-            ConfigError: the segments are shorter than the windows that the checkpoint's configuration learns from.
+            ConfigError: the segments are shorter than the windows that the checkpoint's configuration learns from, or
+                learning would wait for more segments than are kept.
         """
-        self.settings = settings or OnlineSettings()
+        self.settings = settings = settings or OnlineSettings()
         self.running = checkpoint
+        self.experience = experience
         self._rng = np.random.default_rng(seed)
-        self._task = checkpoint.task
-        self._codec = ObservationCodec(self._task)
-        self._config = _gentle(checkpoint.config, self.settings)
+        task = checkpoint.task
+        self._codec = ObservationCodec(task)
+        self._law = TorqueLaw(task)
+        self._limiter = TorqueLimiter(task.arm.limits, task.soft_limit_fraction)
+        self._config = _gentle(checkpoint.config, settings)
         options = self._config.model_updates
         self._warm_up = max(options.warm_up, self._config.policy_updates.warm_up)
         longest = max(options.warm_up + options.unroll, self._warm_up + PREDICTED_STEPS)
-        if self.settings.segment_steps < longest:
+        kept = experience.settings
+        if kept.segment_steps < longest:
             raise ConfigError(
-                f"segment_steps = {self.settings.segment_steps} is shorter than the {longest} control steps of a "
-                "training window; make segments longer."
+                f"segment_steps = {kept.segment_steps} is shorter than the {longest} control steps of a training "
+                "window; make segments longer."
             )
-        self._reachable = sample_goals(self._task, self._rng, _GOAL_POOL)
-        self.memory = self._new_memory(self.settings.memory_segments)
-        self.held_back = self._new_memory(self.settings.held_back_segments)
-        self._segments = 0
+        for fewest, most in (("minimum_segments", "recent_segments"), ("minimum_held_back", "held_back_segments")):
+            if getattr(settings, fewest) > getattr(kept, most):
+                raise ConfigError(
+                    f"{fewest} = {getattr(settings, fewest)} must not exceed {most} = {getattr(kept, most)}."
+                )
+        self._reachable = sample_goals(task, self._rng, _GOAL_POOL, self._config.policy_updates.goals.hard)
         self.policy, self.forward_model = build_networks(self._config)
+        self._updater = Updater(self._config, self.policy, self.forward_model, self._reachable)
+        self._known: dict[str, Checkpoint] = {}
+        self.remember(checkpoint)
         self.discard()
-
-    def _new_memory(self, capacity: int) -> ReplayMemory:
-        task = self._task
-        steps = self.settings.segment_steps
-        return ReplayMemory(capacity, steps, self._codec.size, task.controlled_joints, task.goal_dimensions)
-
-    def add(self, segment: Segment) -> None:
-        """Keep a segment, to learn from or to judge on."""
-        self._segments += 1
-        memory = self.held_back if self._segments % self.settings.hold_back_every == 0 else self.memory
-        memory.add_segment(segment)
 
     @property
     def is_ready(self) -> bool:
         """Whether there are enough segments to learn from and to judge on."""
-        settings = self.settings
-        return len(self.memory) >= settings.minimum_segments and len(self.held_back) >= settings.minimum_held_back
+        settings, experience = self.settings, self.experience
+        enough = len(experience.recent) >= settings.minimum_segments
+        return enough and len(experience.held_back) >= settings.minimum_held_back
 
-    def discard(self) -> None:
+    def remember(self, checkpoint: Checkpoint) -> None:
+        """Know of a version that may be followed later.
+
+        Raises:
+            ModelContractError: it was made for something else than the networks that run.
+        """
+        check_same_contract(checkpoint.contract, self.running.contract, checkpoint.source)
+        self._known[checkpoint.metadata["sha256"]] = checkpoint
+        while len(self._known) > _REMEMBERED:
+            del self._known[next(iter(self._known))]
+
+    def known(self, sha256: str) -> Checkpoint | None:
+        """The version of that hash, if it can be followed."""
+        return self._known.get(sha256)
+
+    def follow(self, sha256: str) -> bool:
+        """Train on from a known version: after a rollback an earlier one, or one that somebody else has sent.
+
+        If that is another one than the learner's own last, what the candidate has learnt is lost.
+
+        Returns:
+            Whether anything changes.
+        """
+        if sha256 == self.running.metadata["sha256"]:
+            return False
+        self.running = self._known[sha256]
+        self.discard()
+        return True
+
+    def discard(self, names: tuple[NetworkName, ...] = NETWORKS) -> None:
         """Go back from the candidate to the running networks, and forget the optimisers' momentum."""
-        self.policy.load_state_dict(self.running.policy.state_dict())
-        self.forward_model.load_state_dict(self.running.forward_model.state_dict())
-        self._updater = Updater(self._config, self.policy, self.forward_model, self._reachable)
+        for name in names:
+            network, optimizer = self._updater.learners[name]
+            network.load_state_dict(self._running(name).state_dict())
+            optimizer.state.clear()
 
     def update(self, should_stop: Callable[[], bool] = lambda: False) -> Losses:
         """Improve the candidate: first its forward model, then its policy through that. Needs `is_ready`.
@@ -177,80 +239,159 @@ class OnlineLearner:
         model_losses, distances = [], []
         for _ in range(self.settings.model_updates):
             if not should_stop():
-                model_losses.append(self._updater.update_model(self.memory, self._rng, 1.0).error)
+                model_losses.append(self._updater.update_model(self.experience, self._rng, 1.0).error)
         for _ in range(self.settings.policy_updates):
             if not should_stop():
-                distances.append(self._updater.update_policy(self.memory, self._rng, 1.0).distance)
+                distances.append(self._updater.update_policy(self.experience, self._rng, 1.0).distance)
+        for name in NETWORKS:
+            self._limit_move(name)
         return Losses(*(float(np.mean(values)) if values else float("nan") for values in (model_losses, distances)))
 
     def propose(self) -> Proposal:
         """Judge the candidate against the running networks. Needs `is_ready`.
 
-        The policies are compared by their imagined roll-outs through the better one of the two forward models. A
-        candidate that is not yet better goes on learning; one that is clearly worse is discarded.
+        The policies are compared by their imagined roll-outs through the better one of the two forward models. A network
+        that is not yet better goes on learning; one that is clearly worse is discarded.
         """
-        weights = [*self.policy.parameters(), *self.forward_model.parameters()]
-        if not all(bool(weight.isfinite().all()) for weight in weights):
-            # The figures need not show it: a neuron with NaN just stays silent.
-            self.discard()
-            return Proposal(None, "", "the candidate's weights hold NaN or infinity; it is discarded.")
+        if refused := [verdict for name in NETWORKS if (verdict := self._check_weights(name))]:
+            return Proposal(None, "", (), " ".join(refused))
         running, candidate = self._judge()
-        settings = self.settings
-        gains = {
-            "10-step prediction error (rad)": (candidate.joint_rad, running.joint_rad),
-            "imagined final distance (m)": (candidate.final_distance_m, running.final_distance_m),
-        }
-        comparison = "; ".join(f"{name} {new:.5f}, running {old:.5f}" for name, (new, old) in gains.items())
-        share = {name: 1.0 - new / max(old, 1e-9) for name, (new, old) in gains.items()}
-        if not np.isfinite([*candidate, *share.values()]).all():
+        if not np.isfinite([*candidate, *running]).all():
             self.discard()
-            return Proposal(None, "", f"the candidate's figures are not finite and it is discarded: {comparison}.")
-        worst = min(share, key=lambda name: share[name])
-        if share[worst] < -settings.tolerance:
-            discarded = share[worst] < -settings.margin
-            if discarded:
-                self.discard()
-            verdict = "discarded" if discarded else "goes on learning"
-            return Proposal(None, "", f"the candidate is worse in {worst} and {verdict}: {comparison}.")
-        if max(share.values()) < settings.margin:
-            return Proposal(None, "", f"the candidate is not better by {settings.margin:.0%}: {comparison}.")
-        figures = {f"running_{name}": value for name, value in running._asdict().items()} | candidate._asdict()
-        data = dump_checkpoint(
-            self.policy,
-            self.forward_model,
-            self.running.config,
-            evaluation={"held_back_segments": len(self.held_back), **figures},
-            parent=self.running.metadata["sha256"],
-        )
+            return Proposal(None, "", (), f"the candidate's figures are not finite: {candidate}; it is discarded.")
+        verdicts: dict[NetworkName, _Verdict] = {
+            "forward_model": self._compare("10-step prediction error", "rad", candidate.joint_rad, running.joint_rad),
+            "policy": self._compare(
+                "imagined final distance", "m", candidate.final_distance_m, running.final_distance_m
+            ),
+        }
+        if candidate.torque_change > self.settings.largest_torque_change:
+            verdicts["policy"] = _Verdict(
+                False,
+                True,
+                f"changes the torque by {candidate.torque_change:.3f} of its scale, more than "
+                f"{self.settings.largest_torque_change:g}, and is discarded",
+            )
+        self.discard(tuple(name for name, verdict in verdicts.items() if verdict.discarded))
+        accepted = tuple(name for name in NETWORKS if verdicts[name].accepted)
+        reason = "; ".join(f"{name.replace('_', ' ')}: {verdicts[name].reason}" for name in reversed(NETWORKS)) + "."
+        if not accepted:
+            return Proposal(None, "", (), reason, candidate, running)
+        data = self._dump(accepted, candidate, running)
         self.running = parse_checkpoint(data, "candidate")
-        return Proposal(data, self.running.metadata["sha256"], f"the candidate is better: {comparison}.")
+        self.remember(self.running)
+        return Proposal(data, self.running.metadata["sha256"], accepted, reason, candidate, running)
+
+    def _running(self, name: NetworkName) -> Network:
+        return self.running.policy if name == "policy" else self.running.forward_model
+
+    def _move(self, name: NetworkName) -> float:
+        """How far the candidate's weights are from the running ones, as a share of the norm of these."""
+        network, _ = self._updater.learners[name]
+        own, other = _flat(network), _flat(self._running(name))
+        return float((own - other).norm() / other.norm())
+
+    def _limit_move(self, name: NetworkName) -> None:
+        """Pull the candidate's weights back towards the running ones if they went too far."""
+        share = self.settings.largest_move / max(self._move(name), 1e-12)
+        if share >= 1.0:
+            return
+        network, _ = self._updater.learners[name]
+        with torch.no_grad():
+            for own, other in zip(network.parameters(), self._running(name).parameters(), strict=True):
+                own.copy_(other + share * (own - other))
+
+    def _check_weights(self, name: NetworkName) -> str:
+        """Discard a network whose weights are unusable; why, one sentence, or nothing."""
+        network, _ = self._updater.learners[name]
+        if not all(bool(weight.isfinite().all()) for weight in network.parameters()):
+            # The figures need not show it: a neuron with NaN just stays silent.
+            self.discard((name,))
+            return f"{name.replace('_', ' ')}: the weights hold NaN or infinity; it is discarded."
+        move, largest = self._move(name), self.settings.largest_move
+        if move > 1.001 * largest:
+            self.discard((name,))
+            return f"{name.replace('_', ' ')}: the weights moved by {move:.3f}, more than {largest:g}; it is discarded."
+        return ""
+
+    def _compare(self, figure: str, unit: str, new: float, old: float) -> _Verdict:
+        gain = 1.0 - new / max(old, 1e-9)
+        text = f"{figure} {new:.5f} {unit}, running {old:.5f}"
+        if gain >= self.settings.margin:
+            return _Verdict(True, False, f"better ({text})")
+        if gain < -self.settings.discard_margin:
+            return _Verdict(False, True, f"worse and discarded ({text})")
+        return _Verdict(False, False, f"not better by {self.settings.margin:.0%}, learns on ({text})")
 
     def _judge(self) -> tuple[Judgement, Judgement]:
         """Running and candidate networks on the same held-back windows and goals."""
-        length = self._warm_up + PREDICTED_STEPS
-        starts = np.linspace(0, self.settings.segment_steps - length, _STARTS_PER_SEGMENT).astype(int)
-        grid = np.meshgrid(np.arange(len(self.held_back)), starts, indexing="ij")
-        segment, start = (values.reshape(-1) for values in grid)
-        windows = self.held_back.windows_at(segment, start, length)
-        measured = windows.observation[-1]
+        windows = held_back_windows(self.experience.held_back, self._warm_up)
+        batch = len(windows.goal)
         errors = [
-            prediction_error(self._codec, open_loop_predictions(model, windows, self._warm_up)[-1], measured)
+            ten_step_error(self._codec, model, windows, self._warm_up)
             for model in (self.running.forward_model, self.forward_model)
         ]
-        # Half of the roll-outs hold or reach what was asked for, half go somewhere else; the same in every judgement.
-        elsewhere = self._reachable[np.arange(len(segment)) % len(self._reachable)]
-        goal = np.where((np.arange(len(segment)) % 2 == 0)[:, None], windows.goal, elsewhere)
         better = self.forward_model if errors[1].joint_rad < errors[0].joint_rad else self.running.forward_model
+        # Half of the roll-outs hold or reach what was asked for, half go somewhere else; the same in every judgement.
+        number = np.arange(batch)
+        goal = np.where((number % 2 == 0)[:, None], windows.goal, self._reachable[number % len(self._reachable)])
         start_windows = _last_steps(windows, self._warm_up)
+        policies = self.running.policy, self.policy
         distances = [
-            imagined_final_distance(policy, better, start_windows, goal, IMAGINED_STEPS)
-            for policy in (self.running.policy, self.policy)
+            imagined_final_distance(policy, better, start_windows, goal, IMAGINED_STEPS) for policy in policies
         ]
+        torques = [self._safe_torque(policy, windows) for policy in policies]
+        change = float(np.abs(torques[1] - torques[0]).mean())
         running, candidate = (
-            Judgement(error.joint_rad, error.hand_m, distance)
-            for error, distance in zip(errors, distances, strict=True)
+            Judgement(error.joint_rad, error.hand_m, distance, difference)
+            for error, distance, difference in zip(errors, distances, (0.0, change), strict=True)
         )
         return running, candidate
+
+    def _safe_torque(self, policy: Policy, windows: Windows) -> np.ndarray:
+        """What the limiter lets through of a policy's torque in recorded states, as a share of its scale."""
+        task = self.running.task
+        joints = task.controlled_joints
+        observation = windows.observation[self._warm_up : -1].reshape(-1, self._codec.size)
+        action = policy_actions(policy, windows)[self._warm_up :].reshape(-1, joints)
+        position = np.tile(np.asarray(task.arm.home, dtype=np.float64), (len(observation), 1))
+        velocity = np.zeros_like(position)
+        position[:, :joints] = self._codec.joint_position(observation)
+        velocity[:, :joints] = self._codec.joint_velocity(observation)
+        lowest, highest = self._limiter.bounds(position, velocity)
+        torque = np.clip(self._law.torque(action, position, velocity), lowest, highest)
+        return np.asarray(torque[:, :joints] / task.torque_scale)
+
+    def _dump(self, accepted: tuple[NetworkName, ...], candidate: Judgement, running: Judgement) -> bytes:
+        """The checkpoint of the networks that are let out, beside the running one of the other."""
+        figures = {f"running_{name}": value for name, value in running._asdict().items()} | candidate._asdict()
+        return dump_checkpoint(
+            self.policy if "policy" in accepted else self.running.policy,
+            self.forward_model if "forward_model" in accepted else self.running.forward_model,
+            self.running.config,
+            evaluation={
+                "held_back_segments": len(self.experience.held_back),
+                "networks": list(accepted),
+                **{f"moved_{name}": self._move(name) for name in accepted},
+                **figures,
+            },
+            parent=self.running.metadata["sha256"],
+        )
+
+
+def held_back_windows(memory: ReplayMemory, warm_up: int) -> Windows:
+    """Windows from all segments of a memory, a few from each, long enough to warm up and predict PREDICTED_STEPS."""
+    length = warm_up + PREDICTED_STEPS
+    starts = np.linspace(0, memory.steps - length, _STARTS_PER_SEGMENT).astype(int)
+    grid = np.meshgrid(np.arange(len(memory)), starts, indexing="ij")
+    segment, start = (values.reshape(-1) for values in grid)
+    return memory.windows_at(segment, start, length)
+
+
+def ten_step_error(codec: ObservationCodec, model: ForwardModel, windows: Windows, warm_up: int) -> PredictionError:
+    """Error of a forward model PREDICTED_STEPS steps after the warm-up, in open loop along the recorded actions."""
+    predicted = open_loop_predictions(model, windows, warm_up)[PREDICTED_STEPS - 1]
+    return prediction_error(codec, predicted, windows.observation[warm_up + PREDICTED_STEPS])
 
 
 def _gentle(config: TrainingConfig, settings: OnlineSettings) -> TrainingConfig:
@@ -262,6 +403,10 @@ def _gentle(config: TrainingConfig, settings: OnlineSettings) -> TrainingConfig:
         model_updates=replace(config.model_updates, learning_rate=settings.model_learning_rate),
         policy_updates=replace(config.policy_updates, learning_rate=settings.policy_learning_rate),
     )
+
+
+def _flat(network: Network) -> torch.Tensor:
+    return torch.cat([parameter.detach().reshape(-1) for parameter in network.parameters()])
 
 
 def _last_steps(windows: Windows, steps: int) -> Windows:

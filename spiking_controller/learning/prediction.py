@@ -58,6 +58,18 @@ def prediction_error(
     return PredictionError(float(joints.mean()), float(hand.mean()))
 
 
+def policy_actions(policy: Policy, windows: Windows) -> NDArray[np.float32]:
+    """What the policy wants in recorded states on the way to the recorded goals, [length, batch, controlled]."""
+    observation = torch.from_numpy(np.ascontiguousarray(windows.observation[:-1]))
+    previous = torch.from_numpy(np.ascontiguousarray(windows.previous_action))
+    length, batch, _ = previous.shape
+    goal = torch.from_numpy(np.ascontiguousarray(windows.goal)).expand(length, -1, -1)
+    with torch.inference_mode():
+        features = policy.inputs(observation, previous, goal)
+        readout, _, _ = policy.network.unroll(features, policy.initial_state(batch), policy.effective())
+        return np.asarray(torch.tanh(readout).numpy())
+
+
 def imagined_final_distance(
     policy: Policy, model: ForwardModel, windows: Windows, goal: NDArray[np.floating], unroll: int
 ) -> float:

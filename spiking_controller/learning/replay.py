@@ -66,13 +66,30 @@ class ReplayMemory:
         return len(episodes.valid_steps) - len(complete)
 
     def add_segment(self, segment: Segment) -> None:
-        """Store one segment of `steps` control steps."""
-        slot = self.added % self.capacity
+        """Store one segment of `steps` control steps, in place of the oldest if the memory is full."""
+        self.put(self.next_slot, segment)
+
+    @property
+    def next_slot(self) -> int:
+        """Where the next segment goes."""
+        return self.added % self.capacity
+
+    def put(self, slot: int, segment: Segment) -> None:
+        """Store one segment in a slot that is used already, or in the next one."""
         self.observation[slot] = segment.observation
         self.action[slot, 0] = segment.previous_action
         self.action[slot, 1:] = segment.action
         self.goal[slot] = segment.goal
         self.added += 1
+
+    def segment(self, slot: int) -> Segment:
+        """What a slot holds, copied."""
+        return Segment(
+            self.observation[slot].copy(),
+            self.action[slot, 1:].copy(),
+            self.action[slot, 0].copy(),
+            self.goal[slot].copy(),
+        )
 
     def windows(self, rng: np.random.Generator, batch: int, length: int) -> Windows:
         """Draw `batch` windows of `length` steps, uniform over episodes and starting steps."""

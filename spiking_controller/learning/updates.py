@@ -3,7 +3,7 @@
 import copy
 import itertools
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -18,13 +18,20 @@ from spiking_controller.learning.config import (
 )
 from spiking_controller.learning.imagination import Beginning, imagine
 from spiking_controller.learning.networks import ForwardModel, Policy, State
-from spiking_controller.learning.replay import ReplayMemory, Windows
+from spiking_controller.learning.replay import Windows
 from spiking_controller.snn.regularisers import Activity, ActivityRegulariser, mean_activity
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.postures import NearestPosture
 
 NetworkName = Literal["policy", "forward_model"]
 NETWORKS: tuple[NetworkName, ...] = ("policy", "forward_model")
+
+
+class WindowSource(Protocol):
+    """Where updates draw recorded steps from; see `replay.ReplayMemory`."""
+
+    def windows(self, rng: np.random.Generator, batch: int, length: int) -> Windows:
+        """`batch` windows of `length` steps."""
 
 
 class NotFiniteError(RuntimeError):
@@ -315,7 +322,7 @@ class Updater:
         optimizer.step()
         return norm
 
-    def update_model(self, memory: ReplayMemory, rng: np.random.Generator, progress: float) -> ModelUpdate:
+    def update_model(self, memory: WindowSource, rng: np.random.Generator, progress: float) -> ModelUpdate:
         """One gradient step of the forward model.
 
         Raises:
@@ -328,7 +335,7 @@ class Updater:
         self.model.network.limit_time_constants()
         return ModelUpdate(terms.error, terms.nothing_moves, norm, terms.activity)
 
-    def update_policy(self, memory: ReplayMemory, rng: np.random.Generator, progress: float) -> PolicyUpdate:
+    def update_policy(self, memory: WindowSource, rng: np.random.Generator, progress: float) -> PolicyUpdate:
         """One gradient step of the policy through the forward model.
 
         Raises:

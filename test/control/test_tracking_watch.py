@@ -67,3 +67,22 @@ def test_networks_that_have_been_given_back_are_not_judged(watch: TrackingWatch)
     watch.new_networks()
     watch.settle()
     assert hold(watch, [0.3] * 6) == [""] * 6
+
+
+def test_networks_whose_goals_are_always_given_up_early_stay(watch: TrackingWatch) -> None:
+    hold(watch, [0.01] * 4)
+    watch.new_networks()
+    hold(watch, [0.3] * 29, seconds=1.0)
+    assert watch.on_trial
+    hold(watch, [0.3], seconds=1.0)
+    assert not watch.on_trial
+
+
+def test_after_going_back_the_goals_from_then_on_are_the_measure(watch: TrackingWatch) -> None:
+    hold(watch, [0.01] * 4)
+    watch.new_networks()
+    assert hold(watch, [0.3] * 3)[-1]
+    watch.settle()
+    hold(watch, [0.3] * 3)
+    watch.new_networks()
+    assert hold(watch, [0.3] * 3) == [""] * 3

@@ -1,0 +1,333 @@
+"""The adaptation experiment: the arm changes while it works, with and without learning, goal by goal.
+
+One run is one change, one way of learning and one seed. It is the controller and the trainer without the ROS graph
+between them; learning happens at stated simulated times, between two control steps, so that a run is reproducible.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from spiking_controller.control.controller import ControllerSettings
+from spiking_controller.control.tracking_watch import TrackingWatch
+from spiking_controller.evaluation.closed_loop import ClosedLoop, GoalOutcome
+from spiking_controller.learning.checkpoint import Checkpoint, dump_checkpoint, parse_checkpoint
+from spiking_controller.learning.experience import Experience, ExperienceSettings
+from spiking_controller.learning.model_update import Version
+from spiking_controller.learning.online import (
+    OnlineLearner,
+    OnlineSettings,
+    Proposal,
+    held_back_windows,
+    ten_step_error,
+)
+from spiking_controller.learning.prediction import PredictionError
+from spiking_controller.learning.replay import ReplayMemory, Segment
+from spiking_controller.robots.simulation import ArmCondition
+from spiking_controller.tasks.goals import sample_goals
+from spiking_controller.tasks.observation import ObservationCodec
+
+FloatArray = NDArray[np.float64]
+
+Learning = Literal["off", "on", "harmed"]
+LEARNING: Final[tuple[Learning, ...]] = ("off", "on", "harmed")
+
+WEAK_MOTOR: Final = 1
+"""Index of the joint whose motor gets weak: the second one lifts the whole arm."""
+
+
+def _weak_motor(joints: int) -> tuple[float, ...]:
+    return tuple(0.7 if joint == WEAK_MOTOR else 1.0 for joint in range(joints))
+
+
+CHANGES: Final[Mapping[str, ArmCondition]] = MappingProxyType(
+    {
+        "payload": ArmCondition(payload_mass=2.0),
+        "friction": ArmCondition(friction_factor=(3.0,)),
+        "motor": ArmCondition(motor_strength=_weak_motor(7)),
+        "none": ArmCondition(),
+    }
+)
+"""What happens to the Panda, by name."""
+
+
+@dataclass(frozen=True)
+class AdaptationPlan:
+    """What happens when, in goals.
+
+    Attributes:
+        change: key of CHANGES.
+        learning: "off"; "on"; or "harmed": on, and networks that do harm are injected.
+        seed: of goals, windows and imagined goals.
+        minutes: simulated time after the change, min.
+        goal_duration: for which a goal is held, s.
+        block: goals of a measurement. The same ones, in the same order, just before the change, just after it, and at
+            the end.
+        lead: goals before the first measurement.
+        update_period: between two updates, simulated s.
+        integral_gain: of the set-point integral, 1/s.
+        rollback_factor, rollback_goals: of `TrackingWatch`.
+        experience, online: how the learner learns.
+    """
+
+    change: str = "payload"
+    learning: Learning = "on"
+    seed: int = 1
+    minutes: float = 15.0
+    goal_duration: float = 4.0
+    block: int = 20
+    lead: int = 20
+    update_period: float = 4.0
+    integral_gain: float = 1.0
+    rollback_factor: float = 2.0
+    rollback_goals: int = 3
+    experience: ExperienceSettings = field(default_factory=ExperienceSettings)
+    online: OnlineSettings = field(default_factory=OnlineSettings)
+
+    @property
+    def goals_after(self) -> int:
+        """Goals after the change, the two measurements included."""
+        return max(round(60.0 * self.minutes / self.goal_duration), 2 * self.block)
+
+    def phase(self, goal: int) -> str:
+        """To what part of the run a goal belongs."""
+        bounds = {
+            "lead": self.lead,
+            "before": self.block,
+            "after": self.block,
+            "adapting": self.goals_after - 2 * self.block,
+            "end": self.block,
+        }
+        for name, length in bounds.items():
+            if goal < length:
+                return name
+            goal -= length
+        return "over"
+
+    @property
+    def goals(self) -> int:
+        """Goals of the whole run."""
+        return self.lead + self.block + self.goals_after
+
+    @property
+    def change_at(self) -> int:
+        """The goal with which the arm changes."""
+        return self.lead + self.block
+
+
+class GoalRow(NamedTuple):
+    """One goal of a run, as the table has it.
+
+    Attributes:
+        goal: number.
+        time_s: simulated time at its start, since the change.
+        phase: see `AdaptationPlan.phase`.
+        final_error_m: mean distance in the last half second.
+        prediction_rad, prediction_m: 10-step error of the running forward model on what was recorded on the way; joint
+            angles and hand.
+        first_prediction_rad, first_prediction_m: the same of the forward model that the run started with, on the same.
+        version: of the networks that ran, sha256.
+    """
+
+    goal: int
+    time_s: float
+    phase: str
+    final_error_m: float
+    prediction_rad: float
+    prediction_m: float
+    first_prediction_rad: float
+    first_prediction_m: float
+    version: str
+
+
+class Event(NamedTuple):
+    """Something that happened between two goals: its simulated time since the change, its kind, and a sentence."""
+
+    time_s: float
+    kind: str
+    text: str
+
+
+class AdaptationRun:
+    """One run, goal by goal.
+
+    Attributes:
+        rows: of the goals so far.
+        events: versions that were let out, took over, were refused or rolled back.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, plan: AdaptationPlan, experience: Experience | None = None) -> None:
+        """Prepare a run.
+
+        Args:
+            checkpoint: the networks to start with.
+            plan: what is to happen.
+            experience: where what is learnt from is kept; by default in memory.
+        """
+        self.plan = plan
+        self.rows: list[GoalRow] = []
+        self.events: list[Event] = []
+        self._first = checkpoint
+        self._codec = ObservationCodec(checkpoint.task)
+        self.loop = ClosedLoop(
+            checkpoint,
+            TrackingWatch(plan.rollback_factor, plan.rollback_goals),
+            ControllerSettings(integral_gain=plan.integral_gain),
+            plan.experience.segment_steps,
+        )
+        # Every arm of the experiment draws the same goals.
+        task, rng = checkpoint.task, np.random.default_rng([plan.seed, *b"goals"])
+        block = sample_goals(task, rng, plan.block)
+        others = sample_goals(task, rng, plan.goals - 3 * plan.block)
+        self._goals = np.concatenate((others[: plan.lead], block, block, others[plan.lead :], block))
+        learner_rng = np.random.default_rng([plan.seed, *b"experience"])
+        self.experience = experience or Experience(task, plan.experience, learner_rng)
+        self.learner = OnlineLearner(checkpoint, self.experience, plan.online, plan.seed)
+        self._running: Checkpoint = checkpoint
+        self._next_update = 0.0
+        adapting = plan.change_at + plan.block
+        span = plan.goals - plan.block - adapting
+        # Well into the adaptation, when tracking has settled; the second time past the gate.
+        self._attacks = {adapting + span // 3: self._harm_candidate, adapting + 2 * span // 3: self._force_harm}
+
+    @property
+    def goal(self) -> int:
+        """Number of goals that are over."""
+        return len(self.rows)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run is complete."""
+        return self.goal >= self.plan.goals
+
+    def advance(self) -> GoalRow:
+        """One goal, and what happens between it and the next."""
+        plan = self.plan
+        if self.goal == plan.change_at:
+            self.loop.change(CHANGES[plan.change])
+            self._note("change", f"the arm changes: {plan.change}.")
+        if plan.learning == "harmed" and self.goal in self._attacks:
+            self._attacks[self.goal]()
+        outcome = self.loop.reach(self._goals[self.goal], plan.goal_duration)
+        row = self._measure(outcome)
+        self.rows.append(row)
+        if plan.learning != "off":
+            for segment in outcome.segments:
+                self.experience.add(segment)
+            if self.loop.time >= self._next_update:
+                self._next_update += plan.update_period
+                self._learn()
+        self._change_goal()
+        return row
+
+    def _since_change(self, time: float) -> float:
+        return time - self.plan.change_at * self.plan.goal_duration
+
+    def _note(self, kind: str, text: str) -> None:
+        self.events.append(Event(self._since_change(self.loop.time), kind, text))
+
+    def _measure(self, outcome: GoalOutcome) -> GoalRow:
+        running, first = (
+            self._prediction_error(checkpoint, outcome.segments) for checkpoint in (self._running, self._first)
+        )
+        return GoalRow(
+            self.goal,
+            self._since_change(outcome.start),
+            self.plan.phase(self.goal),
+            outcome.final_error_m,
+            *running,
+            *first,
+            outcome.version,
+        )
+
+    def _prediction_error(self, checkpoint: Checkpoint, segments: tuple[Segment, ...]) -> PredictionError:
+        """On the segments of one goal."""
+        if not segments:
+            return PredictionError(float("nan"), float("nan"))
+        task, steps = checkpoint.task, self.plan.experience.segment_steps
+        memory = ReplayMemory(len(segments), steps, self._codec.size, task.controlled_joints, task.goal_dimensions)
+        for segment in segments:
+            memory.add_segment(segment)
+        warm_up = checkpoint.config.policy_updates.warm_up
+        windows = held_back_windows(memory, warm_up)
+        return ten_step_error(self._codec, checkpoint.forward_model, windows, warm_up)
+
+    def _learn(self) -> None:
+        """One update, and what comes of it."""
+        if not self.learner.is_ready:
+            return
+        self.learner.update()
+        self._offer(self.learner.propose())
+
+    def _offer(self, proposal: Proposal) -> None:
+        if proposal.data is None:
+            self._note("rejected", proposal.reason)
+            return
+        self._note("accepted", f"{proposal.sha256[:12]} {proposal.reason}")
+        self._send(self.learner.running)
+
+    def _send(self, checkpoint: Checkpoint) -> None:
+        """As over `model_update`."""
+        if refusal := self.loop.chain.offer(Version.of(checkpoint)):
+            self._note("refused", refusal)
+
+    def _change_goal(self) -> None:
+        """Versions take over and are rolled back; the learner follows."""
+        chain = self.loop.chain
+        before = chain.running.sha256
+        if reason := self.loop.goal_changes():
+            self._note("rollback", f"{before[:12]} gives way to {chain.running.sha256[:12]}: {reason}")
+        elif chain.running.sha256 != before:
+            self._note("takes over", chain.running.sha256[:12])
+        if self.learner.follow(chain.tip):
+            self._note("follows", f"the learner goes on from {chain.tip[:12]}.")
+        if chain.running.sha256 != self._running.metadata["sha256"]:
+            self._running = self.learner.known(chain.running.sha256)
+
+    def _harm_candidate(self) -> None:
+        """Spoil what the learner is about to propose, and let it propose that."""
+        spoil(self.learner.policy)
+        self._note("harm", "the candidate's policy is spoilt.")
+        self._offer(self.learner.propose())
+
+    def _force_harm(self) -> None:
+        """Send spoilt networks past the gate, as if they came from the trainer."""
+        running = self.learner.running
+        spoilt = parse_checkpoint(dump_checkpoint(running.policy, running.forward_model, running.config), "copy")
+        spoil(spoilt.policy)
+        data = dump_checkpoint(spoilt.policy, spoilt.forward_model, spoilt.config, parent=self.loop.chain.tip)
+        forced = parse_checkpoint(data, "forced")
+        self._note("harm", f"{forced.metadata['sha256'][:12]} is sent past the gate.")
+        self.learner.remember(forced)
+        self._send(forced)
+
+
+def spoil(policy: torch.nn.Module) -> None:
+    """Do harm to a policy: its readout changes sign, so that it leads away from where it should go."""
+    with torch.no_grad():
+        for name, parameter in policy.named_parameters():
+            if "readout_weight" in name:
+                parameter.neg_()
+
+
+def summarise_run(plan: AdaptationPlan, rows: list[GoalRow]) -> dict[str, Any]:
+    """Medians of the blocks of a run, as plain data: error in m, 10-step prediction error in rad and m."""
+    summary: dict[str, Any] = {}
+    for phase in ("before", "after", "end"):
+        block = [row for row in rows if row.phase == phase]
+        summary[phase] = {
+            name: float(np.nanmedian([getattr(row, name) for row in block])) if block else None
+            for name in GoalRow._fields
+            if name.endswith(("_m", "_rad"))
+        }
+    return summary
+
+
+Report = Callable[[GoalRow], None]
+
+__all__ = ["AdaptationPlan", "AdaptationRun", "replace", "spoil", "summarise_run"]
