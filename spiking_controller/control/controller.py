@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiking_controller.control.arm_state import NANOSECONDS, ArmSample
+from spiking_controller.control.exploration import ExplorationNoise
 from spiking_controller.control.safety import SafetyFilter
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.reach import ReachTask
@@ -54,6 +55,8 @@ class ControllerSettings:
     """The set-point integral grows only while the hand is closer to the goal than this, m."""
     integral_clamp: float = 0.015
     """Longest set-point integral, m."""
+    exploration: float = 0.0
+    """Standard deviation of the noise on the action, as a share of the full action; see `exploration`."""
 
 
 class StepReport(NamedTuple):
@@ -146,8 +149,9 @@ class Controller:
         """Change the settings; the set-point integral starts anew.
 
         Raises:
-            ConfigError: a gain, zone or clamp that is negative or not finite.
+            ConfigError: a gain, zone or clamp that is negative or not finite, or too much exploration.
         """
+        self._exploration = ExplorationNoise(self.task.controlled_joints, settings.exploration)
         self._integral = SetPointIntegral(
             self.task.control_period, settings.integral_gain, settings.integral_zone, settings.integral_clamp
         )
@@ -277,7 +281,7 @@ class Controller:
             self._networks.reset(1)
             action = np.zeros_like(action)
         share = self._soft_start_share(sample.time) * self.settings.torque_scale
-        if share < 1.0:
-            action = share * action
-            self._networks.replace_action(action[None])
-        self._action = action
+        taken = share * self._exploration.perturb(action) if share < 1.0 else self._exploration.perturb(action)
+        if taken is not action:
+            self._networks.replace_action(taken[None])
+        self._action = taken

@@ -43,7 +43,7 @@ class VersionChain(Generic[AnyVersion]):
         running: the version that drives the arm.
         waiting: takes over next; None if nothing waits.
         previous: to go back to; None if there is none.
-        counts: how many versions took over, were refused and were rolled back.
+        counts: how many versions took over and were rolled back.
         last_rollback: why the last one was, one sentence; empty if none was.
     """
 
@@ -85,8 +85,6 @@ class VersionChain(Generic[AnyVersion]):
                 f"{version.sha256} was trained on from {version.parent}, but {known[-1]} "
                 f"{'waits' if self.waiting else 'runs'}; train on from that one."
             )
-        if problem:
-            self.counts["refused model update"] += 1
         else:
             self.waiting = version
         return problem

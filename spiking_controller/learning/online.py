@@ -282,6 +282,11 @@ class OnlineLearner:
         self.remember(self.running)
         return Proposal(data, self.running.metadata["sha256"], accepted, reason, candidate, running)
 
+    def dump_candidate(self) -> bytes:
+        """The candidate as a checkpoint file, whether it is good or not."""
+        parent = self.running.metadata["sha256"]
+        return dump_checkpoint(self.policy, self.forward_model, self.running.config, parent=parent)
+
     def _running(self, name: NetworkName) -> Network:
         return self.running.policy if name == "policy" else self.running.forward_model
 

@@ -148,7 +148,7 @@ class ControllerNode(LifecycleNode):
         self._reader = ArmStateReader(names, limits, timeout)
         self._stream = StateStream(names, limits, task.control_period, rate_limit_period)
         self._activity = ActivityTracker(value_of(self, "reached_distance"))
-        self._watch = TrackingWatch(value_of(self, "rollback_factor"), value_of(self, "rollback_goals"))
+        watch = TrackingWatch(value_of(self, "rollback_factor"), value_of(self, "rollback_goals"))
         self._tick_times = TickTimes()
         self._counts = Counter()
         self._reported: Counter[str] = Counter()
@@ -162,10 +162,10 @@ class ControllerNode(LifecycleNode):
         self._gravity = GravityInquiry(
             self, "joint_states", value_of(self, "gravity_compensation"), task.gravity_convention
         )
-        self._updates = ModelUpdates(self, checkpoint, self._watch, threads)
+        self._updates = ModelUpdates(self, checkpoint, watch, threads)
         safety = SafetyFilter(limits, task.soft_limit_fraction, rate_limit_period)
         settings = ControllerSettings(**{name: value_of(self, name) for name in SETTINGS})
-        self._controller = Controller(task, self._updates.running.agent, settings, safety)
+        self._controller = Controller(task, self._updates.first.agent, settings, safety)
         self._controller.rehearse()
         self._updates.attach(self._controller)
         self._connect(list(names))
@@ -269,7 +269,7 @@ class ControllerNode(LifecycleNode):
         if self._goal_published_of != self._controller.goal_changes:
             self._publish_goal()
         if self._controller.is_reaching:
-            self._watch.step(report.time, report.tracking_error)
+            self._updates.step(report.time, report.tracking_error)
             is_news = self._activity.step(report.time, report.tracking_error)
         else:
             is_news = self._activity.idle(report.time)

@@ -1,5 +1,6 @@
 """Every parameter of the controller node."""
 
+from spiking_controller.control.exploration import LARGEST
 from spiking_controller.nodes.model_parameters import MODEL_PARAMETERS
 from spiking_controller.nodes.parameters import ParameterSpec
 from spiking_controller.robots.hardware import AS_TRAINED, HARDWARE
@@ -56,6 +57,14 @@ PARAMETERS = [
     ),
     ParameterSpec("integral_clamp", 0.015, "Longest set-point integral, m.", 0.0, 0.1, fixed=False),
     ParameterSpec(
+        "exploration",
+        0.0,
+        "Standard deviation of noise on the networks' action, as a share of the full one; it never exceeds twice that.",
+        0.0,
+        LARGEST,
+        fixed=False,
+    ),
+    ParameterSpec(
         "rate_limit_period",
         0.002,
         "The torque changes by at most what the rate limit allows in this time, s, also after lost messages.",
@@ -81,5 +90,5 @@ PARAMETERS = [
     ParameterSpec("torch_num_threads", 1, "Threads that PyTorch may use.", 1, 64),
     ParameterSpec("diagnostics_period", 1.0, "Between two messages on /diagnostics, s.", 0.05, 60.0),
 ]
-SETTINGS = ("soft_start", "torque_scale", "integral_gain", "integral_zone", "integral_clamp")
+SETTINGS = ("soft_start", "torque_scale", "integral_gain", "integral_zone", "integral_clamp", "exploration")
 """Those that are fields of `control.controller.ControllerSettings`."""

@@ -8,16 +8,17 @@ import os
 import subprocess
 import sys
 import threading
-from collections import Counter, deque
+from collections import Counter
 from multiprocessing.connection import Connection
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.lifecycle import LifecycleNode
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from spiking_controller.control.controller import Controller
 from spiking_controller.control.tracking_watch import TrackingWatch
-from spiking_controller.errors import ModelContractError
+from spiking_controller.control.versions import VersionChain
 from spiking_controller.learning.checkpoint import Checkpoint
 from spiking_controller.learning.model_update import UpdateReader, Version
 from spiking_controller.nodes import messages
@@ -112,15 +113,13 @@ class UpdateIntake:
 
 
 class ModelUpdates:
-    """Which networks run, which wait, and which ran before.
+    """Which networks run, which wait, and which ran before: a `VersionChain` on the graph.
 
-    Attributes:
-        counts: refused updates and returns to earlier networks.
-        running: the networks that run.
+    `~/version` (latched) says which version others must be trained on from.
     """
 
     def __init__(self, node: LifecycleNode, checkpoint: Checkpoint, watch: TrackingWatch, torch_threads: int) -> None:
-        """Run the networks of a checkpoint and listen for others of the same contract.
+        """Listen for networks of the contract of a checkpoint; `attach` comes next.
 
         Args:
             node: in whose name.
@@ -128,106 +127,100 @@ class ModelUpdates:
             watch: judges new networks.
             torch_threads: that PyTorch may use for checking.
         """
-        self.counts: Counter[str] = Counter()
-        self.running = Version.of(checkpoint)
+        self.first = Version.of(checkpoint)
+        """The networks to start with."""
         self._node = node
         self._watch = watch
-        self._controller: Controller | None = None
-        self._waiting: Version | None = None
-        self._previous: Version | None = None
-        self._given_up: deque[str] = deque(maxlen=100)
-        self._taken = 0
+        self._refused: Counter[str] = Counter()
         self._last_refusal = ""
         self._reader = UpdateReader(checkpoint.contract, "model_update", torch_threads)
         self._intake = UpdateIntake(node, self._reader, SIZE_MARGIN * os.path.getsize(checkpoint.source))
         self._service = node.create_service(Trigger, "~/rollback", self._on_rollback)
+        self._version_publisher = node.create_publisher(String, "~/version", messages.LATCHED)
 
     def attach(self, controller: Controller) -> None:
-        """Name the controller whose networks are replaced."""
-        self._controller = controller
+        """Name the controller, which runs the `first` networks."""
+        self._chain = VersionChain(controller, self.first, self._watch)
+        self._publish_version()
 
     def close(self) -> None:
         """Stop listening."""
         self._node.destroy_service(self._service)
+        self._node.destroy_publisher(self._version_publisher)
         self._intake.close()
         self._reader.close()
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Refused updates and returns to earlier networks."""
+        return self._refused + Counter({"rollback": self._chain.counts["rollback"]})
+
+    def step(self, time: int, distance: float) -> None:
+        """See `VersionChain.step`."""
+        self._chain.step(time, distance)
 
     def poll(self, may_swap: bool) -> None:
         """Hear what came of the updates; what fits takes over now, or waits for `goal_changes`."""
         while not self._reader.results.empty():
             result = self._reader.results.get()
-            if isinstance(result, Version):
-                self._consider(result)
-            else:
-                self._refuse(result)
-        if may_swap:
-            self._let_waiting_take_over()
+            if not isinstance(result, Version):
+                self._refuse(str(result))
+            elif refusal := self._chain.offer(result):
+                self._refuse(f"model_update: {refusal}")
+            # After a refusal too: whoever sent it learns where to go on from.
+            self._publish_version()
+        if may_swap and self._chain.take_over():
+            self._tell_takeover()
 
     def goal_changes(self) -> None:
         """One goal ends and another begins: the moment to judge new networks, and to let others take over."""
-        if reason := self._watch.goal_ended():
-            self._node.get_logger().warning(f"rollback: {reason}")
-            self._go_back()
-        self._let_waiting_take_over()
+        before = self._chain.running
+        if reason := self._chain.goal_changes():
+            self._tell_rollback(reason)
+        elif self._chain.running is not before:
+            self._tell_takeover()
 
     def status(self) -> DiagnosticStatus:
         """For /diagnostics."""
+        chain = self._chain
         figures: dict[str, object] = {
-            "running": self.running.sha256,
-            "parent": self.running.parent or "",
-            "waiting for the next goal": self._waiting.sha256 if self._waiting else "",
-            "updates taken": self._taken,
-            "updates refused": self.counts["refused model update"],
-            "rollbacks": self.counts["rollback"],
+            "running": chain.running.sha256,
+            "parent": chain.running.parent or "",
+            "waiting for the next goal": chain.waiting.sha256 if chain.waiting else "",
+            "on trial": str(self._watch.on_trial).lower(),
+            "updates taken": chain.counts["model update"],
+            "updates refused": self._refused["refused model update"],
+            "rollbacks": chain.counts["rollback"],
             "last refusal": self._last_refusal,
+            "last rollback": chain.last_rollback,
         }
         name = f"{self._node.get_fully_qualified_name()}: model"
-        return messages.status(name, DiagnosticStatus.OK, f"running {self.running.sha256[:12]}", figures)
+        return messages.status(name, DiagnosticStatus.OK, f"running {chain.running.sha256[:12]}", figures)
 
-    def _consider(self, version: Version) -> None:
-        if version.sha256 in self._given_up:
-            self._refuse(
-                ModelContractError(f"model_update: {version.sha256} was rolled back before; send other networks.")
-            )
-        elif version.sha256 != self.running.sha256:
-            self._waiting = version
+    def _refuse(self, sentence: str) -> None:
+        self._refused["refused model update"] += 1
+        self._last_refusal = sentence
+        self._node.get_logger().warning(f"refused: {sentence}")
 
-    def _refuse(self, error: ModelContractError) -> None:
-        self.counts["refused model update"] += 1
-        self._last_refusal = str(error)
-        self._node.get_logger().warning(f"refused: {error}")
+    def _tell_takeover(self) -> None:
+        self._node.get_logger().info(f"model update: now running {self._chain.running.sha256}")
 
-    def _let_waiting_take_over(self) -> None:
-        if self._waiting is None:
-            return
-        self._previous = self.running
-        self._run(self._waiting)
-        self._waiting = None
-        self._watch.new_networks()
-        self._taken += 1
-        self._node.get_logger().info(f"model update: now running {self.running.sha256}")
+    def _tell_rollback(self, reason: str) -> None:
+        self._node.get_logger().warning(f"rollback: {reason} Now running {self._chain.running.sha256}")
+        self._publish_version()
 
-    def _go_back(self) -> bool:
-        """Whether there are earlier networks; then they run again."""
-        if self._previous is None:
-            return False
-        self._given_up.append(self.running.sha256)
-        self._run(self._previous)
-        self._previous = self._waiting = None
-        self._watch.settle()
-        self.counts["rollback"] += 1
-        self._node.get_logger().warning(f"rollback: now running {self.running.sha256}")
-        return True
-
-    def _run(self, version: Version) -> None:
-        assert self._controller is not None
-        self._controller.replace_networks(version.agent)
-        self.running = version
+    def _publish_version(self) -> None:
+        self._version_publisher.publish(String(data=self._chain.tip))
 
     def _on_rollback(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Go back to the networks before the last update at once."""
-        response.success = self._go_back()
+        reason = "asked for by service."
+        response.success = self._chain.go_back(reason)
+        if response.success:
+            self._tell_rollback(reason)
         response.message = (
-            f"now running {self.running.sha256}" if response.success else "there is no earlier version to go back to"
+            f"now running {self._chain.running.sha256}"
+            if response.success
+            else "there is no earlier version to go back to"
         )
         return response

@@ -11,8 +11,10 @@ import threading
 import traceback
 from array import array
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PointStamped
@@ -20,13 +22,17 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
-from std_msgs.msg import UInt8MultiArray
+from std_msgs.msg import String, UInt8MultiArray
+from std_srvs.srv import SetBool, Trigger
 
 from spiking_controller.control.arm_state import ArmStateReader, Rejection
 from spiking_controller.control.segments import SegmentBuilder
-from spiking_controller.learning.checkpoint import write_atomically
+from spiking_controller.errors import ModelContractError
+from spiking_controller.learning.checkpoint import parse_checkpoint, write_atomically
+from spiking_controller.learning.experience import Experience, ExperienceSettings
 from spiking_controller.learning.online import OnlineLearner, OnlineSettings
 from spiking_controller.learning.replay import Segment
+from spiking_controller.learning.version_folder import VersionFolder
 from spiking_controller.nodes import messages
 from spiking_controller.nodes.model_parameters import MODEL_PARAMETERS, joint_names, load_model
 from spiking_controller.nodes.parameters import ParameterSpec, declare_parameters, value_of
@@ -34,90 +40,134 @@ from spiking_controller.nodes.process import StopRequest, create_executor, run_p
 
 STREAM = QoSProfile(depth=500, reliability=ReliabilityPolicy.BEST_EFFORT)
 """A second of joint states may wait while the training thread is busy."""
+CANDIDATE_FILE = "candidate.safetensors"
+"""What `~/save` writes into the versions' folder."""
 LONGEST_GAP = 0.1
 """Joint states farther apart do not continue each other, s."""
 
-_DEFAULTS = OnlineSettings()
-LEARNING_PARAMETERS = [
+_EXPERIENCE, _ONLINE = ExperienceSettings(), OnlineSettings()
+EXPERIENCE_PARAMETERS = [
     ParameterSpec(
         "segment_steps",
-        _DEFAULTS.segment_steps,
+        _EXPERIENCE.segment_steps,
         "Control steps of a recorded segment, all on the way to one goal.",
         20,
         1000,
     ),
-    ParameterSpec("memory_segments", _DEFAULTS.memory_segments, "The latest segments that are learnt from.", 1, 100000),
+    ParameterSpec("recent_segments", _EXPERIENCE.recent_segments, "The latest segments that are learnt from.", 1, 100000),
+    ParameterSpec(
+        "old_segments",
+        _EXPERIENCE.old_segments,
+        "Segments that are kept of those before; new ones take the place of random ones.",
+        1,
+        1000000,
+    ),
+    ParameterSpec("old_share", _EXPERIENCE.old_share, "Share of old segments in what is learnt from.", 0.0, 0.99),
     ParameterSpec(
         "held_back_segments",
-        _DEFAULTS.held_back_segments,
+        _EXPERIENCE.held_back_segments,
         "The latest segments that candidates are judged on; never learnt from.",
         1,
         100000,
     ),
-    ParameterSpec("hold_back_every", _DEFAULTS.hold_back_every, "One of so many segments is held back.", 2, 1000),
+    ParameterSpec("hold_back_every", _EXPERIENCE.hold_back_every, "One of so many segments is held back.", 2, 1000),
+]
+LEARNING_PARAMETERS = [
+    ParameterSpec("minimum_segments", _ONLINE.minimum_segments, "Learning waits for so many recent segments.", 1, 100000),
     ParameterSpec(
-        "minimum_segments", _DEFAULTS.minimum_segments, "Learning waits for so many segments in memory.", 1, 100000
+        "minimum_held_back", _ONLINE.minimum_held_back, "Learning waits for so many held-back segments.", 1, 100000
+    ),
+    ParameterSpec("model_updates", _ONLINE.model_updates, "Gradient steps of the forward model per update.", 0, 10000),
+    ParameterSpec("policy_updates", _ONLINE.policy_updates, "Gradient steps of the policy per update.", 0, 10000),
+    ParameterSpec(
+        "model_learning_rate", _ONLINE.model_learning_rate, "Learning rate of the forward model (Adam).", 0.0, 0.1
     ),
     ParameterSpec(
-        "minimum_held_back", _DEFAULTS.minimum_held_back, "Learning waits for so many held-back segments.", 1, 100000
+        "policy_learning_rate", _ONLINE.policy_learning_rate, "Learning rate of the policy (Adam).", 0.0, 0.1
     ),
     ParameterSpec(
-        "model_updates", _DEFAULTS.model_updates, "Gradient steps of the forward model per update.", 0, 10000
-    ),
-    ParameterSpec("policy_updates", _DEFAULTS.policy_updates, "Gradient steps of the policy per update.", 0, 10000),
-    ParameterSpec(
-        "model_learning_rate", _DEFAULTS.model_learning_rate, "Learning rate of the forward model (Adam).", 0.0, 0.1
+        "margin", _ONLINE.margin, "Share by which a network must be better than the running one to be sent.", 0.0, 1.0
     ),
     ParameterSpec(
-        "policy_learning_rate", _DEFAULTS.policy_learning_rate, "Learning rate of the policy (Adam).", 0.0, 0.1
-    ),
-    ParameterSpec(
-        "margin", _DEFAULTS.margin, "Share by which a candidate must be better than the running networks.", 0.0, 1.0
-    ),
-    ParameterSpec(
-        "tolerance",
-        _DEFAULTS.tolerance,
-        "Share by which it may be worse in the other one of the two figures.",
+        "discard_margin",
+        _ONLINE.discard_margin,
+        "Share by which it may be worse before what it has learnt is thrown away.",
         0.0,
-        1.0,
+        100.0,
+    ),
+    ParameterSpec(
+        "largest_move",
+        _ONLINE.largest_move,
+        "A network's weights move by at most this share of their norm from version to version.",
+        0.0001,
+        10.0,
+    ),
+    ParameterSpec(
+        "largest_torque_change",
+        _ONLINE.largest_torque_change,
+        "The torques of two policies in a row differ by at most this share of the torque scale, on average.",
+        0.0001,
+        10.0,
     ),
 ]
 
 PARAMETERS = [
     *MODEL_PARAMETERS,
+    *EXPERIENCE_PARAMETERS,
     *LEARNING_PARAMETERS,
-    ParameterSpec("update_period", 5.0, "Between two updates, s (wall clock).", 0.1, 3600.0),
-    ParameterSpec("versions_directory", "", "Every accepted version is saved into this folder; empty: none is."),
+    ParameterSpec("enabled", True, "Learn from the start; the service ~/enable switches it. Recording goes on anyhow."),
+    ParameterSpec("update_period", 4.0, "Between two updates, s (wall clock).", 0.1, 3600.0),
+    ParameterSpec("memory_directory", "", "Recorded segments are kept in this folder; empty: they end with the node."),
+    ParameterSpec("versions_directory", "", "Versions and decisions are kept in this folder; empty: they are not."),
+    ParameterSpec("versions_kept", 50, "The latest versions that are kept in the folder.", 1, 100000),
     ParameterSpec("niceness", 10, "How far the training thread steps back for other work, as `nice` does.", 0, 19),
     ParameterSpec("torch_num_threads", 1, "Threads that PyTorch may use.", 1, 64),
     ParameterSpec("seed", 0, "Of all random choices in learning.", 0, 2**31 - 1),
     ParameterSpec("diagnostics_period", 1.0, "Between two messages on /diagnostics, s.", 0.05, 60.0),
 ]
+WAITING_UPDATES = 4
+"""So many versions that others have sent wait for the training thread, at most."""
 
 
 class TrainerNode(Node):
-    """Records segments, learns from them, publishes what is better. `close` ends the training thread."""
+    """Records segments, learns from them, publishes what is better. `close` ends the training thread.
+
+    It always trains on from what the controller says on `controller/version`: after a rollback, a restart of either
+    node, or when another trainer was faster.
+    """
 
     def __init__(self) -> None:
         """Load the networks, join the topics and start the training thread.
 
         Raises:
-            ConfigError: a parameter has a wrong value.
+            ConfigError: a parameter has a wrong value, or a folder cannot be used.
             ModelContractError: the checkpoint cannot be used.
         """
         super().__init__("trainer")
         declare_parameters(self, PARAMETERS)
         checkpoint = load_model(self)
         task = checkpoint.task
-        settings = OnlineSettings(**{spec.name: value_of(self, spec.name) for spec in LEARNING_PARAMETERS})
-        self._learner = OnlineLearner(checkpoint, settings, value_of(self, "seed"))
+        seed = value_of(self, "seed")
+        settings = ExperienceSettings(**{spec.name: value_of(self, spec.name) for spec in EXPERIENCE_PARAMETERS})
+        memory = value_of(self, "memory_directory")
+        self._experience = Experience(task, settings, np.random.default_rng(seed), Path(memory) if memory else None)
+        self._learner = OnlineLearner(
+            checkpoint,
+            self._experience,
+            OnlineSettings(**{spec.name: value_of(self, spec.name) for spec in LEARNING_PARAMETERS}),
+            seed,
+        )
         self._reader = ArmStateReader(joint_names(self), task.arm.limits, LONGEST_GAP)
         self._builder = SegmentBuilder(task, settings.segment_steps)
         self._goal_dimensions = task.goal_dimensions
-        folder = value_of(self, "versions_directory")
-        self._versions = Path(folder) if folder else None
+        versions = value_of(self, "versions_directory")
+        self._versions = VersionFolder(Path(versions), value_of(self, "versions_kept")) if versions else None
         # What the memory could not hold anyhow need not wait for the training thread.
-        self._segments: queue.Queue[Segment] = queue.Queue(settings.memory_segments)
+        self._segments: queue.Queue[Segment] = queue.Queue(settings.recent_segments)
+        self._heard: queue.Queue[bytes] = queue.Queue(WAITING_UPDATES)
+        self._controller_version = ""
+        self._enabled = bool(value_of(self, "enabled"))
+        self._save_wanted = threading.Event()
         self._counts: Counter[str] = Counter()
         self._summary = "waiting for segments"
         self._last_rejection = ""
@@ -128,6 +178,10 @@ class TrainerNode(Node):
         self.create_subscription(JointState, "controller/torque", self._on_torque, STREAM)
         self.create_subscription(JointState, "controller/prediction", self._on_prediction, STREAM)
         self.create_subscription(PointStamped, "controller/goal", self._on_goal, messages.LATCHED)
+        self.create_subscription(String, "controller/version", self._on_version, messages.LATCHED)
+        self.create_subscription(UInt8MultiArray, "model_update", self._on_model_update, messages.LATCHED)
+        self.create_service(SetBool, "~/enable", self._on_enable)
+        self.create_service(Trigger, "~/save", self._on_save)
         self.create_timer(
             value_of(self, "diagnostics_period"),
             self._publish_diagnostics,
@@ -142,6 +196,9 @@ class TrainerNode(Node):
         """End the training thread after the gradient step that it is in."""
         self._closing.set()
         self._thread.join()
+        self._experience.close()
+        if self._versions is not None:
+            self._versions.close()
 
     def _on_joint_states(self, message: JointState) -> None:
         stamp = messages.stamp_to_time(message.header.stamp)
@@ -161,9 +218,38 @@ class TrainerNode(Node):
         if segment is None:
             return
         if self._segments.full():
-            self._counts["segment not learnt in time"] += 1
+            self._counts["segment not kept in time"] += 1
         else:
             self._segments.put_nowait(segment)
+
+    def _on_version(self, message: String) -> None:
+        self._controller_version = message.data
+
+    def _on_model_update(self, message: UInt8MultiArray) -> None:
+        """Another trainer, or this one, has sent networks."""
+        if self._heard.full():
+            self._counts["update of others not heard in time"] += 1
+        else:
+            self._heard.put_nowait(bytes(message.data))
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._enabled = request.data
+        response.success = True
+        response.message = "learns" if self._enabled else "records only, until it is enabled"
+        self.get_logger().info(response.message)
+        return response
+
+    def _on_save(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Have the training thread write the candidate as it is."""
+        response.success = self._versions is not None
+        if self._versions is None:
+            response.message = "the parameter versions_directory is empty; set it to a folder"
+        else:
+            self._save_wanted.set()
+            response.message = (
+                f"the candidate will be in {self._versions.directory / CANDIDATE_FILE} within an update period"
+            )
+        return response
 
     def _train(self) -> None:
         """The training thread's life."""
@@ -179,10 +265,16 @@ class TrainerNode(Node):
                 self._learner.discard()
 
     def _update(self) -> None:
-        """Learn from what has come, and publish the candidate if it has proven better."""
+        """Keep what has come, follow the controller, learn, and publish what has proven better."""
         while not self._segments.empty():
-            self._learner.add(self._segments.get_nowait())
-        if not self._learner.is_ready:
+            self._experience.add(self._segments.get_nowait())
+        self._remember_what_was_heard()
+        if self._save_wanted.is_set():
+            self._save_wanted.clear()
+            self._save_candidate()
+        problem = self._follow_controller()
+        if problem or not self._enabled or not self._learner.is_ready:
+            self._summary = problem or ("waiting for segments" if self._enabled else "not enabled")
             return
         losses = self._learner.update(self._closing.is_set)
         if self._closing.is_set():
@@ -195,29 +287,64 @@ class TrainerNode(Node):
         if proposal.data is None:
             self._counts["rejected candidate"] += 1
             self._last_rejection = proposal.reason
-            self.get_logger().info(f"rejected: {proposal.reason}")
+            self._log(f"rejected: {proposal.reason}")
             return
         self._counts["accepted candidate"] += 1
-        self.get_logger().info(f"accepted {proposal.sha256}: {proposal.reason}")
+        self._log(f"accepted {proposal.sha256}: {proposal.reason}")
         if self._versions is not None:
-            number = self._counts["accepted candidate"]
-            self._save(self._versions / f"{number:05d}_{proposal.sha256[:12]}.safetensors", proposal.data)
+            self._write(lambda folder: folder.add(proposal.sha256, proposal.data or b""))
         self._update_publisher.publish(UInt8MultiArray(data=array("B", proposal.data)))
 
-    def _save(self, path: Path, data: bytes) -> None:
+    def _remember_what_was_heard(self) -> None:
+        while not self._heard.empty():
+            try:
+                self._learner.remember(parse_checkpoint(self._heard.get_nowait(), "model_update"))
+            except ModelContractError as error:
+                self._counts["unusable update of others"] += 1
+                self.get_logger().warning(f"ignored: {error}")
+
+    def _follow_controller(self) -> str:
+        """Train on from the version that the controller names; why that cannot be, or nothing."""
+        wanted = self._controller_version
+        if not wanted:
+            return "waiting for a controller"
+        if self._learner.known(wanted) is None:
+            found = self._versions.find(wanted) if self._versions is not None else None
+            if found is None:
+                return f"the controller runs {wanted[:12]}, which is not known here; give it as checkpoint"
+            self._learner.remember(found)
+        if self._learner.follow(wanted):
+            self._counts["version followed"] += 1
+            self._log(f"goes on from {wanted}, which the controller names")
+        return ""
+
+    def _save_candidate(self) -> None:
+        self._write(lambda folder: write_atomically(folder.directory / CANDIDATE_FILE, self._learner.dump_candidate()))
+
+    def _write(self, write: Callable[[VersionFolder], object]) -> None:
+        """Write something into the versions' folder; a full disk must not end the training."""
+        assert self._versions is not None
         try:
-            write_atomically(path, data)
+            write(self._versions)
         except OSError as error:
             self._counts["version not saved"] += 1
-            self.get_logger().error(f"{path}: cannot be written ({error.strerror}); the version is sent all the same")
+            self.get_logger().error(f"{self._versions.directory}: cannot be written ({error.strerror})")
+
+    def _log(self, decision: str) -> None:
+        self.get_logger().info(decision)
+        if self._versions is not None:
+            self._versions.log(decision)
 
     def _publish_diagnostics(self) -> None:
-        learner, builder = self._learner, self._builder
+        learner, builder, experience = self._learner, self._builder, self._experience
         figures: dict[str, object] = {
             "version": learner.running.metadata["sha256"],
+            "enabled": str(self._enabled).lower(),
             "segments recorded": builder.segments,
-            "segments in memory": len(learner.memory),
-            "segments held back": len(learner.held_back),
+            "segments in memory": len(experience.recent),
+            "old segments": len(experience.old),
+            "segments held back": len(experience.held_back),
+            "memory on disk (MB)": f"{experience.bytes_on_disk / 1e6:.1f}",
             "last rejection": self._last_rejection,
             **{f"dropped: {reason}": count for reason, count in sorted(builder.dropped.items())},
             **dict(sorted(dict(self._counts).items())),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from spiking_controller.errors import ConfigError
+from spiking_controller.errors import ConfigError, ModelContractError
 from spiking_controller.learning.agent import ExploringAgent
 from spiking_controller.learning.checkpoint import (
     Checkpoint,
@@ -16,15 +16,23 @@ from spiking_controller.learning.checkpoint import (
     parse_checkpoint,
 )
 from spiking_controller.learning.config import TrainingConfig
+from spiking_controller.learning.experience import Experience, ExperienceSettings
 from spiking_controller.learning.online import OnlineLearner, OnlineSettings
 from spiking_controller.learning.replay import Segment
 from spiking_controller.resources import share_path
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import run_episodes
 
-STEPS = 50
+STEPS = 32
+KEPT = ExperienceSettings(segment_steps=STEPS)
 QUICK = OnlineSettings(
-    segment_steps=STEPS, model_updates=60, policy_updates=5, model_learning_rate=1e-2, policy_learning_rate=1e-3
+    minimum_segments=16,
+    minimum_held_back=4,
+    model_updates=60,
+    policy_updates=5,
+    model_learning_rate=1e-2,
+    policy_learning_rate=1e-3,
+    largest_move=10.0,
 )
 
 
@@ -57,11 +65,30 @@ def untrained(small_config: TrainingConfig, segments: list[Segment]) -> Checkpoi
     return parse_checkpoint(dump_checkpoint(policy, model, small_config), "untrained")
 
 
+def experience(checkpoint: Checkpoint, kept: ExperienceSettings = KEPT) -> Experience:
+    return Experience(checkpoint.task, kept, np.random.default_rng(0))
+
+
 def filled(checkpoint: Checkpoint, segments: list[Segment], settings: OnlineSettings = QUICK) -> OnlineLearner:
-    learner = OnlineLearner(checkpoint, settings)
+    learner = OnlineLearner(checkpoint, experience(checkpoint), settings)
     for segment in segments:
-        learner.add(segment)
+        learner.experience.add(segment)
     return learner
+
+
+def shipped() -> Checkpoint:
+    return load_checkpoint(share_path("models", "planar_reach.safetensors"))
+
+
+def disturb(network: torch.nn.Module, deviation: float) -> None:
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += deviation * torch.randn(parameter.shape, generator=generator)
+
+
+def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    return all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in one.state_dict().items())
 
 
 def test_learning_lowers_the_prediction_error_and_the_better_candidate_is_let_out(
@@ -78,31 +105,101 @@ def test_learning_lowers_the_prediction_error_and_the_better_candidate_is_let_ou
     assert candidate.metadata["parent"] == untrained.metadata["sha256"]
     assert candidate.metadata["sha256"] == proposal.sha256
     assert candidate.contract == untrained.contract
+    assert proposal.networks == ("forward_model",)
     figures = candidate.metadata["evaluation"]
     assert figures["joint_rad"] < 0.95 * figures["running_joint_rad"]
+    assert same_weights(candidate.policy, untrained.policy)
     assert learner.running.metadata["sha256"] == proposal.sha256
 
 
 def test_a_candidate_that_has_learnt_nothing_is_not_let_out(untrained: Checkpoint, segments: list[Segment]) -> None:
     proposal = filled(untrained, segments).propose()
     assert proposal.data is None
-    assert "not better by 5%" in proposal.reason
+    assert proposal.reason.count("not better by 3%") == 2
 
 
 @pytest.mark.parametrize("network", ["policy", "forward_model"])
-def test_a_harmful_candidate_is_refused_and_discarded(segments: list[Segment], network: str) -> None:
-    learner = filled(load_checkpoint(share_path("models", "planar_reach.safetensors")), segments)
+def test_a_harmful_network_is_refused_by_its_figures_and_discarded(segments: list[Segment], network: str) -> None:
+    learner = filled(shipped(), segments, replace(QUICK, largest_torque_change=10.0))
     harmed = getattr(learner, network)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in harmed.parameters():
-            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+    disturb(harmed, 0.3)
     proposal = learner.propose()
     assert proposal.data is None
-    assert "worse in" in proposal.reason
-    assert "discarded" in proposal.reason
-    for name, tensor in harmed.state_dict().items():
-        assert torch.equal(tensor, getattr(learner.running, network).state_dict()[name])
+    assert "worse and discarded" in proposal.reason
+    assert same_weights(harmed, getattr(learner.running, network))
+
+
+def test_a_policy_whose_torques_differ_too_much_is_refused(segments: list[Segment]) -> None:
+    learner = filled(shipped(), segments)
+    disturb(learner.policy, 0.3)
+    proposal = learner.propose()
+    assert proposal.data is None
+    assert "policy: changes the torque by" in proposal.reason
+    assert proposal.judgement is not None
+    assert proposal.judgement.torque_change > QUICK.largest_torque_change
+
+
+@pytest.mark.parametrize("network", ["policy", "forward_model"])
+def test_weights_that_moved_too_far_are_refused_unseen(segments: list[Segment], network: str) -> None:
+    learner = filled(shipped(), segments, replace(QUICK, largest_move=0.05))
+    disturb(getattr(learner, network), 0.3)
+    proposal = learner.propose()
+    assert proposal.data is None
+    assert "the weights moved by" in proposal.reason
+    assert same_weights(getattr(learner, network), getattr(learner.running, network))
+
+
+def test_learning_never_moves_weights_farther_than_allowed(segments: list[Segment]) -> None:
+    learner = filled(shipped(), segments, replace(QUICK, largest_move=0.001, model_learning_rate=0.05))
+    learner.update()
+    assert learner._move("forward_model") == pytest.approx(0.001, rel=1e-3)
+    assert 0.0 < learner._move("policy") < 0.001 * 1.001
+
+
+def test_only_the_network_that_is_better_is_let_out(untrained: Checkpoint, segments: list[Segment]) -> None:
+    learner = filled(untrained, segments, replace(QUICK, policy_updates=0))
+    for _ in range(3):
+        learner.update()
+    disturb(learner.policy, 1e-4)
+    proposal = learner.propose()
+    assert proposal.networks == ("forward_model",), proposal.reason
+    assert same_weights(learner.running.policy, untrained.policy)
+    assert not same_weights(learner.policy, untrained.policy), "the policy learns on"
+
+
+def test_after_a_rollback_learning_goes_on_from_the_earlier_version(
+    untrained: Checkpoint, segments: list[Segment]
+) -> None:
+    learner = filled(untrained, segments, replace(QUICK, policy_updates=0))
+    for _ in range(3):
+        learner.update()
+    proposal = learner.propose()
+    assert not learner.follow(proposal.sha256), "that is where it is"
+    assert learner.known(untrained.metadata["sha256"]) is not None
+    assert learner.follow(untrained.metadata["sha256"])
+    assert same_weights(learner.forward_model, untrained.forward_model)
+    assert learner.known("unheard of") is None
+
+
+def test_versions_of_others_are_followed_if_they_are_made_for_the_same(
+    untrained: Checkpoint, segments: list[Segment]
+) -> None:
+    learner = filled(untrained, segments)
+    policy, model = build_networks(replace(untrained.config, seed=77))
+    other = parse_checkpoint(dump_checkpoint(policy, model, untrained.config), "other")
+    learner.remember(other)
+    assert learner.follow(other.metadata["sha256"])
+    assert same_weights(learner.policy, policy)
+    with pytest.raises(ModelContractError, match="task is 'panda_reach'"):
+        learner.remember(load_checkpoint(share_path("models", "panda_reach.safetensors")))
+
+
+def test_the_candidate_can_be_saved_as_it_is(untrained: Checkpoint, segments: list[Segment]) -> None:
+    learner = filled(untrained, segments)
+    learner.update()
+    saved = parse_checkpoint(learner.dump_candidate(), "candidate")
+    assert same_weights(saved.policy, learner.policy)
+    assert saved.metadata["parent"] == untrained.metadata["sha256"]
 
 
 def test_a_candidate_with_nan_is_refused_and_discarded(untrained: Checkpoint, segments: list[Segment]) -> None:
@@ -123,20 +220,20 @@ def test_an_update_that_is_told_to_stop_changes_nothing(untrained: Checkpoint, s
             assert torch.equal(tensor, getattr(untrained, network).state_dict()[name])
 
 
-def test_memory_is_bounded_and_part_of_the_segments_is_held_back(
-    untrained: Checkpoint, segments: list[Segment]
-) -> None:
-    settings = replace(QUICK, memory_segments=10, held_back_segments=3, minimum_segments=10, minimum_held_back=2)
-    learner = OnlineLearner(untrained, settings)
+def test_learning_waits_for_enough_segments(untrained: Checkpoint, segments: list[Segment]) -> None:
+    learner = OnlineLearner(untrained, experience(untrained), replace(QUICK, minimum_segments=4, minimum_held_back=1))
+    for segment in segments[:4]:
+        learner.experience.add(segment)
     assert not learner.is_ready
-    for number in range(100):
-        learner.add(segments[number % len(segments)])
+    learner.experience.add(segments[4])
     assert learner.is_ready
-    assert (len(learner.memory), len(learner.held_back)) == (10, 3)
-    assert (learner.memory.added, learner.held_back.added) == (80, 20)
-    assert len(learner.memory.observation) == 10
 
 
 def test_segments_that_are_too_short_to_learn_from_are_refused(untrained: Checkpoint) -> None:
     with pytest.raises(ConfigError, match="segment_steps = 5 is shorter than the 12 control steps"):
-        OnlineLearner(untrained, replace(QUICK, segment_steps=5))
+        OnlineLearner(untrained, experience(untrained, replace(KEPT, segment_steps=5)), QUICK)
+
+
+def test_learning_that_would_wait_for_ever_is_refused(untrained: Checkpoint) -> None:
+    with pytest.raises(ConfigError, match="minimum_segments = 16 must not exceed recent_segments = 8"):
+        OnlineLearner(untrained, experience(untrained, replace(KEPT, recent_segments=8)), QUICK)
