@@ -56,6 +56,10 @@ COMMANDS = {
     "ablate": CommandEntry(
         "spiking_controller.evaluation.ablate_command", "run an ablation study: many trainings, one factor at a time"
     ),
+    "adapt": CommandEntry(
+        "spiking_controller.evaluation.adapt_command",
+        "change a simulated arm while it works, and let the controller learn or not",
+    ),
     "goal": CommandEntry("spiking_controller.nodes.goal_command", "send one goal to a running controller"),
     "play": CommandEntry("spiking_controller.nodes.player", "publish a bag's topics with their timing"),
 }

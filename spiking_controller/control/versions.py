@@ -36,8 +36,8 @@ class VersionChain(Generic[AnyVersion]):
     """Keeps the version that runs, the one that waits and the one before.
 
     A version is taken only if it was trained on from the one that runs or waits. It takes over between two ticks: when
-    no goal is being reached, or as the goal changes, but not while the running one is still on trial. A version on trial
-    that tracks its goals worse than the one before gives way to that one again, for good.
+    no goal is being reached, or as the goal changes, but not while the running one is still on trial. A version on
+    trial that tracks its goals worse than the one before gives way to that one again, for good.
 
     Attributes:
         running: the version that drives the arm.

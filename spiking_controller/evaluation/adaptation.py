@@ -5,9 +5,9 @@ between them; learning happens at stated simulated times, between two control st
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -39,6 +39,10 @@ LEARNING: Final[tuple[Learning, ...]] = ("off", "on", "harmed")
 
 WEAK_MOTOR: Final = 1
 """Index of the joint whose motor gets weak: the second one lifts the whole arm."""
+
+
+MEASURED: Final = ("before", "after", "end")
+"""The phases of a run in which the same goals are measured."""
 
 
 def _weak_motor(joints: int) -> tuple[float, ...]:
@@ -158,16 +162,16 @@ class AdaptationRun:
 
     Attributes:
         rows: of the goals so far.
+        running: the networks that drive the arm.
         events: versions that were let out, took over, were refused or rolled back.
     """
 
-    def __init__(self, checkpoint: Checkpoint, plan: AdaptationPlan, experience: Experience | None = None) -> None:
+    def __init__(self, checkpoint: Checkpoint, plan: AdaptationPlan) -> None:
         """Prepare a run.
 
         Args:
             checkpoint: the networks to start with.
             plan: what is to happen.
-            experience: where what is learnt from is kept; by default in memory.
         """
         self.plan = plan
         self.rows: list[GoalRow] = []
@@ -184,16 +188,20 @@ class AdaptationRun:
         task, rng = checkpoint.task, np.random.default_rng([plan.seed, *b"goals"])
         block = sample_goals(task, rng, plan.block)
         others = sample_goals(task, rng, plan.goals - 3 * plan.block)
+        self._block = block
         self._goals = np.concatenate((others[: plan.lead], block, block, others[plan.lead :], block))
         learner_rng = np.random.default_rng([plan.seed, *b"experience"])
-        self.experience = experience or Experience(task, plan.experience, learner_rng)
+        self.experience = Experience(task, plan.experience, learner_rng)
         self.learner = OnlineLearner(checkpoint, self.experience, plan.online, plan.seed)
-        self._running: Checkpoint = checkpoint
+        self.running = checkpoint
         self._next_update = 0.0
         adapting = plan.change_at + plan.block
         span = plan.goals - plan.block - adapting
         # Well into the adaptation, when tracking has settled; the second time past the gate.
-        self._attacks = {adapting + span // 3: self._harm_candidate, adapting + 2 * span // 3: self._force_harm}
+        self._attacks: dict[int, Callable[[], None]] = {
+            adapting + span // 3: self._harm_candidate,
+            adapting + 2 * span // 3: self._force_harm,
+        }
 
     @property
     def goal(self) -> int:
@@ -225,6 +233,25 @@ class AdaptationRun:
         self._change_goal()
         return row
 
+    def without_integral(self) -> dict[str, float]:
+        """Median final error over the measured goals without the set-point integral, from home, m.
+
+        Returns:
+            `before` and `after`: of the first networks on the arm as it was and as it is; `end`: of the running ones.
+        """
+        changed = CHANGES[self.plan.change]
+        cases = {
+            "before": (self._first, ArmCondition()),
+            "after": (self._first, changed),
+            "end": (self.running, changed),
+        }
+        errors = {}
+        for phase, (checkpoint, condition) in cases.items():
+            loop = ClosedLoop(checkpoint, TrackingWatch(0.0, 1), ControllerSettings(integral_gain=0.0))
+            loop.change(condition)
+            errors[phase] = float(np.median(loop.errors(self._block, self.plan.goal_duration)))
+        return errors
+
     def _since_change(self, time: float) -> float:
         return time - self.plan.change_at * self.plan.goal_duration
 
@@ -233,7 +260,7 @@ class AdaptationRun:
 
     def _measure(self, outcome: GoalOutcome) -> GoalRow:
         running, first = (
-            self._prediction_error(checkpoint, outcome.segments) for checkpoint in (self._running, self._first)
+            self._prediction_error(checkpoint, outcome.segments) for checkpoint in (self.running, self._first)
         )
         return GoalRow(
             self.goal,
@@ -286,8 +313,10 @@ class AdaptationRun:
             self._note("takes over", chain.running.sha256[:12])
         if self.learner.follow(chain.tip):
             self._note("follows", f"the learner goes on from {chain.tip[:12]}.")
-        if chain.running.sha256 != self._running.metadata["sha256"]:
-            self._running = self.learner.known(chain.running.sha256)
+        if chain.running.sha256 != self.running.metadata["sha256"]:
+            running = self.learner.known(chain.running.sha256)
+            assert running is not None  # nothing is offered here that the learner does not know
+            self.running = running
 
     def _harm_candidate(self) -> None:
         """Spoil what the learner is about to propose, and let it propose that."""
@@ -315,19 +344,16 @@ def spoil(policy: torch.nn.Module) -> None:
                 parameter.neg_()
 
 
-def summarise_run(plan: AdaptationPlan, rows: list[GoalRow]) -> dict[str, Any]:
-    """Medians of the blocks of a run, as plain data: error in m, 10-step prediction error in rad and m."""
-    summary: dict[str, Any] = {}
-    for phase in ("before", "after", "end"):
-        block = [row for row in rows if row.phase == phase]
-        summary[phase] = {
-            name: float(np.nanmedian([getattr(row, name) for row in block])) if block else None
-            for name in GoalRow._fields
-            if name.endswith(("_m", "_rad"))
+def block_medians(rows: list[GoalRow]) -> dict[str, dict[str, float]]:
+    """Medians over the goals of each measurement: errors in m, 10-step prediction errors in rad and m.
+
+    Args:
+        rows: of a complete run.
+    """
+    figures = [name for name in GoalRow._fields if name.endswith(("_m", "_rad"))]
+    return {
+        phase: {
+            name: float(np.nanmedian([getattr(row, name) for row in rows if row.phase == phase])) for name in figures
         }
-    return summary
-
-
-Report = Callable[[GoalRow], None]
-
-__all__ = ["AdaptationPlan", "AdaptationRun", "replace", "spoil", "summarise_run"]
+        for phase in MEASURED
+    }

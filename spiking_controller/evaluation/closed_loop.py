@@ -3,7 +3,6 @@
 The same seed gives the same numbers, as fast as the machine can.
 """
 
-from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -51,7 +50,11 @@ class ClosedLoop:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, watch: TrackingWatch, settings: ControllerSettings | None = None, segment: int = 32
+        self,
+        checkpoint: Checkpoint,
+        watch: TrackingWatch,
+        settings: ControllerSettings | None = None,
+        segment: int = 32,
     ) -> None:
         """Start at home with the networks of a checkpoint.
 
@@ -93,6 +96,10 @@ class ClosedLoop:
         final = distances[-round(FINAL_TIME / self._task.control_period) :]
         return GoalOutcome(start, float(np.mean(final)), tuple(segments), version)
 
+    def errors(self, goals: FloatArray, duration: float) -> list[float]:
+        """Final errors of goals [n, d] one after the other, m; the networks stay as they are."""
+        return [self.reach(goal, duration).final_error_m for goal in goals]
+
     def goal_changes(self) -> str:
         """Between two goals: see `VersionChain.goal_changes`."""
         return self.chain.goal_changes()
@@ -115,13 +122,3 @@ class ClosedLoop:
             segment = self.builder.add_prediction(report.predicted_time)
             if segment is not None:
                 segments.append(segment)
-
-
-def held(loop: ClosedLoop, goals: FloatArray, duration: float) -> Iterator[GoalOutcome]:
-    """Outcomes of goals [n, d] one after the other."""
-    for goal in goals:
-        yield loop.reach(goal, duration)
-        loop.goal_changes()
-
-
-__all__ = ["Callable", "ClosedLoop", "GoalOutcome", "held"]

@@ -24,7 +24,7 @@ class ExperienceSettings:
     Attributes:
         segment_steps: control steps of a segment.
         recent_segments: the latest segments that are learnt from.
-        old_segments: kept of those before; a new one takes the place of a random one, so that old times fade out slowly.
+        old_segments: kept of those before; a new one takes the place of a random one, so that old times fade slowly.
         old_share: share of old segments in what is learnt from.
         held_back_segments: the latest segments that are only judged on.
         hold_back_every: one of so many segments is held back.

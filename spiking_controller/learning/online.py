@@ -250,8 +250,8 @@ class OnlineLearner:
     def propose(self) -> Proposal:
         """Judge the candidate against the running networks. Needs `is_ready`.
 
-        The policies are compared by their imagined roll-outs through the better one of the two forward models. A network
-        that is not yet better goes on learning; one that is clearly worse is discarded.
+        The policies are compared by their imagined roll-outs through the better one of the two forward models. A
+        network that is not yet better goes on learning; one that is clearly worse is discarded.
         """
         if refused := [verdict for name in NETWORKS if (verdict := self._check_weights(name))]:
             return Proposal(None, "", (), " ".join(refused))

@@ -54,7 +54,9 @@ EXPERIENCE_PARAMETERS = [
         20,
         1000,
     ),
-    ParameterSpec("recent_segments", _EXPERIENCE.recent_segments, "The latest segments that are learnt from.", 1, 100000),
+    ParameterSpec(
+        "recent_segments", _EXPERIENCE.recent_segments, "The latest segments that are learnt from.", 1, 100000
+    ),
     ParameterSpec(
         "old_segments",
         _EXPERIENCE.old_segments,
@@ -73,7 +75,9 @@ EXPERIENCE_PARAMETERS = [
     ParameterSpec("hold_back_every", _EXPERIENCE.hold_back_every, "One of so many segments is held back.", 2, 1000),
 ]
 LEARNING_PARAMETERS = [
-    ParameterSpec("minimum_segments", _ONLINE.minimum_segments, "Learning waits for so many recent segments.", 1, 100000),
+    ParameterSpec(
+        "minimum_segments", _ONLINE.minimum_segments, "Learning waits for so many recent segments.", 1, 100000
+    ),
     ParameterSpec(
         "minimum_held_back", _ONLINE.minimum_held_back, "Learning waits for so many held-back segments.", 1, 100000
     ),

@@ -44,7 +44,7 @@ def segments(small_config: TrainingConfig) -> list[Segment]:
     episodes = run_episodes(env, agent, seed=5)
     found = []
     for row in range(8):
-        for start in range(STEPS, episodes.action.shape[1], STEPS):
+        for start in range(STEPS, episodes.action.shape[1] - STEPS + 1, STEPS):
             found.append(
                 Segment(
                     episodes.observation[row, start : start + STEPS + 1],

@@ -1,0 +1,192 @@
+"""Tables and figures of adaptation runs, for documents: what the change did, and what learning made of it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from spiking_controller.evaluation.adaptation import CHANGES, LEARNING, MEASURED
+from spiking_controller.evaluation.adaptation_results import SavedRun
+from spiking_controller.evaluation.style import COLOURS, GRID, MUTED, STYLE, label_distances
+
+Runs = Mapping[tuple[str, str, int], SavedRun]
+
+_NAMES = {"off": "no learning", "on": "learning", "harmed": "learning, harm injected"}
+_SMOOTH = 5
+"""Goals that a point of a curve is the median of."""
+
+
+def write_report(runs: Runs, out: Path) -> list[Path]:
+    """Write report.md and a figure of each change; returns what was written.
+
+    Args:
+        runs: complete ones.
+        out: folder.
+    """
+    written = []
+    for change in [name for name in CHANGES if any(key[0] == name for key in runs)]:
+        path = out / f"adaptation_{change}.png"
+        draw_change(runs, change, path)
+        written.append(path)
+    report = out / "report.md"
+    report.write_text(markdown(runs), encoding="utf-8")
+    return [report, *written]
+
+
+def markdown(runs: Runs) -> str:
+    """The tables."""
+    parts = [
+        "Final error (mm), median over the same goals before the change, just after it and at the end:",
+        _table(
+            ["change", "run", "seed", "before", "after", "end", "end / before", "alone: before", "after", "end"],
+            [_tracking_line(*key, run) for key, run in _ordered(runs)],
+        ),
+        "10-step prediction error of the joint angles (mrad), median over the same goals; at the end also of the first "
+        "forward model on the steps that this run recorded there:",
+        _table(
+            ["change", "run", "seed", "before", "after", "end", "first model at the end", "end / without learning"],
+            [_prediction_line(key, run, runs) for key, run in _ordered(runs)],
+        ),
+        "Versions and what became of harm:",
+        _table(
+            ["change", "run", "seed", "versions", "rollbacks", "harm"],
+            [
+                [*_label(key), str(run.summary["versions"]), str(run.summary["rollbacks"]), _harm(run)]
+                for key, run in _ordered(runs)
+                if key[1] != "off"
+            ],
+        ),
+    ]
+    if held_out := [(key, run) for key, run in _ordered(runs) if "held_out_final_error_m" in run.summary]:
+        parts += [
+            "Median final error on held-out goals (mm), as the controller runs the networks and alone:",
+            _table(
+                ["change", "run", "seed", "minutes", "start", "end", "end / start", "alone: start", "end"],
+                [_held_out_line(key, run) for key, run in held_out],
+            ),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _ordered(runs: Runs) -> list[tuple[tuple[str, str, int], SavedRun]]:
+    order = list(CHANGES)
+    return sorted(runs.items(), key=lambda item: (order.index(item[0][0]), item[0][2], LEARNING.index(item[0][1])))  # type: ignore[arg-type]
+
+
+def _label(key: tuple[str, str, int]) -> list[str]:
+    return [key[0], _NAMES[key[1]], str(key[2])]
+
+
+def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rows = [header, ["---"] * len(header), *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _mm(value: float) -> str:
+    return f"{1e3 * value:.1f}"
+
+
+def _tracking_line(change: str, learning: str, seed: int, run: SavedRun) -> list[str]:
+    errors = [run.summary["medians"][phase]["final_error_m"] for phase in MEASURED]
+    alone = [run.summary["without_integral_final_error_m"][phase] for phase in MEASURED]
+    return [
+        *_label((change, learning, seed)),
+        *map(_mm, errors),
+        f"{errors[2] / errors[0]:.2f}",
+        *map(_mm, alone),
+    ]
+
+
+def _prediction_line(key: tuple[str, str, int], run: SavedRun, runs: Runs) -> list[str]:
+    medians = run.summary["medians"]
+    errors = [medians[phase]["prediction_rad"] for phase in MEASURED]
+    without = runs.get((key[0], "off", key[2]))
+    ratio = "" if without is None else f"{errors[2] / without.summary['medians']['end']['prediction_rad']:.2f}"
+    first = medians["end"]["first_prediction_rad"]
+    return [*_label(key), *(f"{1e3 * value:.2f}" for value in (*errors, first)), ratio]
+
+
+def _held_out_line(key: tuple[str, str, int], run: SavedRun) -> list[str]:
+    figures = run.summary["held_out_final_error_m"]
+    start, end = figures["start"], figures["end"]
+    return [
+        *_label(key),
+        f"{run.summary['plan']['minutes']:g}",
+        _mm(start["with_integral"]),
+        _mm(end["with_integral"]),
+        f"{end['with_integral'] / start['with_integral']:.2f}",
+        _mm(start["network_alone"]),
+        _mm(end["network_alone"]),
+    ]
+
+
+def _harm(run: SavedRun) -> str:
+    """What followed each injection, in one cell."""
+    found = []
+    for index, event in enumerate(run.events):
+        if event.kind != "harm":
+            continue
+        after = run.events[index + 1 :]
+        what = "past the gate" if "past the gate" in event.text else "candidate"
+        outcome = next((other for other in after if other.kind in ("rejected", "rollback", "refused")), None)
+        taken = next((other for other in after if other.kind == "takes over"), None)
+        if outcome is None:
+            found.append(f"{what}: nothing")
+        elif outcome.kind == "rollback" and taken is not None:
+            goals = sum(taken.time_s <= row.time_s < outcome.time_s for row in run.rows)
+            found.append(f"{what}: rolled back after {goals} goals")
+        else:
+            found.append(f"{what}: {outcome.kind}")
+    return "; ".join(found)
+
+
+def draw_change(runs: Runs, change: str, path: Path) -> None:
+    """Write a picture of the runs of one change: tracking above, prediction below, versions marked."""
+    chosen = {key: run for key, run in _ordered(runs) if key[0] == change}
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9, 6.4), dpi=130, layout="constrained")
+        tracking, prediction = figure.subplots(2, 1, sharex=True)
+        for (_, learning, _), run in chosen.items():
+            colour = COLOURS[LEARNING.index(learning)]  # type: ignore[arg-type]
+            _curve(tracking, run, "final_error_m", colour)
+            _curve(prediction, run, "prediction_rad", colour)
+            _marks(tracking, run, colour)
+        for axes, title in (
+            (
+                tracking,
+                "Final error of a goal, median over five goals; marks: a version takes over (|), is rolled back (x)",
+            ),
+            (prediction, "10-step prediction error of the joint angles (rad)"),
+        ):
+            axes.set_title(title, loc="left", fontsize=10)
+            axes.set_yscale("log")
+            axes.axvline(0.0, color=MUTED, linewidth=1.0, linestyle=":")
+            axes.grid(color=GRID, linewidth=0.8)
+        label_distances(tracking.yaxis)
+        prediction.set_xlabel("simulated time since the change (min)")
+        lines = [
+            Line2D([], [], color=COLOURS[LEARNING.index(name)], linewidth=2.5, label=_NAMES[name])
+            for name in LEARNING
+            if any(key[1] == name for key in chosen)
+        ]
+        figure.legend(handles=lines, loc="outside lower left", ncols=3, frameon=False)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+
+
+def _curve(axes: Axes, run: SavedRun, name: str, colour: str) -> None:
+    values = np.array([getattr(row, name) for row in run.rows])
+    minutes = np.array([row.time_s for row in run.rows]) / 60.0
+    smooth = [np.nanmedian(values[max(end - _SMOOTH, 0) : end]) for end in range(1, len(values) + 1)]
+    axes.plot(minutes, smooth, color=colour, linewidth=1.5)
+
+
+def _marks(axes: Axes, run: SavedRun, colour: str) -> None:
+    low = 0.9 * min(row.final_error_m for row in run.rows)
+    for kind, marker in (("takes over", "|"), ("rollback", "x")):
+        minutes = [event.time_s / 60.0 for event in run.events if event.kind == kind]
+        axes.plot(minutes, [low] * len(minutes), linestyle="", marker=marker, color=colour, markersize=6)

@@ -1,0 +1,115 @@
+"""Files of adaptation runs: a folder for each run, with its goals, its events, its figures and its last networks."""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from spiking_controller.errors import ConfigError
+from spiking_controller.evaluation.adaptation import AdaptationPlan, AdaptationRun, Event, GoalRow, block_medians
+from spiking_controller.learning.checkpoint import dump_checkpoint, write_atomically
+
+RUN_FILE = "run.json"
+"""Written last: a folder that has it is complete."""
+NETWORKS_FILE = "networks.safetensors"
+
+
+class SavedRun(NamedTuple):
+    """A complete run.
+
+    Attributes:
+        summary: the content of RUN_FILE.
+        rows, events: as the run had them.
+    """
+
+    summary: dict[str, Any]
+    rows: list[GoalRow]
+    events: list[Event]
+
+
+def run_directory(out: Path, plan: AdaptationPlan) -> Path:
+    """Where a run is kept."""
+    return out / f"{plan.change}-{plan.learning}-seed{plan.seed}"
+
+
+def is_complete(directory: Path) -> bool:
+    """Whether a folder holds a complete run."""
+    return (directory / RUN_FILE).is_file()
+
+
+def save_run(directory: Path, run: AdaptationRun, more: dict[str, Any]) -> None:
+    """Write a complete run.
+
+    Args:
+        directory: made if it is not there.
+        run: the run.
+        more: further figures for RUN_FILE.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    _write_table(directory / "goals.csv", GoalRow._fields, run.rows)
+    _write_table(directory / "events.csv", Event._fields, run.events)
+    networks = run.running
+    write_atomically(
+        directory / NETWORKS_FILE,
+        dump_checkpoint(
+            networks.policy,
+            networks.forward_model,
+            networks.config,
+            evaluation=networks.metadata["evaluation"],
+            parent=networks.metadata["parent"],
+        ),
+    )
+    summary = {
+        "plan": asdict(run.plan),
+        "networks_sha256": networks.metadata["sha256"],
+        "medians": block_medians(run.rows),
+        "without_integral_final_error_m": run.without_integral(),
+        "versions": run.loop.chain.counts["model update"],
+        "rollbacks": run.loop.chain.counts["rollback"],
+        **more,
+    }
+    write_atomically(directory / RUN_FILE, json.dumps(summary, indent=1).encode())
+
+
+def load_runs(out: Path) -> dict[tuple[str, str, int], SavedRun]:
+    """Every complete run in a folder, by change, learning and seed.
+
+    Raises:
+        ConfigError: there is none, or a file of one is damaged.
+    """
+    runs = {}
+    for path in sorted(out.glob(f"*/{RUN_FILE}")):
+        try:
+            summary = json.loads(path.read_text())
+            plan = summary["plan"]
+            rows = [_goal_row(line) for line in _read_table(path.with_name("goals.csv"))]
+            events = [
+                Event(float(line["time_s"]), line["kind"], line["text"])
+                for line in _read_table(path.with_name("events.csv"))
+            ]
+        except (OSError, ValueError, KeyError) as error:
+            raise ConfigError(f"{path.parent}: is no complete adaptation run ({error}); delete it.") from None
+        runs[plan["change"], plan["learning"], int(plan["seed"])] = SavedRun(summary, rows, events)
+    if not runs:
+        raise ConfigError(f"{out}: holds no complete adaptation run; run `spiking_controller adapt` first.")
+    return runs
+
+
+def _goal_row(line: dict[str, str]) -> GoalRow:
+    texts = {"phase", "version"}
+    values: dict[str, Any] = {name: line[name] if name in texts else float(line[name]) for name in GoalRow._fields}
+    return GoalRow(**values | {"goal": int(line["goal"])})
+
+
+def _write_table(path: Path, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([f"{value:.6g}" if isinstance(value, float) else value for value in row] for row in rows)
+
+
+def _read_table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

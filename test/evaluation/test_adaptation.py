@@ -1,0 +1,185 @@
+"""The adaptation experiment runs the controller's and the trainer's own parts, and can be repeated to the last bit."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from spiking_controller.control.tracking_watch import TrackingWatch
+from spiking_controller.errors import ConfigError
+from spiking_controller.evaluation import adapt_command
+from spiking_controller.evaluation.adaptation import CHANGES, MEASURED, AdaptationPlan, AdaptationRun, spoil
+from spiking_controller.evaluation.adaptation_report import write_report
+from spiking_controller.evaluation.adaptation_results import is_complete, load_runs, run_directory, save_run
+from spiking_controller.evaluation.closed_loop import ClosedLoop
+from spiking_controller.learning.agent import SpikingAgent
+from spiking_controller.learning.checkpoint import Checkpoint, load_checkpoint
+from spiking_controller.learning.experience import ExperienceSettings
+from spiking_controller.learning.online import OnlineSettings
+from spiking_controller.resources import share_path
+from spiking_controller.robots.simulation import ArmCondition
+from spiking_controller.tasks.environment import ReachVectorEnv
+from spiking_controller.tasks.episodes import run_episodes
+
+torch.set_num_threads(1)
+
+# A margin of everything: no version is let out, so that only what is injected can take over.
+PLAN = AdaptationPlan(
+    change="none",
+    learning="harmed",
+    minutes=0.75,
+    goal_duration=2.5,
+    block=3,
+    lead=1,
+    update_period=2.5,
+    experience=ExperienceSettings(recent_segments=40, old_segments=40, held_back_segments=8),
+    online=OnlineSettings(minimum_segments=4, minimum_held_back=1, model_updates=2, policy_updates=1, margin=1.0),
+)
+
+
+@pytest.fixture(scope="module")
+def planar() -> Checkpoint:
+    return load_checkpoint(share_path("models", "planar_reach.safetensors"))
+
+
+def complete(checkpoint: Checkpoint, plan: AdaptationPlan) -> AdaptationRun:
+    run = AdaptationRun(checkpoint, plan)
+    while not run.is_over:
+        run.advance()
+    return run
+
+
+@pytest.fixture(scope="module")
+def harmed(planar: Checkpoint) -> AdaptationRun:
+    return complete(planar, PLAN)
+
+
+def test_the_loop_moves_the_arm_as_the_training_environment_does(planar: Checkpoint) -> None:
+    """Same delay, same limits, same networks: the same way to the goal."""
+    goal = np.array([0.3, 0.5])
+    env = ReachVectorEnv(planar.task, 1, threads=1)
+    episodes = run_episodes(env, SpikingAgent(planar.policy), start="home", goals=goal, seed=1)
+    loop = ClosedLoop(planar, TrackingWatch(0.0, 1))
+    loop.controller.apply(replace(loop.controller.settings, soft_start=0.0, integral_gain=0.0))
+    outcome = loop.reach(goal, planar.task.episode_duration)
+    steps = len(outcome.segments) * 32
+    recorded = np.concatenate([segment.observation[:-1] for segment in outcome.segments])
+    assert steps > 150
+    assert np.allclose(recorded, episodes.observation[0, 1 : 1 + steps], atol=2e-3)
+
+
+def test_a_change_of_the_arm_changes_the_motion(planar: Checkpoint) -> None:
+    loop, other = (ClosedLoop(planar, TrackingWatch(0.0, 1)) for _ in range(2))
+    other.change(ArmCondition(friction_factor=(3.0,)))
+    goals = np.array([[0.3, 0.5]])
+    assert loop.errors(goals, 2.0) != other.errors(goals, 2.0)
+
+
+def test_the_same_goals_are_measured_before_after_and_at_the_end(harmed: AdaptationRun) -> None:
+    assert harmed.goal == PLAN.goals == 1 + 3 + 18
+    phases = [row.phase for row in harmed.rows]
+    assert phases == ["lead"] + ["before"] * 3 + ["after"] * 3 + ["adapting"] * 12 + ["end"] * 3
+    blocks = [harmed._goals[[phase == name for phase in phases]] for name in MEASURED]
+    assert (blocks[0] == blocks[1]).all()
+    assert (blocks[0] == blocks[2]).all()
+    assert harmed.rows[PLAN.change_at].time_s == 0.0
+
+
+def test_harm_is_refused_by_the_gate_and_rolled_back_within_three_goals_when_it_is_forced(
+    harmed: AdaptationRun, planar: Checkpoint
+) -> None:
+    kinds = [event.kind for event in harmed.events]
+    first = kinds.index("harm")
+    assert kinds[first + 1] == "rejected"
+    second = kinds.index("harm", first + 1)
+    after = [kind for kind in kinds[second:] if kind != "rejected"]
+    assert after == ["harm", "takes over", "follows", "rollback", "follows"] or after == [
+        "harm",
+        "follows",
+        "takes over",
+        "rollback",
+        "follows",
+    ]
+    taken, back = (
+        next(event for event in harmed.events[second:] if event.kind == kind) for kind in ("takes over", "rollback")
+    )
+    spoilt = [row for row in harmed.rows if taken.time_s <= row.time_s < back.time_s]
+    assert len(spoilt) == 3
+    assert min(row.final_error_m for row in spoilt) > 0.05
+    assert harmed.running.metadata["sha256"] == planar.metadata["sha256"]
+    assert harmed.rows[-1].final_error_m < 0.05
+
+
+def test_learning_stays_within_its_memory(harmed: AdaptationRun) -> None:
+    experience = harmed.experience
+    assert len(experience.recent) == 40
+    assert len(experience.held_back) == 8
+    assert 0 < len(experience.old) <= 40
+
+
+def test_a_run_can_be_repeated_to_the_last_bit(planar: Checkpoint) -> None:
+    plan = replace(PLAN, learning="on", minutes=0.25, online=replace(PLAN.online, margin=0.0))
+    one, other = complete(planar, plan), complete(planar, plan)
+    assert one.rows == other.rows
+    assert one.events == other.events
+    assert any(event.kind == "takes over" for event in one.events), "learning must matter here"
+
+
+def test_without_learning_the_first_networks_run_to_the_end(planar: Checkpoint) -> None:
+    run = complete(planar, replace(PLAN, learning="off", minutes=0.25))
+    assert {row.version for row in run.rows} == {planar.metadata["sha256"]}
+    assert [event.kind for event in run.events] == ["change"]
+    assert all(row.prediction_rad == row.first_prediction_rad for row in run.rows)
+
+
+def test_a_spoilt_policy_does_the_opposite(planar: Checkpoint) -> None:
+    observation, goal = np.zeros((1, 6)), np.array([[0.3, 0.5]])
+    good = load_checkpoint(share_path("models", "planar_reach.safetensors")).policy
+    bad = load_checkpoint(share_path("models", "planar_reach.safetensors")).policy
+    spoil(bad)
+    wanted = SpikingAgent(good).act(observation, goal)
+    assert np.allclose(SpikingAgent(bad).act(observation, goal), -wanted)
+    assert np.abs(wanted).max() > 0.1
+
+
+def test_results_are_saved_and_drawn(harmed: AdaptationRun, planar: Checkpoint, tmp_path: Path) -> None:
+    directory = run_directory(tmp_path, PLAN)
+    assert directory.name == "none-harmed-seed1"
+    assert not is_complete(directory)
+    held_out = {"with_integral": 0.002, "network_alone": 0.003}
+    save_run(directory, harmed, {"held_out_final_error_m": {"start": held_out, "end": held_out}})
+    assert is_complete(directory)
+    saved = load_runs(tmp_path)["none", "harmed", 1]
+    assert len(saved.rows) == PLAN.goals
+    assert saved.rows[3].final_error_m == pytest.approx(harmed.rows[3].final_error_m, rel=1e-4)
+    assert [event.kind for event in saved.events] == [event.kind for event in harmed.events]
+    last = load_checkpoint(directory / "networks.safetensors")
+    assert torch.equal(next(last.policy.parameters()), next(harmed.running.policy.parameters()))
+    report, figure = write_report({("none", "harmed", 1): saved}, tmp_path)
+    assert "candidate: rejected; past the gate: rolled back after 3 goals" in report.read_text()
+    assert "| none | learning, harm injected | 1 | 0.75 | 2.0 | 2.0 | 1.00 | 3.0 | 3.0 |" in report.read_text()
+    assert figure.stat().st_size > 10_000
+
+
+def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no complete adaptation run"):
+        load_runs(tmp_path)
+
+
+def test_the_command_wants_networks_of_the_panda(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    adapt_command.add_arguments(parser)
+    planar_file = str(share_path("models", "planar_reach.safetensors"))
+    with pytest.raises(ConfigError, match="give networks of panda_reach"):
+        adapt_command.run(parser.parse_args(["--checkpoint", planar_file, "--out", str(tmp_path)]))
+
+
+def test_the_changes_fit_the_panda() -> None:
+    checkpoint = load_checkpoint(share_path("models", "panda_reach.safetensors"))
+    loop = ClosedLoop(checkpoint, TrackingWatch(0.0, 1))
+    for condition in CHANGES.values():
+        loop.change(condition)
+        assert np.isfinite(loop.reach(np.array([0.4, 0.2, 0.5]), 0.6).final_error_m)
