@@ -13,6 +13,8 @@ SHORTEST_HOLD: Final = 2 * NANOSECONDS
 """A goal that was held for less time tells nothing about how well it can be reached, ns."""
 BEFORE: Final = 10
 """Goals that the networks before are judged by."""
+USUAL_SHARE: Final = 0.75
+"""This share of the goals before ended closer than what new networks are measured against."""
 LONGEST_TRIAL: Final = 30
 """Networks whose goals are all given up early stay without a verdict after this many of them."""
 FINEST: Final = 0.005
@@ -30,7 +32,7 @@ class TrackingWatch:
         """Judge new networks.
 
         Args:
-            factor: tracking has worsened if the median error is this many times larger; 0: never.
+            factor: tracking has worsened if the median error is this many times what was usual before; 0: never.
             goals: number of goals after which new networks are judged.
         """
         self._factor = factor
@@ -93,11 +95,12 @@ class TrackingWatch:
     def _judge(self) -> str:
         now = float(np.median(self._since))
         if len(self._before) >= self._goals:
-            before = float(np.median(self._before))
+            # Not the median: where goals end very differently, three of them are easily twice as far away.
+            before = float(np.quantile(self._before, USUAL_SHARE))
             if now > self._factor * max(before, FINEST):
                 return (
-                    f"over the last {self._goals} goals the hand stayed {now:.3f} m away, with the networks before "
-                    f"{before:.3f} m."
+                    f"over the last {self._goals} goals the hand stayed {now:.3f} m away, with the networks before it "
+                    f"usually came within {before:.3f} m."
                 )
         self._before.extend(self._since)
         self._end_trial()

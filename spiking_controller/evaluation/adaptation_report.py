@@ -131,8 +131,10 @@ def _harm(run: SavedRun) -> str:
         if event.kind != "harm":
             continue
         after = run.events[index + 1 :]
-        what = "past the gate" if "past the gate" in event.text else "candidate"
-        outcome = next((other for other in after if other.kind in ("rejected", "rollback", "refused")), None)
+        forced = "past the gate" in event.text
+        what = "past the gate" if forced else "candidate"
+        outcomes = ("rollback", "refused") if forced else ("rejected", "accepted")
+        outcome = next((other for other in after if other.kind in outcomes), None)
         taken = next((other for other in after if other.kind == "takes over"), None)
         if outcome is None:
             found.append(f"{what}: nothing")

@@ -27,7 +27,7 @@ def test_networks_that_track_worse_are_given_back_after_the_set_number_of_goals(
     watch.new_networks()
     first, second, third = hold(watch, [0.05, 0.04, 0.06])
     assert (first, second) == ("", "")
-    assert "0.050 m away, with the networks before 0.011 m" in third
+    assert "0.050 m away, with the networks before it usually came within 0.011 m" in third
 
 
 def test_networks_that_track_as_well_stay_and_are_not_judged_again(watch: TrackingWatch) -> None:
@@ -35,6 +35,12 @@ def test_networks_that_track_as_well_stay_and_are_not_judged_again(watch: Tracki
     watch.new_networks()
     assert hold(watch, [0.012, 0.3, 0.012]) == [""] * 3
     assert hold(watch, [0.3] * 5) == [""] * 5
+
+
+def test_where_goals_end_very_differently_three_bad_ones_prove_nothing(watch: TrackingWatch) -> None:
+    hold(watch, [0.02, 0.02, 0.3, 0.02, 0.3, 0.02, 0.3, 0.02])
+    watch.new_networks()
+    assert hold(watch, [0.3, 0.3, 0.3]) == [""] * 3
 
 
 def test_errors_that_are_all_tiny_are_equally_good(watch: TrackingWatch) -> None:
