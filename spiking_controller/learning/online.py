@@ -37,6 +37,10 @@ Network: TypeAlias = Policy | ForwardModel
 _GOAL_POOL = 1000
 _STARTS_PER_SEGMENT = 3
 _REMEMBERED = 10
+_FIRST_SHARE = 0.1
+"""Of the largest learning rate, in the beginning."""
+_GROWTH, _DECAY = 1.5, 0.8
+"""Of the learning rate with each candidate, by whether it is let out: steady at about one success in three."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ class OnlineSettings:
     Attributes:
         minimum_segments, minimum_held_back: nothing is learnt before there are so many of each.
         model_updates, policy_updates: gradient steps per call of `update`.
-        model_learning_rate, policy_learning_rate: of Adam. That of the time constants is the policy's.
+        model_learning_rate, policy_learning_rate: largest ones, of Adam. A network's rate grows while its candidates
+            are let out, and falls to the `final_rate` of its training while they are not, as there towards the end.
         margin: share by which a network's figure must improve on that of the running one.
         discard_margin: share by which a figure may be worse before the network's learning is thrown away.
         largest_move: the weights of a network move by at most this share of their Euclidean norm between two versions.
@@ -56,14 +61,14 @@ class OnlineSettings:
 
     minimum_segments: int = 24
     minimum_held_back: int = 6
-    model_updates: int = 40
-    policy_updates: int = 15
-    model_learning_rate: float = 3e-4
-    policy_learning_rate: float = 2e-4
+    model_updates: int = 60
+    policy_updates: int = 20
+    model_learning_rate: float = 2e-3
+    policy_learning_rate: float = 1e-3
     margin: float = 0.03
     discard_margin: float = 0.25
     largest_move: float = 0.05
-    largest_torque_change: float = 0.1
+    largest_torque_change: float = 0.15
 
     def __post_init__(self) -> None:
         for name in ("minimum_segments", "minimum_held_back"):
@@ -181,6 +186,10 @@ class OnlineLearner:
         self._reachable = sample_goals(task, self._rng, _GOAL_POOL, self._config.policy_updates.goals.hard)
         self.policy, self.forward_model = build_networks(self._config)
         self._updater = Updater(self._config, self.policy, self.forward_model, self._reachable)
+        self.rate_share: dict[NetworkName, float] = dict.fromkeys(NETWORKS, 1.0)
+        """Share of the largest learning rate at which each network learns now."""
+        for name in NETWORKS:
+            self._change_rate(name, _FIRST_SHARE)
         self._known: dict[str, Checkpoint] = {}
         self.remember(checkpoint)
         self.discard()
@@ -273,6 +282,8 @@ class OnlineLearner:
                 f"{self.settings.largest_torque_change:g}, and is discarded",
             )
         self.discard(tuple(name for name, verdict in verdicts.items() if verdict.discarded))
+        for name, verdict in verdicts.items():
+            self._change_rate(name, _GROWTH if verdict.accepted else _DECAY)
         accepted = tuple(name for name in NETWORKS if verdicts[name].accepted)
         reason = "; ".join(f"{name.replace('_', ' ')}: {verdicts[name].reason}" for name in reversed(NETWORKS)) + "."
         if not accepted:
@@ -289,6 +300,11 @@ class OnlineLearner:
 
     def _running(self, name: NetworkName) -> Network:
         return self.running.policy if name == "policy" else self.running.forward_model
+
+    def _change_rate(self, name: NetworkName, factor: float) -> None:
+        share = self.rate_share[name]
+        self.rate_share[name] = float(np.clip(factor * share, self.running.config.final_rate, 1.0))
+        self._updater.slow_down(name, self.rate_share[name] / share)
 
     def _move(self, name: NetworkName) -> float:
         """How far the candidate's weights are from the running ones, as a share of the norm of these."""

@@ -84,10 +84,10 @@ LEARNING_PARAMETERS = [
     ParameterSpec("model_updates", _ONLINE.model_updates, "Gradient steps of the forward model per update.", 0, 10000),
     ParameterSpec("policy_updates", _ONLINE.policy_updates, "Gradient steps of the policy per update.", 0, 10000),
     ParameterSpec(
-        "model_learning_rate", _ONLINE.model_learning_rate, "Learning rate of the forward model (Adam).", 0.0, 0.1
+        "model_learning_rate", _ONLINE.model_learning_rate, "Largest learning rate of the forward model (Adam).", 0.0, 0.1
     ),
     ParameterSpec(
-        "policy_learning_rate", _ONLINE.policy_learning_rate, "Learning rate of the policy (Adam).", 0.0, 0.1
+        "policy_learning_rate", _ONLINE.policy_learning_rate, "Largest learning rate of the policy (Adam).", 0.0, 0.1
     ),
     ParameterSpec(
         "margin", _ONLINE.margin, "Share by which a network must be better than the running one to be sent.", 0.0, 1.0
@@ -348,6 +348,7 @@ class TrainerNode(Node):
             "segments in memory": len(experience.recent),
             "old segments": len(experience.old),
             "segments held back": len(experience.held_back),
+            **{f"learning rate, share, {name}": f"{share:.3f}" for name, share in learner.rate_share.items()},
             "memory on disk (MB)": f"{experience.bytes_on_disk / 1e6:.1f}",
             "last rejection": self._last_rejection,
             **{f"dropped: {reason}": count for reason, count in sorted(builder.dropped.items())},

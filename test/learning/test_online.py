@@ -30,8 +30,8 @@ QUICK = OnlineSettings(
     minimum_held_back=4,
     model_updates=60,
     policy_updates=5,
-    model_learning_rate=1e-2,
-    policy_learning_rate=1e-3,
+    model_learning_rate=1e-1,
+    policy_learning_rate=1e-2,
     largest_move=10.0,
 )
 
@@ -149,8 +149,24 @@ def test_weights_that_moved_too_far_are_refused_unseen(segments: list[Segment], 
     assert same_weights(getattr(learner, network), getattr(learner.running, network))
 
 
+def test_the_learning_rate_grows_with_success_and_falls_without(untrained: Checkpoint, segments: list[Segment]) -> None:
+    learner = filled(untrained, segments, replace(QUICK, policy_updates=0))
+    first = dict(learner.rate_share)
+    rate = learner._updater.model_optimizer.param_groups[0]["full_rate"]
+    assert rate == pytest.approx(QUICK.model_learning_rate * first["forward_model"])
+    for _ in range(3):
+        learner.update()
+    assert learner.propose().networks == ("forward_model",)
+    assert learner.rate_share["forward_model"] == pytest.approx(1.5 * first["forward_model"])
+    assert learner.rate_share["policy"] == pytest.approx(0.8 * first["policy"])
+    assert learner._updater.model_optimizer.param_groups[0]["full_rate"] == pytest.approx(1.5 * rate)
+    for _ in range(30):
+        learner.propose()
+    assert learner.rate_share["policy"] == untrained.config.final_rate
+
+
 def test_learning_never_moves_weights_farther_than_allowed(segments: list[Segment]) -> None:
-    learner = filled(shipped(), segments, replace(QUICK, largest_move=0.001, model_learning_rate=0.05))
+    learner = filled(shipped(), segments, replace(QUICK, largest_move=0.001))
     learner.update()
     assert learner._move("forward_model") == pytest.approx(0.001, rel=1e-3)
     assert 0.0 < learner._move("policy") < 0.001 * 1.001

@@ -96,7 +96,7 @@ def test_two_trainers_learn_in_turns_and_never_from_the_same_memory(
     graph.start("trainer", **QUICK, **folders(tmp_path))
     graph.start("trainer", "-r", "__node:=other", **QUICK, **folders(tmp_path, "2"))
     for name in (LEARNING, "/other: learning"):
-        probe.wait_for(lambda name=name: probe.status(name), name)
+        probe.wait_for(lambda name=name: probe.status(name), name, 240.0)
     third = graph.start("trainer", "-r", "__node:=third", **QUICK, **folders(tmp_path))
     assert third.wait() == 2
     assert "another process learns from this folder" in third.output
