@@ -74,7 +74,7 @@ def markdown(runs: Runs) -> str:
 
 def _ordered(runs: Runs) -> list[tuple[tuple[str, str, int], SavedRun]]:
     order = list(CHANGES)
-    return sorted(runs.items(), key=lambda item: (order.index(item[0][0]), item[0][2], LEARNING.index(item[0][1])))  # type: ignore[arg-type]
+    return sorted(runs.items(), key=lambda item: (order.index(item[0][0]), item[0][2], LEARNING.index(item[0][1])))
 
 
 def _label(key: tuple[str, str, int]) -> list[str]:
@@ -153,7 +153,7 @@ def draw_change(runs: Runs, change: str, path: Path) -> None:
         figure = Figure(figsize=(9, 6.4), dpi=130, layout="constrained")
         tracking, prediction = figure.subplots(2, 1, sharex=True)
         for (_, learning, _), run in chosen.items():
-            colour = COLOURS[LEARNING.index(learning)]  # type: ignore[arg-type]
+            colour = COLOURS[LEARNING.index(learning)]
             _curve(tracking, run, "final_error_m", colour)
             _curve(prediction, run, "prediction_rad", colour)
             _marks(tracking, run, colour)

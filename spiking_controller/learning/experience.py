@@ -137,8 +137,12 @@ class Experience:
         parts = [self.recent.windows(rng, batch - from_old, length)]
         if from_old:
             parts.append(self.old.windows(rng, from_old, length))
-        *steps, goals = zip(*parts, strict=True)
-        return Windows(*(np.concatenate(part, axis=1) for part in steps), np.concatenate(goals))
+        return Windows(
+            np.concatenate([part.observation for part in parts], axis=1),
+            np.concatenate([part.action for part in parts], axis=1),
+            np.concatenate([part.previous_action for part in parts], axis=1),
+            np.concatenate([part.goal for part in parts]),
+        )
 
     @property
     def bytes_on_disk(self) -> int:

@@ -262,7 +262,7 @@ class OnlineLearner:
         The policies are compared by their imagined roll-outs through the better one of the two forward models. A
         network that is not yet better goes on learning; one that is clearly worse is discarded.
         """
-        if refused := [verdict for name in NETWORKS if (verdict := self._check_weights(name))]:
+        if refused := [problem for name in NETWORKS if (problem := self._check_weights(name))]:
             return Proposal(None, "", (), " ".join(refused))
         running, candidate = self._judge()
         if not np.isfinite([*candidate, *running]).all():

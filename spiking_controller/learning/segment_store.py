@@ -86,12 +86,13 @@ class SegmentStore(ReplayMemory):
     def _new_file(self, path: Path, records: np.ndarray) -> np.ndarray:
         """Write a file with these records first, so that a crash leaves the old one or the new one."""
         temporary = path.with_name(f".{path.name}.new")
-        new: np.ndarray = np.lib.format.open_memmap(temporary, "w+", self._kind, (self.capacity,))
+        new: Any = np.lib.format.open_memmap(temporary, "w+", self._kind, (self.capacity,))
         new[: len(records)] = records
         new["sequence"][: len(records)] = np.arange(1, len(records) + 1)
-        new.flush()  # type: ignore[attr-defined]  (a memmap)
+        new.flush()
         os.replace(temporary, path)
-        return new
+        records_of_file: np.ndarray = new
+        return records_of_file
 
 
 def _content(record: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -84,7 +84,11 @@ LEARNING_PARAMETERS = [
     ParameterSpec("model_updates", _ONLINE.model_updates, "Gradient steps of the forward model per update.", 0, 10000),
     ParameterSpec("policy_updates", _ONLINE.policy_updates, "Gradient steps of the policy per update.", 0, 10000),
     ParameterSpec(
-        "model_learning_rate", _ONLINE.model_learning_rate, "Largest learning rate of the forward model (Adam).", 0.0, 0.1
+        "model_learning_rate",
+        _ONLINE.model_learning_rate,
+        "Largest learning rate of the forward model (Adam).",
+        0.0,
+        0.1,
     ),
     ParameterSpec(
         "policy_learning_rate", _ONLINE.policy_learning_rate, "Largest learning rate of the policy (Adam).", 0.0, 0.1

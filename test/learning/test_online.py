@@ -84,7 +84,7 @@ def disturb(network: torch.nn.Module, deviation: float) -> None:
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter += deviation * torch.randn(parameter.shape, generator=generator)
+            parameter.add_(deviation * torch.randn(parameter.shape, generator=generator))
 
 
 def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:

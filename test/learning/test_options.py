@@ -19,6 +19,7 @@ from spiking_controller.learning.checkpoint import (
     parse_checkpoint,
 )
 from spiking_controller.learning.config import TaskOptions, TrainingConfig, load_config
+from spiking_controller.learning.experience import Experience, ExperienceSettings
 from spiking_controller.learning.networks import Features
 from spiking_controller.learning.online import OnlineLearner, OnlineSettings
 from spiking_controller.learning.replay import ReplayMemory, Segment
@@ -257,12 +258,19 @@ def test_online_learning_works_with_every_option(unusual_config: TrainingConfig)
     model.fit_scale(seen[:, :-1].flatten(0, 1), seen[:, 1:].flatten(0, 1))
     checkpoint = parse_checkpoint(dump_checkpoint(policy, model, unusual_config), "untrained")
     settings = OnlineSettings(
-        segment_steps=50, model_updates=60, policy_updates=2, model_learning_rate=1e-2, policy_learning_rate=1e-3
+        minimum_segments=16,
+        minimum_held_back=4,
+        model_updates=60,
+        policy_updates=2,
+        model_learning_rate=1e-1,
+        policy_learning_rate=1e-2,
+        largest_move=10.0,
     )
-    learner = OnlineLearner(checkpoint, settings)
+    kept = Experience(checkpoint.task, ExperienceSettings(segment_steps=50), np.random.default_rng(0))
+    learner = OnlineLearner(checkpoint, kept, settings)
     for row in range(8):
         for start in range(50, 200, 50):
-            learner.add(
+            kept.add(
                 Segment(
                     episodes.observation[row, start : start + 51],
                     episodes.action[row, start : start + 50],
