@@ -38,7 +38,7 @@ class Contract:
         task, arm: names.
         joint_names: all torque-driven joints; the first `controlled_joints` are driven by the network.
         observation: layout and scaling of the observation, block by block.
-        action_scale: share of the torque limit that the full action commands.
+        action_scale: share of the torque limit that the full action commands; of all controlled joints, or of each.
         damping: of the torque law, N·m·s/rad, per controlled joint.
         control_period: s.
         ticks_per_step, tick_length: of the spiking networks, - and s.
@@ -54,7 +54,7 @@ class Contract:
     joint_names: list[str]
     controlled_joints: int
     observation: list[dict[str, Any]]
-    action_scale: float
+    action_scale: float | list[float]
     damping: list[float]
     control_period: float
     ticks_per_step: int
@@ -72,7 +72,7 @@ class Contract:
     def of(cls, config: TrainingConfig) -> "Contract":
         """The contract of networks trained with that configuration."""
         task = config.reach_task
-        arm = task.arm
+        arm, scale = task.arm, task.action_scale
 
         def plain(values: np.ndarray) -> list[float]:
             return [float(value) for value in np.asarray(values).reshape(-1)]
@@ -84,7 +84,7 @@ class Contract:
             joint_names=list(arm.joint_names),
             controlled_joints=arm.controlled_joints,
             observation=[dict(block) for block in ObservationCodec(task).layout],
-            action_scale=float(task.action_scale),
+            action_scale=list(scale) if isinstance(scale, tuple) else float(scale),
             damping=plain(task.damping),
             control_period=float(task.control_period),
             ticks_per_step=config.policy.ticks,

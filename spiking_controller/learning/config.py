@@ -19,7 +19,7 @@ from spiking_controller.tasks.reach import ReachTask, get_task
 class TaskOptions:
     """What a run may change about its task; see `tasks.reach.ReachTask` for the meaning of each."""
 
-    action_scale: float | None = None
+    action_scale: float | tuple[float, ...] | None = None
     damping_scale: float | None = None
     gravity_convention: str | None = None
     hard_goal_fraction: float | None = None

@@ -32,8 +32,8 @@ class ReachTask:
     """Time between two torques (and two steps of the simulation), s."""
     episode_duration: float = 4.0
     """Length of an episode, s."""
-    action_scale: float = 0.2
-    """Share of the torque limit that the full action commands."""
+    action_scale: float | tuple[float, ...] = 0.2
+    """Share of the torque limit that the full action commands: of all controlled joints, or one share for each."""
     damping_scale: float = 1.0
     """Damping as a share of that with which the full action settles at the velocity limit; 0 for none."""
     soft_limit_fraction: float = 0.8
@@ -55,8 +55,8 @@ class ReachTask:
         """Check the values that must fit together.
 
         Raises:
-            ConfigError: a period that is no whole multiple of a shorter one, a negative delay or damping, or an unknown
-                gravity convention.
+            ConfigError: a period that is no whole multiple of a shorter one, a negative delay or damping, an action scale
+                outside of (0, 1] or not for every controlled joint, or an unknown gravity convention.
         """
         for longer, shorter in (("episode_duration", "control_period"), ("control_period", "physics_period")):
             ratio = getattr(self, longer) / getattr(self, shorter)
@@ -67,6 +67,12 @@ class ReachTask:
                 )
         if self.delay_steps < 0:
             raise ConfigError(f"task {self.name!r}: delay_steps is {self.delay_steps}; give 0 or more.")
+        scale = np.atleast_1d(self.action_scale)
+        if scale.size not in (1, self.controlled_joints) or not np.all((scale > 0.0) & (scale <= 1.0)):
+            raise ConfigError(
+                f"task {self.name!r}: action_scale is {self.action_scale}; give a share of the torque limit in (0, 1], or "
+                f"a list of {self.controlled_joints}, one for each controlled joint."
+            )
         if not 0.0 <= self.damping_scale < np.inf:
             raise ConfigError(
                 f"task {self.name!r}: damping_scale is {self.damping_scale}; give a finite number of at least 0."
@@ -117,7 +123,8 @@ class ReachTask:
     @cached_property
     def torque_scale(self) -> FloatArray:
         """Torque of the full action at rest, N·m, [m]."""
-        return self.action_scale * np.asarray(self.arm.limits.torque[: self.controlled_joints], dtype=np.float64)
+        limit = np.asarray(self.arm.limits.torque[: self.controlled_joints], dtype=np.float64)
+        return np.asarray(self.action_scale, dtype=np.float64) * limit
 
     @cached_property
     def damping(self) -> FloatArray:
