@@ -1,6 +1,7 @@
 """`spiking_controller adapt`: the arm changes while it works, with and without learning."""
 
 import argparse
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--learning", nargs="+", choices=LEARNING, default=list(LEARNING), help="harmed: on, with harm injected"
     )
     parser.add_argument("--minutes", type=float, default=15.0, help="simulated time after the change")
+    parser.add_argument(
+        "--update-period", type=float, default=AdaptationPlan.update_period, metavar="S", help="simulated; of learning"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], metavar="SEED", help="of goals and learning")
     parser.add_argument("--checkpoint", type=Path, help="of the Panda, to start with (default: the shipped one)")
     parser.add_argument("--out", type=Path, default=Path("out/adaptation"), metavar="DIR", help="where to write")
@@ -49,7 +53,13 @@ def run(args: argparse.Namespace) -> int:
         for seed in args.seeds:
             for change in args.change:
                 for learning in args.learning:
-                    plan = AdaptationPlan(change=change, learning=learning, seed=seed, minutes=args.minutes)
+                    plan = AdaptationPlan(
+                        change=change,
+                        learning=learning,
+                        seed=seed,
+                        minutes=args.minutes,
+                        update_period=args.update_period,
+                    )
                     _carry_out(checkpoint, plan, run_directory(args.out, plan))
     runs = load_runs(args.out)
     for path in write_report(runs, args.out):
@@ -62,7 +72,9 @@ def _carry_out(checkpoint: Checkpoint, plan: AdaptationPlan, directory: Path) ->
     if is_complete(directory):
         print(f"{directory}: complete already")
         return
-    adaptation = AdaptationRun(checkpoint, plan)
+    if directory.exists():  # of a run that was broken off
+        shutil.rmtree(directory)
+    adaptation = AdaptationRun(checkpoint, plan, directory)
     told = 0
     while not adaptation.is_over:
         row = adaptation.advance()
@@ -81,6 +93,7 @@ def _carry_out(checkpoint: Checkpoint, plan: AdaptationPlan, directory: Path) ->
             "start": _held_out(checkpoint),
             "end": _held_out(adaptation.running),
         }
+    adaptation.close()
     save_run(directory, adaptation, more)
 
 

@@ -4,8 +4,10 @@ One run is one change, one way of learning and one seed. It is the controller an
 between them; learning happens at stated simulated times, between two control steps, so that a run is reproducible.
 """
 
+import resource
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
@@ -28,6 +30,7 @@ from spiking_controller.learning.online import (
 )
 from spiking_controller.learning.prediction import PredictionError
 from spiking_controller.learning.replay import ReplayMemory, Segment
+from spiking_controller.learning.version_folder import VersionFolder
 from spiking_controller.robots.simulation import ArmCondition
 from spiking_controller.tasks.goals import sample_goals
 from spiking_controller.tasks.observation import ObservationCodec
@@ -157,24 +160,49 @@ class Event(NamedTuple):
     text: str
 
 
+class Footprint(NamedTuple):
+    """What a run takes up after a goal.
+
+    Attributes:
+        time_s: simulated time since the change.
+        resident_mb: largest resident memory of the process so far, MB.
+        disk_mb: files of the memory and the versions, MB; 0 without a folder.
+    """
+
+    time_s: float
+    resident_mb: float
+    disk_mb: float
+
+
+VERSIONS_KEPT: Final = 50
+"""In the folder of a run, as the trainer node does."""
+
+
 class AdaptationRun:
     """One run, goal by goal.
 
     Attributes:
         rows: of the goals so far.
+        footprints: likewise.
         running: the networks that drive the arm.
         events: versions that were let out, took over, were refused or rolled back.
     """
 
-    def __init__(self, checkpoint: Checkpoint, plan: AdaptationPlan) -> None:
+    def __init__(self, checkpoint: Checkpoint, plan: AdaptationPlan, directory: Path | None = None) -> None:
         """Prepare a run.
 
         Args:
             checkpoint: the networks to start with.
             plan: what is to happen.
+            directory: an empty or new folder for what the trainer node would keep on disk: its memory, its versions and
+                its decisions. None: in memory only.
+        Raises:
+            ConfigError: the folder cannot be used.
         """
         self.plan = plan
         self.rows: list[GoalRow] = []
+        self.footprints: list[Footprint] = []
+        self._directory = directory
         self.events: list[Event] = []
         self._first = checkpoint
         self._codec = ObservationCodec(checkpoint.task)
@@ -191,7 +219,9 @@ class AdaptationRun:
         self._block = block
         self._goals = np.concatenate((others[: plan.lead], block, block, others[plan.lead :], block))
         learner_rng = np.random.default_rng([plan.seed, *b"experience"])
-        self.experience = Experience(task, plan.experience, learner_rng)
+        memory = directory / "memory" if directory else None
+        self.experience = Experience(task, plan.experience, learner_rng, memory)
+        self._versions = VersionFolder(directory / "versions", VERSIONS_KEPT) if directory else None
         self.learner = OnlineLearner(checkpoint, self.experience, plan.online, plan.seed)
         self.running = checkpoint
         self._next_update = 0.0
@@ -231,7 +261,14 @@ class AdaptationRun:
                 self._next_update += plan.update_period
                 self._learn()
         self._change_goal()
+        self.footprints.append(self._footprint())
         return row
+
+    def close(self) -> None:
+        """Give the folder free."""
+        self.experience.close()
+        if self._versions is not None:
+            self._versions.close()
 
     def without_integral(self) -> dict[str, float]:
         """Median final error over the measured goals without the set-point integral, from home, m.
@@ -257,6 +294,11 @@ class AdaptationRun:
 
     def _note(self, kind: str, text: str) -> None:
         self.events.append(Event(self._since_change(self.loop.time), kind, text))
+
+    def _footprint(self) -> Footprint:
+        files = (path.stat() for path in self._directory.rglob("*")) if self._directory else ()
+        kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return Footprint(self._since_change(self.loop.time), kilobytes / 1e3, sum(file.st_size for file in files) / 1e6)
 
     def _measure(self, outcome: GoalOutcome) -> GoalRow:
         running, first = (
@@ -292,11 +334,17 @@ class AdaptationRun:
         self._offer(self.learner.propose())
 
     def _offer(self, proposal: Proposal) -> None:
-        if proposal.data is None:
-            self._note("rejected", proposal.reason)
-            return
-        self._note("accepted", f"{proposal.sha256[:12]} {proposal.reason}")
-        self._send(self.learner.running)
+        accepted = proposal.data is not None
+        decision = (
+            ("accepted", f"{proposal.sha256[:12]} {proposal.reason}") if accepted else ("rejected", proposal.reason)
+        )
+        self._note(*decision)
+        if self._versions is not None:
+            self._versions.log(": ".join(decision))
+        if proposal.data is not None:
+            if self._versions is not None:
+                self._versions.add(proposal.sha256, proposal.data)
+            self._send(self.learner.running)
 
     def _send(self, checkpoint: Checkpoint) -> None:
         """As over `model_update`."""

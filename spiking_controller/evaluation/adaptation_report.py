@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from spiking_controller.evaluation.adaptation import CHANGES, LEARNING, MEASURED
-from spiking_controller.evaluation.adaptation_results import SavedRun
+from spiking_controller.evaluation.adaptation_results import FOOTPRINTS, SavedRun
 from spiking_controller.evaluation.style import COLOURS, GRID, MUTED, STYLE, label_distances
 
 Runs = Mapping[tuple[str, str, int], SavedRun]
@@ -56,6 +56,25 @@ def markdown(runs: Runs) -> str:
             ["change", "run", "seed", "versions", "rollbacks", "harm"],
             [
                 [*_label(key), str(run.summary["versions"]), str(run.summary["rollbacks"]), _harm(run)]
+                for key, run in _ordered(runs)
+                if key[1] != "off"
+            ],
+        ),
+    ]
+    parts += [
+        "Memory and disk (MB) after a quarter, a half and all of the run:",
+        _table(
+            ["change", "run", "seed", "minutes", "resident: quarter", "half", "end", "disk: quarter", "half", "end"],
+            [
+                [
+                    *_label(key),
+                    f"{run.summary['plan']['minutes']:g}",
+                    *(
+                        f"{run.summary['footprint'][name][what]:.1f}"
+                        for what in ("resident_mb", "disk_mb")
+                        for name in FOOTPRINTS
+                    ),
+                ]
                 for key, run in _ordered(runs)
                 if key[1] != "off"
             ],

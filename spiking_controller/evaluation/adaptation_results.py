@@ -8,12 +8,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation.adaptation import AdaptationPlan, AdaptationRun, Event, GoalRow, block_medians
+from spiking_controller.evaluation.adaptation import (
+    AdaptationPlan,
+    AdaptationRun,
+    Event,
+    Footprint,
+    GoalRow,
+    block_medians,
+)
 from spiking_controller.learning.checkpoint import dump_checkpoint, write_atomically
 
 RUN_FILE = "run.json"
 """Written last: a folder that has it is complete."""
 NETWORKS_FILE = "networks.safetensors"
+FOOTPRINTS = {"quarter": 0.25, "half": 0.5, "end": 1.0}
+"""When in a run its memory and disk are summarised, as a share of its goals."""
 
 
 class SavedRun(NamedTuple):
@@ -50,6 +59,7 @@ def save_run(directory: Path, run: AdaptationRun, more: dict[str, Any]) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     _write_table(directory / "goals.csv", GoalRow._fields, run.rows)
     _write_table(directory / "events.csv", Event._fields, run.events)
+    _write_table(directory / "footprint.csv", Footprint._fields, run.footprints)
     networks = run.running
     write_atomically(
         directory / NETWORKS_FILE,
@@ -68,6 +78,9 @@ def save_run(directory: Path, run: AdaptationRun, more: dict[str, Any]) -> None:
         "without_integral_final_error_m": run.without_integral(),
         "versions": run.loop.chain.counts["model update"],
         "rollbacks": run.loop.chain.counts["rollback"],
+        "footprint": {
+            name: run.footprints[int(share * (len(run.footprints) - 1))]._asdict() for name, share in FOOTPRINTS.items()
+        },
         **more,
     }
     write_atomically(directory / RUN_FILE, json.dumps(summary, indent=1).encode())

@@ -55,8 +55,8 @@ class ReachTask:
         """Check the values that must fit together.
 
         Raises:
-            ConfigError: a period that is no whole multiple of a shorter one, a negative delay or damping, an action scale
-                outside of (0, 1] or not for every controlled joint, or an unknown gravity convention.
+            ConfigError: a period that is no whole multiple of a shorter one, a negative delay or damping, an action
+                scale outside of (0, 1] or not for every controlled joint, or an unknown gravity convention.
         """
         for longer, shorter in (("episode_duration", "control_period"), ("control_period", "physics_period")):
             ratio = getattr(self, longer) / getattr(self, shorter)
@@ -70,8 +70,8 @@ class ReachTask:
         scale = np.atleast_1d(self.action_scale)
         if scale.size not in (1, self.controlled_joints) or not np.all((scale > 0.0) & (scale <= 1.0)):
             raise ConfigError(
-                f"task {self.name!r}: action_scale is {self.action_scale}; give a share of the torque limit in (0, 1], or "
-                f"a list of {self.controlled_joints}, one for each controlled joint."
+                f"task {self.name!r}: action_scale is {self.action_scale}; give a share of the torque limit in (0, 1], "
+                f"or a list of {self.controlled_joints}, one for each controlled joint."
             )
         if not 0.0 <= self.damping_scale < np.inf:
             raise ConfigError(

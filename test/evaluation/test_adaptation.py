@@ -45,16 +45,17 @@ def planar() -> Checkpoint:
     return load_checkpoint(share_path("models", "planar_reach.safetensors"))
 
 
-def complete(checkpoint: Checkpoint, plan: AdaptationPlan) -> AdaptationRun:
-    run = AdaptationRun(checkpoint, plan)
+def complete(checkpoint: Checkpoint, plan: AdaptationPlan, directory: Path | None = None) -> AdaptationRun:
+    run = AdaptationRun(checkpoint, plan, directory)
     while not run.is_over:
         run.advance()
+    run.close()
     return run
 
 
 @pytest.fixture(scope="module")
-def harmed(planar: Checkpoint) -> AdaptationRun:
-    return complete(planar, PLAN)
+def harmed(planar: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> AdaptationRun:
+    return complete(planar, PLAN, tmp_path_factory.mktemp("harmed"))
 
 
 def test_the_loop_moves_the_arm_as_the_training_environment_does(planar: Checkpoint) -> None:
@@ -118,6 +119,22 @@ def test_learning_stays_within_its_memory(harmed: AdaptationRun) -> None:
     assert len(experience.recent) == 40
     assert len(experience.held_back) == 8
     assert 0 < len(experience.old) <= 40
+    assert len(harmed.footprints) == PLAN.goals
+    disk = [footprint.disk_mb for footprint in harmed.footprints]
+    assert disk[0] > experience.bytes_on_disk / 1e6
+    assert disk[-1] - disk[0] < 0.03, "only the log of decisions grows, and that up to its limit"
+    assert harmed.footprints[-1].resident_mb > 50.0
+
+
+def test_a_run_leaves_its_versions_and_decisions_in_its_folder(planar: Checkpoint, tmp_path: Path) -> None:
+    plan = replace(PLAN, learning="on", minutes=0.25, online=replace(PLAN.online, margin=0.0))
+    run = complete(planar, plan, tmp_path)
+    accepted = [event.text for event in run.events if event.kind == "accepted"]
+    names = [path.name for path in sorted((tmp_path / "versions").glob("*.safetensors"))]
+    assert names == [f"{number:06d}_{text[:12]}.safetensors" for number, text in enumerate(accepted, 1)]
+    assert len(accepted) > 0
+    decisions = (tmp_path / "versions" / "decisions.log").read_text()
+    assert decisions.count("accepted: ") == len(accepted)
 
 
 def test_a_run_can_be_repeated_to_the_last_bit(planar: Checkpoint) -> None:

@@ -239,6 +239,9 @@ def test_the_task_options_reach_the_arm_and_the_contract(small_config: TrainingC
     assert contract.gravity_convention == "raw"
     assert contract.damping == [0.0] * 6
     assert contract.action_scale == 1.0
+    shares = (0.25, 0.25, 0.25, 0.25, 0.5, 0.5)
+    of_each = Contract.of(replace(config, task_options=replace(options, action_scale=shares)))
+    assert of_each.action_scale == list(shares)
     fall = []
     for each in (task, replace(config, task_options=replace(options, gravity_convention="compensated")).reach_task):
         env = ReachVectorEnv(each, 1)

@@ -30,6 +30,13 @@ def test_torque_is_scaled_action_minus_damping(name: str) -> None:
         np.testing.assert_allclose(torque[:, joint], expected)
 
 
+def test_the_full_action_may_be_another_share_of_each_joints_limit() -> None:
+    shares = np.array([0.25, 0.25, 0.25, 0.25, 0.5, 0.5])
+    task = replace(get_task("panda_reach"), action_scale=tuple(shares))
+    torque = TorqueLaw(task).torque(np.ones(6), task.arm.home, np.zeros(7))
+    np.testing.assert_allclose(torque[:6], shares * task.arm.limits.torque[:6])
+
+
 @pytest.mark.parametrize("name", ["panda_reach", "planar_reach"])
 def test_full_action_gives_no_torque_at_the_velocity_limit(name: str) -> None:
     task = get_task(name)
