@@ -1,8 +1,9 @@
-"""Checks networks that arrive while others run, in a thread of its own, so that the running ones never wait."""
+"""Networks that arrive while others run: one process checks them, another one takes them over ready to run."""
 
-import queue
-from concurrent.futures import Future, ThreadPoolExecutor
+import io
+import pickle
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,51 +38,44 @@ class Version:
         agent.reset(1)
         return cls(agent, checkpoint.metadata["sha256"], checkpoint.metadata.get("parent"))
 
-
-class UpdateReader:
-    """Reads one update after the other; of those that wait, only the latest.
-
-    Attributes:
-        results: what came of them: a version, or the error that says why there is none.
-    """
-
-    def __init__(self, contract: Contract, source: str, threads: int = 1) -> None:
-        """Take networks of this contract only.
+    @classmethod
+    def read(cls, data: bytes, running: Contract, source: str) -> "Version":
+        """Check the bytes of a checkpoint file, from wherever they come, and build the networks.
 
         Args:
-            contract: of the running networks.
-            source: where the updates come from, for messages.
-            threads: that PyTorch may use.
+            data: any bytes.
+            running: the contract of the networks that are to be replaced.
+            source: where the bytes come from, for messages.
+        Raises:
+            ModelContractError: says why they cannot take over.
         """
-        self.results: queue.SimpleQueue[Version | ModelContractError] = queue.SimpleQueue()
-        self._contract = contract
-        self._source = source
-        self._pool = ThreadPoolExecutor(1, "model_update", torch.set_num_threads, (threads,))
-        self._last: Future[None] | None = None
-
-    def submit(self, data: bytes) -> None:
-        """Read the bytes of a checkpoint file; returns at once."""
-        if self._last is not None:
-            self._last.cancel()
-        self._last = self._pool.submit(self._read, data)
-
-    def refuse(self, sentence: str) -> None:
-        """Add the refusal of an update that was not even read."""
-        self.results.put(ModelContractError(sentence))
-
-    def close(self) -> None:
-        """End the thread; what it has not begun is not read."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def _read(self, data: bytes) -> None:
         try:
-            checkpoint = parse_checkpoint(data, self._source)
-            check_same_contract(checkpoint.contract, self._contract, self._source)
-            version = Version.of(checkpoint)
-        except ModelContractError as error:
-            self.results.put(error)
+            checkpoint = parse_checkpoint(data, source)
+            check_same_contract(checkpoint.contract, running, source)
+            return cls.of(checkpoint)
+        except ModelContractError:
+            raise
         except Exception as error:
             # Whatever else hostile bytes bring about must not end in silence.
-            self.results.put(ModelContractError(f"{self._source}: cannot be read ({type(error).__name__}: {error})."))
-        else:
-            self.results.put(version)
+            raise ModelContractError(f"{source}: cannot be read ({type(error).__name__}: {error}).") from error
+
+    def pack(self) -> bytes:
+        """For a process of ours, where `unpack` takes a twentieth of the time of `read`. Never for files or topics."""
+        packed = io.BytesIO()
+        _Pickler(packed, protocol=5).dump(self)
+        return packed.getvalue()
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> "Version":
+        """What `pack` packed. Pickle trusts its input: only for bytes from a process that this one has started."""
+        version = pickle.loads(packed)
+        assert isinstance(version, cls)
+        return version
+
+
+class _Pickler(pickle.Pickler):
+    """Sends tensors as arrays, whose memory is copied once; PyTorch would write a file of its own for each of them."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        """See `pickle.Pickler`."""
+        return (torch.from_numpy, (obj.detach().numpy(),)) if isinstance(obj, torch.Tensor) else NotImplemented

@@ -51,8 +51,6 @@ LONGEST_WATCH_PERIOD = 0.02
 """What is not driven by joint states is looked after at least this often, s."""
 LAST_COMMAND_TIMEOUT = Duration(seconds=0.2)
 """How long the last command may take to arrive before the process ends."""
-SWITCH_INTERVAL = 0.0005
-"""Longest time for which the thread that checks networks keeps the interpreter from the tick, s."""
 
 
 class ControllerNode(LifecycleNode):
@@ -138,8 +136,7 @@ class ControllerNode(LifecycleNode):
         self._disconnect()
 
     def _configure(self) -> None:
-        threads = value_of(self, "torch_num_threads")
-        torch.set_num_threads(threads)
+        torch.set_num_threads(value_of(self, "torch_num_threads"))
         checkpoint = load_model(self)
         self._task = task = checkpoint.task
         limits, timeout = limits_on(value_of(self, "hardware"), task.arm.limits), value_of(self, "timeout")
@@ -162,7 +159,7 @@ class ControllerNode(LifecycleNode):
         self._gravity = GravityInquiry(
             self, "joint_states", value_of(self, "gravity_compensation"), task.gravity_convention
         )
-        self._updates = ModelUpdates(self, checkpoint, watch, threads)
+        self._updates = ModelUpdates(self, checkpoint, watch)
         safety = SafetyFilter(limits, task.soft_limit_fraction, rate_limit_period)
         settings = ControllerSettings(**{name: value_of(self, name) for name in SETTINGS})
         self._controller = Controller(task, self._updates.first.agent, settings, safety)
@@ -436,7 +433,6 @@ def _milliseconds(seconds: float | None) -> str:
 
 def _control(stop: StopRequest) -> int:
     """The node's life as a process: start, tick until asked to stop, ramp down."""
-    sys.setswitchinterval(SWITCH_INTERVAL)
     node = ControllerNode()
     executor = create_executor()
     executor.add_node(node)

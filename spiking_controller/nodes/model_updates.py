@@ -1,15 +1,19 @@
 """Brings networks from `model_update` into the running controller, and back out again: nothing of it blocks a tick.
 
-Listening happens in another process (`update_listener`), checking in another thread (`learning.model_update`), and the
-swap is an assignment between two ticks: when no goal is being reached, or as the goal changes.
+Listening and checking happen in another process (`update_listener`), from which networks come ready to run; the swap is
+an assignment between two ticks: when no goal is being reached, or as the goal changes.
 """
 
+import json
 import os
 import subprocess
 import sys
 import threading
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
 from multiprocessing.connection import Connection
+from queue import SimpleQueue
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.lifecycle import LifecycleNode
@@ -20,10 +24,10 @@ from spiking_controller.control.controller import Controller
 from spiking_controller.control.tracking_watch import TrackingWatch
 from spiking_controller.control.versions import VersionChain
 from spiking_controller.learning.checkpoint import Checkpoint
-from spiking_controller.learning.model_update import UpdateReader, Version
+from spiking_controller.learning.model_update import Version
 from spiking_controller.nodes import messages
 from spiking_controller.nodes.up import start_process
-from spiking_controller.nodes.update_listener import DATA
+from spiking_controller.nodes.update_listener import REFUSAL
 
 RESTART_AFTER = 5.0
 """A listening process that has died is started again after this time, s."""
@@ -34,20 +38,20 @@ SIZE_MARGIN = 2
 
 
 class UpdateIntake:
-    """Keeps the listening process and passes on what it hears, in a thread that mostly waits."""
+    """Keeps the listening process and takes what it says, in a thread that mostly waits.
 
-    def __init__(self, node: LifecycleNode, updates: UpdateReader, largest: int) -> None:
-        """Start listening to `model_update`.
+    Attributes:
+        results: networks that are ready to run, and sentences that say why there are none.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        """Start listening.
 
         Args:
-            node: whose namespace and remaps count.
-            updates: gets the bytes, and the refusals of what was too large.
-            largest: size of a message that is still looked at, bytes.
+            command: of the listening process (`update_listener`), to which the descriptor of its pipe is added.
         """
-        self._topic = node.resolve_topic_name("model_update")
-        self._name = node.get_fully_qualified_name().removeprefix("/") + "_updates"
-        self._largest = largest
-        self._updates = updates
+        self.results: SimpleQueue[Version | str] = SimpleQueue()
+        self._command = command
         self._closing = threading.Event()
         self._listener = self._start()
         self._thread = threading.Thread(target=self._run, name="model_update_intake", daemon=True)
@@ -61,20 +65,7 @@ class UpdateIntake:
 
     def _start(self) -> "subprocess.Popen[bytes]":
         reading, writing = os.pipe()
-        namespace, _, name = self._name.rpartition("/")
-        process = start_process(
-            [
-                sys.executable,
-                "-m",
-                "spiking_controller.nodes.update_listener",
-                f"/{namespace}",
-                name,
-                self._topic,
-                str(self._largest),
-                str(writing),
-            ],
-            pass_fds=(writing,),
-        )
+        process = start_process([*self._command, str(writing)], pass_fds=(writing,))
         os.close(writing)
         self._pipe = Connection(reading, writable=False)
         return process
@@ -92,11 +83,12 @@ class UpdateIntake:
             try:
                 received = self._pipe.recv_bytes()
             except (EOFError, OSError):
+                # Also in the middle of a message: what a dying process leaves behind is never taken for networks.
                 self._pipe.close()
                 if self._closing.is_set():
                     return
                 code = self._listener.wait()
-                self._updates.refuse(
+                self.results.put(
                     f"model_update: the process that listens has ended (exit code {code}); it is started again."
                 )
                 if self._closing.wait(RESTART_AFTER):
@@ -105,11 +97,7 @@ class UpdateIntake:
                 if self._closing.is_set():
                     self._end()
                 continue
-            kind, content = received[:1], received[1:]
-            if kind == DATA:
-                self._updates.submit(content)
-            else:
-                self._updates.refuse(content.decode())
+            self.results.put(_result(received))
 
 
 class ModelUpdates:
@@ -118,14 +106,13 @@ class ModelUpdates:
     `~/version` (latched) says which version others must be trained on from.
     """
 
-    def __init__(self, node: LifecycleNode, checkpoint: Checkpoint, watch: TrackingWatch, torch_threads: int) -> None:
+    def __init__(self, node: LifecycleNode, checkpoint: Checkpoint, watch: TrackingWatch) -> None:
         """Listen for networks of the contract of a checkpoint; `attach` comes next.
 
         Args:
             node: in whose name.
             checkpoint: loaded from a file.
             watch: judges new networks.
-            torch_threads: that PyTorch may use for checking.
         """
         self.first = Version.of(checkpoint)
         """The networks to start with."""
@@ -133,8 +120,7 @@ class ModelUpdates:
         self._watch = watch
         self._refused: Counter[str] = Counter()
         self._last_refusal = ""
-        self._reader = UpdateReader(checkpoint.contract, "model_update", torch_threads)
-        self._intake = UpdateIntake(node, self._reader, SIZE_MARGIN * os.path.getsize(checkpoint.source))
+        self._intake = UpdateIntake(_listening_command(node, checkpoint))
         self._service = node.create_service(Trigger, "~/rollback", self._on_rollback)
         self._version_publisher = node.create_publisher(String, "~/version", messages.LATCHED)
 
@@ -148,7 +134,6 @@ class ModelUpdates:
         self._node.destroy_service(self._service)
         self._node.destroy_publisher(self._version_publisher)
         self._intake.close()
-        self._reader.close()
 
     @property
     def counts(self) -> Counter[str]:
@@ -161,10 +146,10 @@ class ModelUpdates:
 
     def poll(self, may_swap: bool) -> None:
         """Hear what came of the updates; what fits takes over now, or waits for `goal_changes`."""
-        while not self._reader.results.empty():
-            result = self._reader.results.get()
-            if not isinstance(result, Version):
-                self._refuse(str(result))
+        while not self._intake.results.empty():
+            result = self._intake.results.get()
+            if isinstance(result, str):
+                self._refuse(result)
             elif refusal := self._chain.offer(result):
                 self._refuse(f"model_update: {refusal}")
             # After a refusal too: whoever sent it learns where to go on from.
@@ -224,3 +209,29 @@ class ModelUpdates:
             else "there is no earlier version to go back to"
         )
         return response
+
+
+def _result(received: bytes) -> Version | str:
+    kind, content = received[:1], received[1:]
+    if kind == REFUSAL:
+        return content.decode()
+    try:
+        return Version.unpack(content)
+    except Exception as error:
+        # The other process may run a newer release that was installed meanwhile.
+        return f"model_update: checked, but cannot be taken ({type(error).__name__}: {error}); restart the controller."
+
+
+def _listening_command(node: LifecycleNode, checkpoint: Checkpoint) -> list[str]:
+    """Listens in the node's namespace, and with its remaps, for networks of the checkpoint's contract."""
+    namespace, _, name = node.get_fully_qualified_name().rpartition("/")
+    return [
+        sys.executable,
+        "-m",
+        "spiking_controller.nodes.update_listener",
+        namespace or "/",
+        f"{name}_updates",
+        node.resolve_topic_name("model_update"),
+        str(SIZE_MARGIN * os.path.getsize(checkpoint.source)),
+        json.dumps(asdict(checkpoint.contract)),
+    ]

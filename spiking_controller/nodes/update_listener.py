@@ -1,65 +1,87 @@
-"""Hears `model_update` in a process of its own, and hands on what is small enough to be networks.
+"""Hears `model_update` in a process of its own, checks what it hears, and hands on networks that are ready to run.
 
-Taking a message from the middleware and turning it into Python objects holds the interpreter for as long as it takes:
-seconds for 200 MB. In the controller's process no tick would happen meanwhile, in whichever thread it is done.
+Taking a message from the middleware and reading networks from it hold the interpreter for as long as they take: ten
+milliseconds for good networks, seconds for 200 MB of noise. In the controller's process no tick would happen meanwhile,
+in whichever thread it is done.
 """
 
+import json
+import os
 import sys
+from collections.abc import Mapping
 from multiprocessing.connection import Connection
+from typing import Any
 
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from std_msgs.msg import UInt8MultiArray
 
+from spiking_controller.errors import ModelContractError
 from spiking_controller.nodes import messages
 from spiking_controller.nodes.process import StopRequest, create_executor, run_process
 
-DATA, REFUSAL = b"d", b"r"
-"""First byte of what goes to the controller: a checkpoint file follows, or a sentence in UTF-8."""
+NETWORKS, REFUSAL = b"n", b"r"
+"""First byte of what goes to the controller: a packed `Version` follows, or a sentence in UTF-8."""
+NICENESS = 10
+"""The arm comes first: checking takes what processor time is left."""
 
 
 class UpdateListener(Node):
     """Listens to one topic and writes into one pipe."""
 
-    def __init__(self, namespace: str, name: str, topic: str, largest: int, pipe: Connection) -> None:
+    def __init__(
+        self, namespace: str, name: str, topic: str, largest: int, running: Mapping[str, Any], pipe: Connection
+    ) -> None:
         """Join the topic.
 
         Args:
             namespace, name: of this node.
             topic: fully qualified.
             largest: size of a message that may still be networks, bytes.
+            running: the contract of the running networks, as a dictionary.
             pipe: to the controller.
         """
         super().__init__(name, namespace=namespace, start_parameter_services=False, enable_rosout=False)
         self._largest = largest
+        self._running = running
         self._pipe = pipe
         self.create_subscription(UInt8MultiArray, topic, self._on_update, messages.LATCHED, raw=True)
 
     def _on_update(self, serialised: bytes) -> None:
+        try:
+            answer = NETWORKS + self._checked(serialised)
+        except ModelContractError as error:
+            answer = REFUSAL + str(error).encode()
+        self._pipe.send_bytes(answer)
+
+    def _checked(self, serialised: bytes) -> bytes:
         if len(serialised) > self._largest:
-            self._pipe.send_bytes(
-                REFUSAL
-                + (
-                    f"model_update: has {len(serialised) / 1e6:.1f} MB, but networks of the running contract take less "
-                    f"than {self._largest / 1e6:.1f} MB; send a checkpoint made for them."
-                ).encode()
+            raise ModelContractError(
+                f"model_update: has {len(serialised) / 1e6:.1f} MB, but networks of the running contract take less "
+                f"than {self._largest / 1e6:.1f} MB; send a checkpoint made for them."
             )
-            return
-        self._pipe.send_bytes(DATA + bytes(deserialize_message(serialised, UInt8MultiArray).data))
+        # Only now: PyTorch takes seconds and 200 MB, and most graphs have nobody who sends networks.
+        from spiking_controller.learning.checkpoint import Contract
+        from spiking_controller.learning.model_update import Version
+
+        data = bytes(deserialize_message(serialised, UInt8MultiArray).data)
+        return Version.read(data, Contract(**self._running), "model_update").pack()
 
 
 def main(arguments: list[str]) -> int:
     """Run until asked to stop.
 
     Args:
-        arguments: namespace and name of the node, topic, largest size in bytes, file descriptor of the pipe.
+        arguments: namespace and name of the node, topic, largest size in bytes, the running contract as JSON, file
+            descriptor of the pipe.
     """
-    namespace, name, topic, largest, descriptor = arguments
+    namespace, name, topic, largest, running, descriptor = arguments
+    os.nice(NICENESS)
 
     def listen(stop: StopRequest) -> int:
         executor = create_executor()
         pipe = Connection(int(descriptor), readable=False)
-        node = UpdateListener(namespace, name, topic, int(largest), pipe)
+        node = UpdateListener(namespace, name, topic, int(largest), json.loads(running), pipe)
         executor.add_node(node)
         try:
             while not stop:

@@ -23,6 +23,7 @@ PLACES = ((0.45, -0.25, 0.45), (0.35, 0.35, 0.6))
 NEAR = 0.05
 SIMULATION = "/mujoco_bridge: simulation"
 CONTROL = "/controller: control"
+MODEL = "/controller: model"
 PACES: dict[str, dict[str, Any]] = {
     "real time": {"bridge": {}, "controller": {}},
     "lock-step": {
@@ -146,6 +147,7 @@ def the_clock_is_reset(campaign: Campaign) -> None:
 
 
 def networks_come_corrupt(campaign: Campaign) -> None:
+    missed = campaign.counted("missed control step")
     good = share_path("models", "panda_reach.safetensors").read_bytes()
     damaged = bytearray(good)
     damaged[-5] ^= 0xFF
@@ -158,6 +160,9 @@ def networks_come_corrupt(campaign: Campaign) -> None:
             lambda refused=refused: campaign.controller.output.count("refused: model_update") > refused, "a refusal"
         )
         campaign.wait_for_arrival(place, "corrupt networks")
+    campaign.probe.wait_for(lambda: campaign.probe.figure(MODEL, "updates refused") == "3", "the count of refusals")
+    if campaign.in_lock_step:
+        assert campaign.counted("missed control step") == missed
 
 
 def the_controller_is_killed(campaign: Campaign) -> None:

@@ -1,6 +1,7 @@
 """Networks over model_update: good ones take over at the next goal, bad ones are refused, control goes on."""
 
 import json
+import sys
 from array import array
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import load, save
 from std_msgs.msg import UInt8MultiArray
@@ -21,13 +23,17 @@ from spiking_controller.learning.checkpoint import (
     load_checkpoint,
     parse_checkpoint,
 )
-from spiking_controller.nodes import messages
+from spiking_controller.nodes import messages, model_updates
+from spiking_controller.nodes.model_updates import UpdateIntake
 from spiking_controller.resources import share_path
 
 GOAL = (0.45, -0.25, 0.45)
 OTHER_GOAL = (0.35, 0.35, 0.6)
 MODEL = "/controller: model"
+CONTROL = "/controller: control"
 LOCK_STEP = {"lock_step": True, "real_time_factor": 0.0, "lock_step_timeout": 30.0}
+PACES: dict[str, tuple[dict[str, Any], bool]] = {"real time": ({}, False), "lock-step": (LOCK_STEP, True)}
+"""Parameters of the bridge, and whether the controller follows its clock."""
 
 
 def shipped() -> Checkpoint:
@@ -72,6 +78,11 @@ def running(probe: Any) -> str:
     return probe.status(MODEL).removeprefix("running ")
 
 
+def counted(probe: Any) -> dict[str, int]:
+    """What the controller has counted that shows a joint state without an answer."""
+    return {name: int(probe.figure(CONTROL, name) or 0) for name in ("missed control step", "late states")}
+
+
 def rollback(probe: Any) -> Any:
     return probe.call(Trigger, "controller/rollback", Trigger.Request())
 
@@ -114,7 +125,8 @@ def test_networks_take_over_at_once_while_no_goal_is_being_reached(graph: Any, p
     probe.assert_every_torque_is_legal()
 
 
-def test_bad_networks_are_refused_with_a_reason_while_control_goes_on(graph: Any, probe: Any) -> None:
+@pytest.mark.parametrize("pace", PACES)
+def test_bad_networks_are_refused_with_a_reason_and_no_tick_is_missed(pace: str, graph: Any, probe: Any) -> None:
     checkpoint = shipped()
     good = changed(shipped())
     damaged = bytearray(good)
@@ -126,41 +138,61 @@ def test_bad_networks_are_refused_with_a_reason_while_control_goes_on(graph: Any
         (with_nan(good), "holds NaN"),
         (foreign(checkpoint), "action_scale is 0.1, but the running networks have 0.2"),
         (share_path("models", "planar_reach.safetensors").read_bytes(), "task is 'planar_reach'"),
+        (np.random.default_rng(0).bytes(200_000_000), "has 200.0 MB"),
     ]
-    controller = graph.controller(diagnostics_period=0.1)
-    graph.bridge()
+    bridge, follows_clock = PACES[pace]
+    controller = graph.controller(diagnostics_period=0.1, use_sim_time=follows_clock)
+    graph.bridge(**bridge)
     probe.send_accepted_goal(*GOAL)
     send = sender(probe)
-    probe.wait_for(lambda: probe.time() > 0.5, "the arm to move")
-    before, said_before = probe.time(), len(controller.output)
+    probe.wait_for(lambda: probe.time() > 1.5, "the arm to move")
+    time, memory = probe.time(), controller.peak_memory()
+    before = counted(probe)
     for number, (data, reason) in enumerate(bad, start=1):
         send(data)
         probe.wait_for(lambda n=number: controller.output.count("refused: model_update") == n, f"refusal {number}")
         assert reason in controller.output.splitlines()[-1]
+    probe.wait_for(lambda: probe.figure(MODEL, "updates refused") == str(len(bad)), "the count")
+    after = counted(probe)
+    steps = round((probe.time() - time) / checkpoint.task.control_period)
+    missed = after["missed control step"] - before["missed control step"]
+    print(
+        f"{pace}: {missed} of {steps} control steps missed, {after['late states'] - before['late states']} states late"
+    )
+    if pace == "lock-step":
+        assert after == before, "every joint state was answered"
+    else:
+        assert missed <= 0.1 * steps, "more than a busy machine explains"
+    assert controller.peak_memory() - memory < 20_000_000
     assert rollback(probe).success is False
     probe.send_accepted_goal(*OTHER_GOAL)
     probe.wait_for(lambda: probe.distance(OTHER_GOAL) < 0.05, "the goal")
     assert running(probe) == checkpoint.metadata["sha256"][:12]
-    answered = np.array([messages.stamp_to_time(torque.header.stamp) / 1e9 for torque in probe.torques])
-    assert np.diff(answered[answered >= before]).max() < 0.1, "torques never stopped"
-    assert "no usable joint state" not in controller.output[said_before:]
     probe.assert_every_torque_is_legal()
 
 
-def test_two_hundred_megabytes_of_noise_never_enter_the_controller(graph: Any, probe: Any) -> None:
-    controller = graph.controller(diagnostics_period=0.1)
-    graph.bridge()
-    probe.send_accepted_goal(*GOAL)
-    send = sender(probe)
-    probe.wait_for(lambda: probe.distance(GOAL) < 0.05, "the goal")
-    before = controller.peak_memory()
-    send(np.random.default_rng(0).bytes(200_000_000))
-    probe.wait_for(lambda: "refused: model_update: has 200.0 MB" in controller.output, "the refusal")
-    assert controller.peak_memory() - before < 20_000_000
-    probe.wait_for(lambda: probe.figure(MODEL, "updates refused") == "1", "the count")
-    probe.send_accepted_goal(*OTHER_GOAL)
-    probe.wait_for(lambda: probe.distance(OTHER_GOAL) < 0.05, "the next goal")
-    probe.assert_every_torque_is_legal()
+def test_networks_half_sent_by_a_process_that_dies_are_no_networks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_updates, "RESTART_AFTER", 0.1)
+    dying = tmp_path / "dying.py"
+    dying.write_text(
+        "import os, pathlib, signal, struct, sys, time\n"
+        "pipe, first = int(sys.argv[1]), pathlib.Path(__file__).with_name('first')\n"
+        "if not first.exists():\n"
+        "    first.touch()\n"
+        "    os.write(pipe, struct.pack('!i', 1000) + b'n' + bytes(500))\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "os.write(pipe, struct.pack('!i', 4) + b'rbad')\n"
+        "time.sleep(60.0)\n"
+    )
+    intake = UpdateIntake([sys.executable, str(dying)])
+    try:
+        ended = intake.results.get(timeout=30.0)
+        assert ended == "model_update: the process that listens has ended (exit code -9); it is started again."
+        assert intake.results.get(timeout=30.0) == "bad"
+    finally:
+        intake.close()
 
 
 def test_the_trainer_learns_from_the_graph_and_the_controller_takes_its_networks(
