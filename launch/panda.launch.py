@@ -12,6 +12,8 @@ from launch_ros.parameter_descriptions import ParameterValue
 PACKAGE = "spiking_controller"
 PARAMS_FILE = Path(get_package_share_directory(PACKAGE)) / "config" / "panda.yaml"
 
+NEEDED = ("mujoco_bridge", "controller")
+"""Control goes on without a trainer or a recorder that has died."""
 ARGUMENTS = [
     ("arm", "", "The arm: panda or planar_arm; empty: as in params_file, panda."),
     ("model", "", "Checkpoint of the networks (.safetensors); empty: as in params_file, else the shipped one."),
@@ -38,7 +40,7 @@ def nodes(context: LaunchContext) -> list[Node]:
         return {name: ParameterValue(LaunchConfiguration(argument), value_type=kind)}
 
     def node(executable: str, parameters: dict[str, ParameterValue]) -> Node:
-        """One of our nodes. Its end is the end of the launch."""
+        """One of our nodes. The end of one that control needs is the end of the launch."""
         return Node(
             package=PACKAGE,
             executable=executable,
@@ -49,7 +51,7 @@ def nodes(context: LaunchContext) -> list[Node]:
             remappings=[("/clock", "clock")],
             output="screen",
             emulate_tty=True,
-            on_exit=Shutdown(reason=f"{executable} ended"),
+            on_exit=Shutdown(reason=f"{executable} ended") if executable in NEEDED else None,
         )
 
     arm = given("arm", "arm", str) | given("gravity_compensation", "gravity_compensation", bool)

@@ -24,6 +24,8 @@ from spiking_controller.resources import share_path
 
 STOP_TIMEOUT = 8.0
 """A node that has not ended this long after it was asked to is killed, s."""
+NEEDED = ("controller", "mujoco_bridge")
+"""Control goes on without a trainer or a recorder that has died."""
 _SET_PARENT_DEATH_SIGNAL = 1
 
 
@@ -61,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     """Start the nodes and wait for Ctrl-C.
 
     Returns:
-        0 after Ctrl-C or SIGTERM, 1 if a node ended by itself.
+        0 after Ctrl-C or SIGTERM, 1 if a node that control needs ended by itself.
     Raises:
         ConfigError: the parameter file does not exist, or the folder to record into does.
     """
@@ -108,16 +110,22 @@ def planned_nodes(args: argparse.Namespace) -> dict[str, Parameters]:
 
 
 def supervise(names: Sequence[str], ros_arguments: Sequence[str], stop: StopRequest) -> int:
-    """Run nodes (modules of `spiking_controller.nodes`) until asked to stop (0) or until one ends by itself (1)."""
+    """Run nodes (modules of `spiking_controller.nodes`) until asked to stop (0) or until a needed one ends (1)."""
     processes: dict[str, subprocess.Popen[bytes]] = {}
     try:
         for name in names:
             processes[name] = _start(name, ros_arguments)
+        running = dict(processes)
         while not stop:
             for name, process in processes.items():
-                if process.poll() is not None:
-                    print(f"error: {name} ended by itself with exit code {process.returncode}.", file=sys.stderr)
+                if name not in running or process.poll() is None:
+                    continue
+                del running[name]
+                ended = f"error: {name} ended by itself with exit code {process.returncode}"
+                if name in NEEDED:
+                    print(f"{ended}.", file=sys.stderr)
                     return 1
+                print(f"{ended}; control goes on without it.", file=sys.stderr)
             time.sleep(0.05)
         return 0
     finally:

@@ -169,9 +169,10 @@ def the_controller_is_killed(campaign: Campaign) -> None:
     probe = campaign.probe
     campaign.set_in_motion()
     campaign.controller.kill()
-    killed_at = probe.time()
-    probe.wait_for(lambda: probe.time() > killed_at + 0.3, "time to go on without a controller")
-    assert not np.any(probe.states[-1].effort), "the bridge drops the torque"
+    probe.wait_for(lambda: not np.any(probe.states[-1].effort), "the bridge to drop the torque")
+    dropped_at = probe.time()
+    probe.wait_for(lambda: probe.time() > dropped_at + 0.3, "time to go on without a controller")
+    assert not np.any(probe.states[-1].effort), "and it stays so"
     campaign.check()
     probe.goals.clear()
     campaign.start_controller()

@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import os
 import signal
 import subprocess
 import sys
@@ -97,6 +98,17 @@ def test_a_node_that_ends_by_itself_ends_the_others_with_a_sentence(start: Any) 
     assert "Traceback" not in graph.output
 
 
+def test_control_goes_on_when_the_recorder_dies(start: Any, probe: Any, tmp_path: Path) -> None:
+    graph = start("--record", str(tmp_path / "bag"))
+    probe.set_in_motion(*GOAL)
+    os.kill(graph.children()["recorder"], signal.SIGKILL)
+    sentence = "error: recorder ended by itself with exit code -9; control goes on without it."
+    probe.wait_for(lambda: sentence in graph.output, "the sentence")
+    probe.wait_for(lambda: probe.distance(GOAL) < 0.05, "the goal")
+    graph.process.send_signal(signal.SIGINT)
+    assert graph.process.wait(60) == 0
+
+
 def test_no_node_outlives_a_killed_up(start: Any) -> None:
     graph = start()
     end = time.monotonic() + 60.0
@@ -149,12 +161,19 @@ def test_the_bridges_options_go_to_the_bridge() -> None:
     assert nodes["controller"] == {"use_sim_time": True}
 
 
-def test_the_launch_file_has_the_same_arguments() -> None:
+def launch_file(name: str) -> Any:
+    """What stands under that name in the launch file, which only an installation of ROS 2 can import."""
     tree = ast.parse((ROOT / "launch" / "panda.launch.py").read_text())
-    table = next(node.value for node in tree.body if isinstance(node, ast.Assign) and "ARGUMENTS" in ast.dump(node))
-    assert isinstance(table, ast.List)
-    names = [ast.literal_eval(row.elts[0]) for row in table.elts if isinstance(row, ast.Tuple)]
+    return next(node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == name)  # type: ignore[attr-defined]
+
+
+def test_the_launch_file_has_the_same_arguments() -> None:
+    names = [ast.literal_eval(row.elts[0]) for row in launch_file("ARGUMENTS").elts]
     assert names == list(vars(parsed()))
+
+
+def test_the_launch_file_needs_the_same_nodes() -> None:
+    assert set(ast.literal_eval(launch_file("NEEDED"))) == set(up.NEEDED)
 
 
 @pytest.mark.parametrize("node", [controller, mujoco_bridge, recorder, trainer])
