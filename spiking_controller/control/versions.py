@@ -28,6 +28,10 @@ class Version(Protocol):
     def parent(self) -> str | None:
         """sha256 of the checkpoint that they were trained on from; None if from nothing."""
 
+    @property
+    def policy_digest(self) -> str:
+        """Equal for versions whose policies are equal: they differ in what they predict, not in what they do."""
+
 
 AnyVersion = TypeVar("AnyVersion", bound=Version)
 
@@ -37,7 +41,8 @@ class VersionChain(Generic[AnyVersion]):
 
     A version is taken only if it was trained on from the one that runs or waits. It takes over between two ticks: when
     no goal is being reached, or as the goal changes, but not while the running one is still on trial. A version on
-    trial that tracks its goals worse than the one before gives way to that one again, for good.
+    trial that tracks its goals worse than the one before gives way to that one again, for good. A version with the same
+    policy as the one before it needs no trial: it moves the arm in the same way.
 
     Attributes:
         running: the version that drives the arm.
@@ -109,10 +114,12 @@ class VersionChain(Generic[AnyVersion]):
         """Let the waiting version run, if there is one and the running one is not on trial; whether it does."""
         if self.waiting is None or self._watch.on_trial:
             return False
+        acts_differently = self.waiting.policy_digest != self.running.policy_digest
         self.previous = self.running
         self._run(self.waiting)
         self.waiting = None
-        self._watch.new_networks()
+        if acts_differently:
+            self._watch.new_networks()
         self.counts["model update"] += 1
         return True
 

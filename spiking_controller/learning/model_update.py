@@ -1,5 +1,6 @@
 """Networks that arrive while others run: one process checks them, another one takes them over ready to run."""
 
+import hashlib
 import io
 import pickle
 from dataclasses import dataclass
@@ -21,11 +22,13 @@ class Version:
         agent: at the start of an episode.
         sha256: of their checkpoint.
         parent: sha256 of the checkpoint that they were trained on from; None if from nothing.
+        policy_digest: of the policy's parameters.
     """
 
     agent: SpikingAgent
     sha256: str
     parent: str | None
+    policy_digest: str
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> "Version":
@@ -36,7 +39,10 @@ class Version:
         agent.act(observation, np.zeros((1, task.goal_dimensions)))
         agent.predict(observation)
         agent.reset(1)
-        return cls(agent, checkpoint.metadata["sha256"], checkpoint.metadata.get("parent"))
+        digest = hashlib.sha256()
+        for parameter in checkpoint.policy.state_dict().values():
+            digest.update(parameter.numpy().tobytes())
+        return cls(agent, checkpoint.metadata["sha256"], checkpoint.metadata.get("parent"), digest.hexdigest())
 
     @classmethod
     def read(cls, data: bytes, running: Contract, source: str) -> "Version":

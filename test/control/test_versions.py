@@ -37,10 +37,12 @@ class Entry:
     sha256: str
     parent: str | None
     agent: StillNetworks
+    policy_digest: str
 
 
-def version(sha256: str, parent: str | None = None) -> Entry:
-    return Entry(sha256, parent, StillNetworks())
+def version(sha256: str, parent: str | None = None, policy: str = "") -> Entry:
+    """A version whose policy is its own, unless one is named."""
+    return Entry(sha256, parent, StillNetworks(), policy or sha256)
 
 
 class Loop:
@@ -121,6 +123,19 @@ def test_no_version_takes_over_while_another_is_on_trial(loop: Loop) -> None:
     assert loop.running == "second"
     loop.goal(0.01)
     assert loop.running == "third"
+
+
+def test_a_version_with_the_same_policy_is_not_on_trial_and_not_blamed(loop: Loop) -> None:
+    for _ in range(4):
+        loop.goal(0.01)
+    loop.chain.offer(version("second", "first", policy="first"))
+    loop.goal(0.01)
+    assert loop.running == "second"
+    assert [loop.goal(0.2), loop.goal(0.3), loop.goal(0.25)] == ["", "", ""]
+    loop.chain.offer(version("third", "second", policy="first"))
+    loop.goal(0.01)
+    assert loop.running == "third"
+    assert loop.chain.counts["rollback"] == 0
 
 
 def test_after_a_rollback_the_present_arm_is_the_measure() -> None:
