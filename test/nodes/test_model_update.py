@@ -136,7 +136,7 @@ def test_bad_networks_are_refused_with_a_reason_and_no_tick_is_missed(pace: str,
         (good[: len(good) // 2], "is not a complete safetensors file"),
         (bytes(damaged), "sha256"),
         (with_nan(good), "holds NaN"),
-        (foreign(checkpoint), "action_scale is 0.1, but the running networks have 0.2"),
+        (foreign(checkpoint), "action_scale is 0.1, but the running networks have [0.25, 0.25, 0.25, 0.25, 0.5, 0.5]"),
         (share_path("models", "planar_reach.safetensors").read_bytes(), "task is 'planar_reach'"),
         (np.random.default_rng(0).bytes(200_000_000), "has 200.0 MB"),
     ]
