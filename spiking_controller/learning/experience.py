@@ -6,15 +6,19 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spiking_controller.errors import ConfigError
 from spiking_controller.learning.replay import ReplayMemory, Segment, Windows
 from spiking_controller.learning.segment_store import SegmentStore
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.reach import ReachTask
+
+LONGEST_GOAL: Final = 8
+"""So many segments in a row count as on the way to one goal, at most."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +31,17 @@ class ExperienceSettings:
         old_segments: kept of those before; a new one takes the place of a random one, so that old times fade slowly.
         old_share: share of old segments in what is learnt from.
         held_back_segments: the latest segments that are only judged on.
-        hold_back_every: one of so many segments is held back.
+        hold_back_every: of so many goals, the segments on the way to one are held back: to have learnt is to do better
+            on the way to another goal, not between two segments that were learnt from. A goal that is held for long
+            counts as several.
     """
 
     segment_steps: int = 32
     recent_segments: int = 400
     old_segments: int = 4000
     old_share: float = 0.2
-    held_back_segments: int = 40
-    hold_back_every: int = 5
+    held_back_segments: int = 36
+    hold_back_every: int = 4
 
     def __post_init__(self) -> None:
         for name in ("segment_steps", "recent_segments", "old_segments", "held_back_segments"):
@@ -73,6 +79,9 @@ class Experience:
         self._rng = rng
         self._task = task
         self._directory = directory
+        self._goal: NDArray[np.float64] | None = None
+        self._goals = 0
+        self._of_goal = 0
         if directory is not None:
             self._claim(directory)
         self.recent = self._memory("recent", settings.recent_segments)
@@ -120,8 +129,12 @@ class Experience:
 
     def add(self, segment: Segment) -> None:
         """Keep a segment, to learn from or to judge on."""
-        added = self.recent.added + self.held_back.added
-        if (added + 1) % self.settings.hold_back_every == 0:
+        if self._goal is None or self._of_goal == LONGEST_GOAL or not np.array_equal(segment.goal, self._goal):
+            self._goal = np.array(segment.goal)
+            self._goals += 1
+            self._of_goal = 0
+        self._of_goal += 1
+        if self._goals % self.settings.hold_back_every == 0:
             self.held_back.add_segment(segment)
             return
         recent, old = self.recent, self.old

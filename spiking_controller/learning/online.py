@@ -41,6 +41,10 @@ _FIRST_SHARE = 0.1
 """Of the largest learning rate, in the beginning."""
 _GROWTH, _DECAY = 1.5, 0.8
 """Of the learning rate with each candidate, by whether it is let out: steady at about one success in three."""
+_SURPRISE = 1.5
+"""The arm has changed if the running forward model's error is so many times its usual one."""
+_USUAL_SHARE = 0.01
+"""Of the latest error in the usual one, a running mean."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ class OnlineSettings:
         minimum_segments, minimum_held_back: nothing is learnt before there are so many of each.
         model_updates, policy_updates: gradient steps per call of `update`.
         model_learning_rate, policy_learning_rate: largest ones, of Adam. A network's rate grows while its candidates
-            are let out, and falls to the `final_rate` of its training while they are not, as there towards the end.
+            are let out, and falls to the `final_rate` of its training while they are not, as there towards the end. It
+            is the largest while the running forward model errs clearly more than usual: the arm has changed.
         margin: share by which a network's figure must improve on that of the running one.
         discard_margin: share by which a figure may be worse before the network's learning is thrown away.
         largest_move: the weights of a network move by at most this share of their Euclidean norm between two versions.
@@ -63,7 +68,7 @@ class OnlineSettings:
     minimum_held_back: int = 6
     model_updates: int = 60
     policy_updates: int = 20
-    model_learning_rate: float = 2e-3
+    model_learning_rate: float = 1e-3
     policy_learning_rate: float = 1e-3
     margin: float = 0.03
     discard_margin: float = 0.25
@@ -190,6 +195,7 @@ class OnlineLearner:
         """Share of the largest learning rate at which each network learns now."""
         for name in NETWORKS:
             self._change_rate(name, _FIRST_SHARE)
+        self._usual_error: float | None = None
         self._known: dict[str, Checkpoint] = {}
         self.remember(checkpoint)
         self.discard()
@@ -284,6 +290,9 @@ class OnlineLearner:
         self.discard(tuple(name for name, verdict in verdicts.items() if verdict.discarded))
         for name, verdict in verdicts.items():
             self._change_rate(name, _GROWTH if verdict.accepted else _DECAY)
+        if self._is_surprised(running.joint_rad):
+            for name in NETWORKS:
+                self._change_rate(name, 1.0 / self.rate_share[name])
         accepted = tuple(name for name in NETWORKS if verdicts[name].accepted)
         reason = "; ".join(f"{name.replace('_', ' ')}: {verdicts[name].reason}" for name in reversed(NETWORKS)) + "."
         if not accepted:
@@ -300,6 +309,14 @@ class OnlineLearner:
 
     def _running(self, name: NetworkName) -> Network:
         return self.running.policy if name == "policy" else self.running.forward_model
+
+    def _is_surprised(self, error: float) -> bool:
+        """Whether the running forward model's error says that the arm has changed, rad."""
+        if self._usual_error is None:
+            self._usual_error = error
+        surprised = error > _SURPRISE * self._usual_error
+        self._usual_error += _USUAL_SHARE * (error - self._usual_error)
+        return surprised
 
     def _change_rate(self, name: NetworkName, factor: float) -> None:
         share = self.rate_share[name]

@@ -1,12 +1,13 @@
 """What is recorded stays within its bounds, survives a restart, and recent and old steps are mixed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.learning.experience import Experience, ExperienceSettings
+from spiking_controller.learning.experience import LONGEST_GOAL, Experience, ExperienceSettings
 from spiking_controller.learning.replay import Segment
 from spiking_controller.learning.segment_store import SegmentStore
 from spiking_controller.tasks.reach import get_task
@@ -49,6 +50,21 @@ def test_memory_is_bounded_and_part_of_the_segments_is_held_back() -> None:
     assert numbers(kept.recent) == [91, 92, 93, 94, 96, 97, 98, 99]
     assert max(numbers(kept.old)) <= 89
     assert all(number % 5 for number in numbers(kept.old)), "held-back segments are never learnt from"
+
+
+def test_whole_goals_are_held_back_and_a_long_one_counts_as_several() -> None:
+    kept = experience(settings=replace(SMALL, recent_segments=100, held_back_segments=100))
+    one, other = segment(1), segment(2)
+    for number in range(1, 11):
+        for _ in range(3):
+            kept.add(segment(number))
+    assert numbers(kept.held_back) == [5] * 3 + [10] * 3
+    held_back = len(kept.held_back)
+    for _ in range(10 * LONGEST_GOAL):
+        kept.add(one)
+    assert len(kept.held_back) - held_back == 2 * LONGEST_GOAL
+    kept.add(other)
+    assert numbers(kept.recent)[-1] == 9, "the next goal is on its own"
 
 
 def test_old_times_fade_out_slowly() -> None:

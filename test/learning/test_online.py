@@ -165,6 +165,18 @@ def test_the_learning_rate_grows_with_success_and_falls_without(untrained: Check
     assert learner.rate_share["policy"] == untrained.config.final_rate
 
 
+def test_an_arm_that_has_changed_is_learnt_fast(segments: list[Segment]) -> None:
+    learner = filled(shipped(), segments, QUICK)
+    for _ in range(20):
+        learner.propose()
+    assert learner.rate_share["forward_model"] == learner.running.config.final_rate < 1.0
+    stronger = [segment._replace(action=0.3 * segment.action) for segment in segments]
+    for segment in stronger:
+        learner.experience.add(segment)
+    learner.propose()
+    assert learner.rate_share == {"policy": 1.0, "forward_model": 1.0}
+
+
 def test_learning_never_moves_weights_farther_than_allowed(segments: list[Segment]) -> None:
     learner = filled(shipped(), segments, replace(QUICK, largest_move=0.001))
     learner.update()
@@ -237,11 +249,14 @@ def test_an_update_that_is_told_to_stop_changes_nothing(untrained: Checkpoint, s
 
 
 def test_learning_waits_for_enough_segments(untrained: Checkpoint, segments: list[Segment]) -> None:
-    learner = OnlineLearner(untrained, experience(untrained), replace(QUICK, minimum_segments=4, minimum_held_back=1))
-    for segment in segments[:4]:
+    kept = experience(untrained, replace(KEPT, hold_back_every=2))
+    learner = OnlineLearner(untrained, kept, replace(QUICK, minimum_segments=4, minimum_held_back=1))
+    of_first_goal = [segment for segment in segments if np.array_equal(segment.goal, segments[0].goal)]
+    for segment in of_first_goal:
         learner.experience.add(segment)
-    assert not learner.is_ready
-    learner.experience.add(segments[4])
+    assert len(of_first_goal) >= 4
+    assert not learner.is_ready, "nothing is held back yet"
+    learner.experience.add(segments[len(of_first_goal)])
     assert learner.is_ready
 
 
