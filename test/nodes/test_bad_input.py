@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from spiking_controller.nodes import controller, mujoco_bridge
-from spiking_controller.nodes.controller import PARAMETERS as CONTROLLER_PARAMETERS
-from spiking_controller.nodes.mujoco_bridge import PARAMETERS as BRIDGE_PARAMETERS
+from spiking_controller.nodes import controller, mujoco_bridge, recorder, trainer
 from spiking_controller.nodes.parameters import ParameterSpec
 from spiking_controller.resources import share_path
 
@@ -74,6 +72,9 @@ def test_a_wrong_list_of_joint_names(capfd: pytest.CaptureFixture[str]) -> None:
         (mujoco_bridge, "motor_strength", "[1.0, .nan]", "a list of decimal numbers from 0 to 2"),
         (mujoco_bridge, "dry_friction", "1.0", "a list of decimal numbers from 0 to 50"),
         (mujoco_bridge, "friction_factor", "[1.0, 2.0]", "one for all joints, or 7"),
+        (trainer, "old_share", "1.0", "from 0 to 0.99"),
+        (trainer, "segment_steps", "few", "a whole number"),
+        (recorder, "storage", "rosbag", "one of mcap, sqlite3"),
     ],
 )
 def test_a_wrong_parameter(node: Any, parameter: str, value: str, mend: str, capfd: pytest.CaptureFixture[str]) -> None:
@@ -95,11 +96,16 @@ def test_a_misspelt_parameter_is_warned_of(capfd: pytest.CaptureFixture[str]) ->
     assert "'timout' does not exist and has no effect; did you mean 'timeout'?" in "".join(capfd.readouterr())
 
 
-@pytest.mark.parametrize("spec", [*CONTROLLER_PARAMETERS, *BRIDGE_PARAMETERS], ids=lambda spec: spec.name)
+@pytest.mark.parametrize(
+    "spec",
+    [spec for node in (controller, mujoco_bridge, recorder, trainer) for spec in node.PARAMETERS],
+    ids=lambda spec: spec.name,
+)
 def test_every_parameter_says_what_it_is_and_allows_its_default(spec: ParameterSpec) -> None:
     assert spec.description.endswith(".") or ")" in spec.description[-20:]
     for number in spec.default if isinstance(spec.default, list) else [spec.default]:
         if isinstance(number, int | float) and not isinstance(number, bool):
             assert spec.low <= number <= spec.high
+            assert spec.low < spec.high
     if spec.choices:
         assert spec.default in spec.choices
