@@ -4,6 +4,7 @@ It ticks on each joint state, by the message's stamp, so that real time, simulat
 same torques. What a tick does is in `control/`; this module only connects it to the graph.
 """
 
+import gc
 import sys
 import time
 import traceback
@@ -39,7 +40,13 @@ from spiking_controller.nodes.gravity_inquiry import GravityInquiry
 from spiking_controller.nodes.model_parameters import joint_names, load_model
 from spiking_controller.nodes.model_updates import ModelUpdates
 from spiking_controller.nodes.parameters import declare_parameters, follow_changes, value_of
-from spiking_controller.nodes.process import FAILED, StopRequest, create_executor, run_process
+from spiking_controller.nodes.process import (
+    FAILED,
+    StopRequest,
+    create_executor,
+    keep_from_garbage_collector,
+    run_process,
+)
 from spiking_controller.robots.hardware import limits_on
 
 RAMP_PERIOD = 0.002
@@ -168,6 +175,7 @@ class ControllerNode(LifecycleNode):
         self._connect(list(names))
         self._gravity.look()
         self._publish_status()
+        keep_from_garbage_collector()
         self.get_logger().info(
             f"networks of {checkpoint.source}: task {task.name}, control period {task.control_period} s"
         )
@@ -196,6 +204,7 @@ class ControllerNode(LifecycleNode):
         if self._controller is None:
             return
         self._controller = None
+        gc.unfreeze()
         for timer in (self._watchdog, self._ramp_timer, self._diagnostics_timer):
             self.destroy_timer(timer)
         self.destroy_subscription(self._state_subscription)

@@ -27,7 +27,7 @@ from spiking_controller.errors import ConfigError
 from spiking_controller.nodes import messages
 from spiking_controller.nodes.pacing import Pacer, Step
 from spiking_controller.nodes.parameters import ParameterSpec, declare_parameters, follow_changes, value_of
-from spiking_controller.nodes.process import StopRequest, create_executor, run_process
+from spiking_controller.nodes.process import StopRequest, create_executor, keep_from_garbage_collector, run_process
 from spiking_controller.robots.arm import get_arm
 from spiking_controller.robots.simulation import ArmCondition, ArmSimulation
 from spiking_controller.robots.viewer import DRAWING_PERIOD, Viewer
@@ -381,6 +381,7 @@ def _bridge(stop: StopRequest) -> int:
     executor = create_executor()
     node = MujocoBridge(executor)
     executor.add_node(node)
+    keep_from_garbage_collector()
     try:
         node.run(stop)
         return 0

@@ -1,5 +1,6 @@
 """Runs a node as a process: starts ROS, ends cleanly on Ctrl-C or SIGTERM, and prints errors as sentences."""
 
+import gc
 import signal
 import sys
 import threading
@@ -70,6 +71,16 @@ def run_process(body: Callable[[StopRequest], int], args: list[str] | None) -> i
         return 0
     finally:
         rclpy.try_shutdown()
+
+
+def keep_from_garbage_collector() -> None:
+    """Collect garbage now, and never look at again what is left.
+
+    A node's set-up leaves some 300 000 objects behind, most of PyTorch and Numba. Looking through them stops the process
+    for 10 to 170 ms, at any time. What its callbacks allocate goes by itself.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def create_executor(context: Context | None = None) -> Executor:

@@ -76,6 +76,8 @@ def main(arguments: list[str]) -> int:
             descriptor of the pipe.
     """
     namespace, name, topic, largest, running, descriptor = arguments
+    # Not with the controller's priority, if it was given a special one.
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     os.nice(NICENESS)
 
     def listen(stop: StopRequest) -> int:
