@@ -121,7 +121,8 @@ class LiveRun:
         control_steps: that were due.
         counts: what the controller itself counted: "missed control step" and the like.
         goals: accepted by the controller.
-        model_updates: that the trainer sent.
+        training_updates: how often the trainer has trained.
+        model_updates: networks that it sent, because they were better.
         duration: wall time, s.
         real_time_factor: simulated seconds per second.
     """
@@ -134,6 +135,7 @@ class LiveRun:
     control_steps: int
     counts: Mapping[str, int]
     goals: int
+    training_updates: int
     model_updates: int
     duration: float
     real_time_factor: float
@@ -147,6 +149,7 @@ def summed_up(
     *,
     trainer: bool,
     goals: int,
+    training_updates: int,
     model_updates: int,
 ) -> LiveRun:
     """What the traffic of joint states and torques says about a run.
@@ -177,6 +180,7 @@ def summed_up(
         control_steps=round(simulated / control_period),
         counts=dict(counts),
         goals=goals,
+        training_updates=training_updates,
         model_updates=model_updates,
         duration=duration,
         real_time_factor=simulated / duration,
@@ -213,6 +217,7 @@ def report(
                 "duration": run.duration,
                 "real_time_factor": run.real_time_factor,
                 "goals": run.goals,
+                "training_updates": run.training_updates,
                 "model_updates": run.model_updates,
                 "latency_seconds": _quantiles(run.latency),
                 "joint_states": run.states,
@@ -251,7 +256,11 @@ def table(figures: Mapping[str, Any]) -> str:
             "",
             f"Live graph {'with' if run['trainer'] else 'without'} the trainer: {run['duration']:.0f} s at "
             f"{run['real_time_factor']:.3f} of real time, {run['goals']} goals"
-            + (f", {run['model_updates']} updates of the networks" if run["trainer"] else ""),
+            + (
+                f", trained {run['training_updates']} times, networks sent {run['model_updates']} times"
+                if run["trainer"]
+                else ""
+            ),
             "  joint state to torque, ms: " + ", ".join(f"{name} {1e3 * latency[name]:.3f}" for name, _ in _QUANTILES),
             f"  of {run['joint_states']} joint states: {run['unanswered']} unanswered, {run['late']} answered late",
             f"  of {run['control_steps']} control steps, by the controller's count: "

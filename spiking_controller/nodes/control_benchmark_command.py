@@ -126,6 +126,7 @@ def _listen(graph: Graph, task: ReachTask, duration: float, trainer: bool) -> Li
             {name: after[name] - before[name] for name in after},
             trainer=trainer,
             goals=probe.goals,
+            training_updates=probe.training_updates,
             model_updates=probe.model_updates,
         )
     finally:

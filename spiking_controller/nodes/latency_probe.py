@@ -96,6 +96,7 @@ class LatencyProbe:
         self.goals = 0
         self.model_updates = 0
         self._counts = dict.fromkeys(COUNTED, 0)
+        self._trained = self._trained_before = 0
         self._frame = frame
         self._publisher = self.node.create_publisher(PointStamped, "goal_point", messages.RELIABLE)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, messages.RELIABLE)
@@ -106,6 +107,11 @@ class LatencyProbe:
     def counts(self) -> dict[str, int]:
         """`COUNTED`, as the controller last said."""
         return dict(self._counts)
+
+    @property
+    def training_updates(self) -> int:
+        """How often the trainer has trained, whatever came of it."""
+        return self._trained - self._trained_before
 
     @property
     def takes_goals(self) -> bool:
@@ -130,6 +136,7 @@ class LatencyProbe:
         self.states.clear()
         self.torques.clear()
         self.goals = self.model_updates = 0
+        self._trained_before = self._trained
 
     def close(self) -> None:
         """Leave the graph."""
@@ -138,10 +145,12 @@ class LatencyProbe:
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
+            values = {item.key: item.value for item in status.values}
             if status.name == "/controller: control":
                 self.diagnostics += 1
-                values = {item.key: item.value for item in status.values}
                 self._counts = {name: int(values.get(name, 0)) for name in COUNTED}
+            elif status.name == "/trainer: learning":
+                self._trained = int(values.get("update", 0))
 
     def _on_goal(self, message: PointStamped) -> None:
         self.goals += 1

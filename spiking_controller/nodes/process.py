@@ -1,6 +1,7 @@
 """Runs a node as a process: starts ROS, ends cleanly on Ctrl-C or SIGTERM, and prints errors as sentences."""
 
 import gc
+import os
 import signal
 import sys
 import threading
@@ -76,11 +77,21 @@ def run_process(body: Callable[[StopRequest], int], args: list[str] | None) -> i
 def keep_from_garbage_collector() -> None:
     """Collect garbage now, and never look at again what is left.
 
-    A node's set-up leaves some 300 000 objects behind, most of PyTorch and Numba. Looking through them stops the process
-    for 10 to 170 ms, at any time. What its callbacks allocate goes by itself.
+    A node's set-up leaves some 300 000 objects behind, most of them of PyTorch and Numba. Looking through them stops
+    the process for 10 to 170 ms, at any time. What callbacks allocate goes by itself.
     """
     gc.collect()
     gc.freeze()
+
+
+def step_back(niceness: int) -> None:
+    """Let other work go first: this thread steps back, with those that it starts.
+
+    Args:
+        niceness: as of `nice`. A real-time priority that the process was started with is given up.
+    """
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    os.nice(niceness)
 
 
 def create_executor(context: Context | None = None) -> Executor:

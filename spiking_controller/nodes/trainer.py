@@ -4,7 +4,6 @@ It only listens to the graph and publishes on `model_update`; whether it runs, i
 control. It trains in a thread of its own, at low priority, and may run on another machine.
 """
 
-import os
 import queue
 import sys
 import threading
@@ -36,7 +35,7 @@ from spiking_controller.learning.version_folder import VersionFolder
 from spiking_controller.nodes import messages
 from spiking_controller.nodes.model_parameters import MODEL_PARAMETERS, joint_names, load_model
 from spiking_controller.nodes.parameters import ParameterSpec, declare_parameters, value_of
-from spiking_controller.nodes.process import StopRequest, create_executor, run_process
+from spiking_controller.nodes.process import StopRequest, create_executor, run_process, step_back
 
 STREAM = QoSProfile(depth=500, reliability=ReliabilityPolicy.BEST_EFFORT)
 """A second of joint states may wait while the training thread is busy."""
@@ -261,7 +260,7 @@ class TrainerNode(Node):
 
     def _train(self) -> None:
         """The training thread's life."""
-        os.nice(value_of(self, "niceness"))  # on Linux, of this thread alone
+        step_back(value_of(self, "niceness"))
         torch.set_num_threads(value_of(self, "torch_num_threads"))
         while not self._closing.wait(value_of(self, "update_period")):
             try:

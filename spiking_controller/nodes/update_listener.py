@@ -6,7 +6,6 @@ in whichever thread it is done.
 """
 
 import json
-import os
 import sys
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
@@ -18,7 +17,7 @@ from std_msgs.msg import UInt8MultiArray
 
 from spiking_controller.errors import ModelContractError
 from spiking_controller.nodes import messages
-from spiking_controller.nodes.process import StopRequest, create_executor, run_process
+from spiking_controller.nodes.process import StopRequest, create_executor, run_process, step_back
 
 NETWORKS, REFUSAL = b"n", b"r"
 """First byte of what goes to the controller: a packed `Version` follows, or a sentence in UTF-8."""
@@ -76,9 +75,7 @@ def main(arguments: list[str]) -> int:
             descriptor of the pipe.
     """
     namespace, name, topic, largest, running, descriptor = arguments
-    # Not with the controller's priority, if it was given a special one.
-    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-    os.nice(NICENESS)
+    step_back(NICENESS)
 
     def listen(stop: StopRequest) -> int:
         executor = create_executor()

@@ -40,7 +40,7 @@ def states(count: int) -> Traffic:
 
 def test_latency_is_from_the_joint_state_to_the_arrival_of_its_torque() -> None:
     torques = traffic([0, 2, 6], [400, 2600, 6400], [500, 2700, 8500], [20, 21, 22])
-    run = summed_up(states(4), torques, 0.002, {}, trainer=False, goals=0, model_updates=0)
+    run = summed_up(states(4), torques, 0.002, {}, trainer=False, goals=0, training_updates=0, model_updates=0)
     assert run.latency == pytest.approx([0.0005, 0.0007, 0.0025])
     assert run.late == 1
     assert (run.states, run.unanswered, run.control_steps) == (4, 1, 3)
@@ -49,21 +49,21 @@ def test_latency_is_from_the_joint_state_to_the_arrival_of_its_torque() -> None:
 
 def test_messages_that_only_the_listener_lost_are_not_unanswered() -> None:
     heard = traffic([0, 6], [400, 6400], [500, 6500], [20, 23])
-    run = summed_up(states(4), heard, 0.002, {}, trainer=False, goals=0, model_updates=0)
+    run = summed_up(states(4), heard, 0.002, {}, trainer=False, goals=0, training_updates=0, model_updates=0)
     assert (run.states, run.unanswered) == (4, 0)
     assert len(run.latency) == 2
 
 
 def test_a_torque_on_the_way_to_zero_answers_nothing() -> None:
     torques = traffic([0, 3, 6], [400, 3400, 6400], [500, 3500, 6500], [20, 21, 22])
-    run = summed_up(states(4), torques, 0.002, {}, trainer=False, goals=0, model_updates=0)
+    run = summed_up(states(4), torques, 0.002, {}, trainer=False, goals=0, training_updates=0, model_updates=0)
     assert run.latency == pytest.approx([0.0005, 0.0005])
 
 
 def test_a_silent_controller_is_said_so() -> None:
     nothing = traffic([], [], [], [])
     with pytest.raises(ConfigError, match="answered no joint states"):
-        summed_up(states(4), nothing, 0.02, {}, trainer=False, goals=0, model_updates=0)
+        summed_up(states(4), nothing, 0.02, {}, trainer=False, goals=0, training_updates=0, model_updates=0)
 
 
 def times(policy: float, forward_model: float) -> TickTimes:
@@ -86,10 +86,10 @@ def test_a_busy_machine_is_mentioned(load: float, said: bool) -> None:
 def test_table_and_json_say_what_a_run_showed() -> None:
     torques = traffic([0, 2, 6], [400, 2600, 6400], [500, 2700, 8500], [20, 21, 22])
     counts = {"missed control step": 3}
-    run = summed_up(states(4), torques, 0.002, counts, trainer=True, goals=5, model_updates=2)
+    run = summed_up(states(4), torques, 0.002, counts, trainer=True, goals=5, training_updates=9, model_updates=2)
     figures = json.loads(json.dumps(report((times(1e-3, 1e-3), times(1e-2, 1e-2)), [run], MACHINE, 0.0)))
     printed = table(figures)
-    assert "with the trainer: 0 s at 1.000 of real time, 5 goals, 2 updates" in printed
+    assert "with the trainer: 0 s at 1.000 of real time, 5 goals, trained 9 times, networks sent 2 times" in printed
     assert "p50 0.700, p99 2.464, max 2.500" in printed
     assert "of 4 joint states: 1 unanswered, 1 answered late" in printed
     assert "of 3 control steps, by the controller's count: 3 missed control step" in printed

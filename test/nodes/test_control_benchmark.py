@@ -1,9 +1,12 @@
 """The benchmark of the live graph hears what real nodes say to each other."""
 
 import pytest
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from spiking_controller.cli import main
 from spiking_controller.nodes.control_benchmark_command import measure_live
+from spiking_controller.nodes.latency_probe import LatencyProbe
 from spiking_controller.resources import share_path
 
 
@@ -15,6 +18,23 @@ def test_a_short_run_of_the_live_graph_is_measured() -> None:
     assert 0.0 < run.latency.min() < run.latency.max()
     assert set(run.counts) == {"missed control step", "overruns", "late states"}
     assert run.control_steps > 10
+
+
+def test_what_the_trainer_did_is_counted_from_the_first_goal_on() -> None:
+    rclpy.init(args=[])
+    probe = LatencyProbe("panda_link0")
+    try:
+        for times, counted in (("3", 3), ("3", 0), ("5", 2)):
+            figures = [KeyValue(key="update", value=times)]
+            trainer = DiagnosticStatus(name="/trainer: learning", values=figures)
+            probe.node.create_publisher(DiagnosticArray, "/diagnostics", 1).publish(DiagnosticArray(status=[trainer]))
+            rclpy.spin_once(probe.node, timeout_sec=10.0)
+            assert probe.training_updates == counted
+            if times == "3":
+                probe.clear()
+    finally:
+        probe.close()
+        rclpy.shutdown()
 
 
 def test_wrong_options_end_in_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:

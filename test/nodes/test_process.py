@@ -1,0 +1,30 @@
+"""What a node's process does about its priority and its memory."""
+
+import gc
+import os
+import threading
+
+from spiking_controller.nodes.process import keep_from_garbage_collector, step_back
+
+
+def test_a_thread_steps_back_alone() -> None:
+    before, seen = os.getpriority(os.PRIO_PROCESS, 0), []
+
+    def work() -> None:
+        step_back(3)
+        seen.append((os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0)))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [(min(before + 3, 19), os.SCHED_OTHER)]
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before
+
+
+def test_what_is_left_of_the_set_up_is_not_looked_at_again() -> None:
+    keep_from_garbage_collector()
+    try:
+        assert gc.get_freeze_count() > 1000
+        assert len(gc.get_objects()) < 1000
+    finally:
+        gc.unfreeze()
