@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from geometry_msgs.msg import PoseStamped
 from lifecycle_msgs.msg import Transition
 from numpy.typing import NDArray
 from sensor_msgs.msg import JointState
@@ -82,6 +83,33 @@ def test_bad_goals_are_refused_with_a_reason_and_the_last_good_one_stays(graph: 
     assert probe.call(Trigger, "controller/clear_goal", Trigger.Request()).success
     assert controller.stop() == 0
     assert controller.output.count("refused: the goal") == 3
+
+
+def test_a_goal_may_be_a_pose_and_whoever_comes_later_hears_of_it(graph: Any, make_probe: Any) -> None:
+    probe = make_probe()
+    controller = graph.controller(diagnostics_period=0.1)
+    publisher = probe.create_publisher(PoseStamped, "goal_pose", messages.RELIABLE)
+    pose = PoseStamped()
+    pose.pose.position.x, pose.pose.position.y, pose.pose.position.z = GOAL
+    while len(probe.goals) < 2:
+        probe.wait_for(publisher.get_subscription_count, "a controller that takes poses")
+        publisher.publish(pose)
+        probe.listen(0.3)
+    late = make_probe()
+    late.wait_for(lambda: late.goals, "the goal that was accepted before")
+    goal = late.goals[-1]
+    assert (goal.point.x, goal.point.y, goal.point.z) == GOAL
+    assert goal.header.frame_id == "panda_link0"
+    assert controller.output.count("the orientation is not") == 1
+
+
+def test_what_the_safety_filter_changes_is_counted_by_reason_on_diagnostics(graph: Any, probe: Any) -> None:
+    graph.controller(diagnostics_period=0.1, soft_start=0.0, rate_limit_period=0.0005)
+    graph.bridge()
+    probe.set_in_motion(*GOAL)
+    counted = "intervention: torque rate limit"
+    probe.wait_for(lambda: int(probe.figure("/controller: control", counted) or 0) > 0, "a count of the rate limit")
+    probe.assert_every_torque_is_legal()
 
 
 def test_a_lifecycle_manager_can_run_the_controller(graph: Any, probe: Any) -> None:
