@@ -5,12 +5,14 @@ milliseconds for good networks, seconds for 200 MB of noise. In the controller's
 in whichever thread it is done.
 """
 
+import importlib
 import json
 import sys
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from std_msgs.msg import UInt8MultiArray
@@ -44,7 +46,18 @@ class UpdateListener(Node):
         self._largest = largest
         self._running = running
         self._pipe = pipe
-        self.create_subscription(UInt8MultiArray, topic, self._on_update, messages.LATCHED, raw=True)
+        self.create_subscription(
+            UInt8MultiArray,
+            topic,
+            self._on_update,
+            messages.LATCHED,
+            event_callbacks=SubscriptionEventCallbacks(matched=self._on_sender),
+            raw=True,
+        )
+
+    def _on_sender(self, matched: object) -> None:
+        """Be ready once somebody may send networks. PyTorch takes seconds and 280 MB; most graphs do without."""
+        importlib.import_module("spiking_controller.learning.model_update")
 
     def _on_update(self, serialised: bytes) -> None:
         try:
@@ -59,7 +72,6 @@ class UpdateListener(Node):
                 f"model_update: has {len(serialised) / 1e6:.1f} MB, but networks of the running contract take less "
                 f"than {self._largest / 1e6:.1f} MB; send a checkpoint made for them."
             )
-        # Only now: PyTorch takes seconds and 200 MB, and most graphs have nobody who sends networks.
         from spiking_controller.learning.checkpoint import Contract
         from spiking_controller.learning.model_update import Version
 
