@@ -97,6 +97,7 @@ setup(
             f"mujoco_bridge = {PACKAGE}.nodes.mujoco_bridge:main",
             f"trainer = {PACKAGE}.nodes.trainer:main",
             f"recorder = {PACKAGE}.nodes.recorder:main",
+            f"evaluator = {PACKAGE}.nodes.evaluator:main",
         ]
     },
     zip_safe=False,

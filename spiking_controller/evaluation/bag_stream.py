@@ -5,28 +5,38 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader
-from rosbags.typesys import Stores, get_typestore
 
 from spiking_controller.control.arm_state import NANOSECONDS
 from spiking_controller.errors import ConfigError
 from spiking_controller.evaluation.bag_reader import read
-from spiking_controller.evaluation.joint_state_decoder import JOINT_STATE, DecodedJointState, JointStateDecoder
+from spiking_controller.evaluation.joint_state_decoder import JOINT_STATE
+from spiking_controller.evaluation.message_feed import (
+    ACCEPTED_GOAL,
+    POINT,
+    POSE,
+    PREDICTION,
+    PREDICTION_ERROR,
+    TORQUE,
+    ArmTopics,
+    DamagedMessageError,
+    Listener,
+    MessageDecoder,
+    MessageFeed,
+    stamp_of,
+)
 from spiking_controller.robots.arm import Arm
 from spiking_controller.robots.gravity import GravityModel
 
 FloatArray = NDArray[np.float64]
 Effort = Literal["auto", "with-gravity", "without-gravity"]
 
-POINT = "geometry_msgs/msg/PointStamped"
-POSE = "geometry_msgs/msg/PoseStamped"
 NUMBER = "std_msgs/msg/Float64"
-ACCEPTED_GOAL = "controller/goal"
 
 _PEEKED = 200
 """So many first messages of a topic tell what it holds."""
@@ -36,7 +46,6 @@ _SLOW = 0.1
 """A joint slower than this hardly needs torque to accelerate, rad/s."""
 _WEIGHT_SHARE = 0.5
 """From this share of the arm's weight on, efforts include it."""
-_TYPES = get_typestore(Stores.ROS2_JAZZY)
 
 
 @dataclass(frozen=True)
@@ -61,10 +70,7 @@ class BagStream:
     """What a bag holds about an arm.
 
     Attributes:
-        joint_states: the topic.
-        torque: topic of commanded torques; None: the efforts of the joint states are the torques.
-        goals: topics of goals.
-        predictions, prediction_errors: topics, where the controller published them.
+        topics: what is on which.
         joint_names: of the arm, as the bag calls them.
         has_effort: joint states come with efforts.
         includes_gravity: the torques carry the arm's weight.
@@ -75,11 +81,7 @@ class BagStream:
         unstamped: messages without a stamp, for which the time of receipt stood in, by topic.
     """
 
-    joint_states: str
-    torque: str | None
-    goals: tuple[str, ...]
-    predictions: str | None
-    prediction_errors: str | None
+    topics: ArmTopics
     joint_names: tuple[str, ...]
     has_effort: bool
     includes_gravity: bool
@@ -92,65 +94,25 @@ class BagStream:
     @property
     def measured_torque(self) -> bool:
         """The torques are the efforts of the joint states."""
-        return self.torque is None
+        return self.topics.torque is None
 
-    def feed(self, bag: Reader, listener: "Listener") -> None:
+    def feed(self, bag: Reader, listener: Listener) -> None:
         """Read the bag once, from its start to its end.
 
         Raises:
             ConfigError: the bag is damaged.
         """
-        topics = {self.joint_states, self.torque, *self.goals, self.predictions, self.prediction_errors}
-        chosen = [connection for connection in bag.connections if connection.topic in topics]
+        chosen = [connection for connection in bag.connections if connection.topic in self.topics.all]
         self.left_out = dict(
-            sorted((c.topic, c.msgcount) for c in bag.connections if c.topic not in topics and c.msgcount)
+            sorted((c.topic, c.msgcount) for c in bag.connections if c.topic not in self.topics.all and c.msgcount)
         )
-        self.messages.clear()
-        self.unstamped.clear()
-        decoders = {connection.topic: JointStateDecoder() for connection in chosen}
+        feed = MessageFeed(self.topics, self.has_effort, listener)
+        self.messages, self.unstamped = feed.messages, feed.unstamped
         for connection, received, data in read(bag, chosen):
-            topic = connection.topic
-            self.messages[topic] += 1
-            message = _decoded(bag, connection, data, decoders[topic])
-            if topic == self.prediction_errors:
-                listener.add_prediction_error(float(message.data))
-                continue
-            stamp = _stamp(message)
-            if not stamp and received > NANOSECONDS:  # at the start of simulated time zero is a stamp
-                self.unstamped[topic] += 1
-                stamp = received
-            if topic == self.joint_states:
-                effort = message.effort if self.has_effort else ()
-                listener.add_joint_state(stamp, message.name, message.position, message.velocity, effort)
-            elif topic == self.torque:
-                listener.add_torque(stamp, message.name, message.effort)
-            elif topic == self.predictions:
-                listener.add_prediction(stamp)
-            else:
-                point = message.point if connection.msgtype == POINT else message.pose.position
-                accepted = topic.endswith(ACCEPTED_GOAL)
-                listener.add_goal(stamp, (point.x, point.y, point.z), message.header.frame_id, accepted)
-
-
-class Listener(Protocol):
-    """Who is fed; see `replay.ReplayEvaluator`."""
-
-    def add_joint_state(
-        self, time: int, names: Sequence[str], position: ArrayLike, velocity: ArrayLike, effort: ArrayLike
-    ) -> None:
-        """A joint state."""
-
-    def add_torque(self, time: int, names: Sequence[str], torque: ArrayLike) -> None:
-        """A commanded torque."""
-
-    def add_goal(self, time: int, point: ArrayLike, frame: str, accepted: bool) -> None:
-        """A goal."""
-
-    def add_prediction(self, time: int) -> None:
-        """Stamp of a prediction."""
-
-    def add_prediction_error(self, error: float) -> None:
-        """A published error."""
+            try:
+                feed.add(connection.topic, connection.msgtype, data, received)
+            except DamagedMessageError as error:
+                raise _damaged(bag, connection, error) from error
 
 
 def recorded_about(bag: Reader) -> dict[str, str]:
@@ -178,7 +140,7 @@ def find_stream(bag: Reader, arm: Arm, options: StreamOptions | None = None) -> 
         wanted = f"{namespace}/{name}"
         return wanted if any(c.topic == wanted and c.msgtype in kinds and c.msgcount for c in bag.connections) else None
 
-    torque = options.torque or beside("controller/torque", JOINT_STATE)
+    torque = options.torque or beside(TORQUE, JOINT_STATE)
     _check_topic(bag, options.torque, "--torque", JOINT_STATE)
     _check_topic(bag, options.goal, "--goal-topic", POINT, POSE)
     if torque == topic:
@@ -189,10 +151,10 @@ def find_stream(bag: Reader, arm: Arm, options: StreamOptions | None = None) -> 
         accepted = beside(ACCEPTED_GOAL, POINT)
         asked = (beside("goal_point", POINT), beside("goal_pose", POSE))
         goals = (accepted,) if accepted else tuple(name for name in asked if name)
-    predictions = beside("controller/prediction", JOINT_STATE)
-    errors = beside("controller/prediction_error", NUMBER)
+    predictions = beside(PREDICTION, JOINT_STATE)
+    errors = beside(PREDICTION_ERROR, NUMBER)
     peeked = [_decoded(bag, c, data) for c, _, data in _first(bag, topic)]
-    stamps = np.array([_stamp(message) for message in peeked if set(names) <= set(message.name)])
+    stamps = np.array([stamp_of(message) for message in peeked if set(names) <= set(message.name)])
     steps = np.diff(stamps)
     period = float(np.median(steps[steps > 0])) / NANOSECONDS if (steps > 0).any() else float("nan")
     efforts = _efforts(bag, topic, names) if torque is None else None
@@ -209,7 +171,8 @@ def find_stream(bag: Reader, arm: Arm, options: StreamOptions | None = None) -> 
     if goals:
         notes.append(f"goals are those on {' and '.join(goals)}.")
     gravity = _includes_gravity(bag, arm, options.effort, torque, efforts, notes)
-    return BagStream(topic, torque, goals, predictions, errors, names, has_effort, gravity, period, notes)
+    topics = ArmTopics(topic, torque, goals, predictions, errors)
+    return BagStream(topics, names, has_effort, gravity, period, notes)
 
 
 def _find_joint_states(bag: Reader, arm: Arm, options: StreamOptions, notes: list[str]) -> tuple[str, tuple[str, ...]]:
@@ -338,21 +301,13 @@ def _includes_gravity(
     return includes
 
 
-def _decoded(bag: Reader, connection: Connection, data: bytes, decoder: JointStateDecoder | None = None) -> Any:
-    """A message, by a decoder of joint states if it is one."""
+def _decoded(bag: Reader, connection: Connection, data: bytes) -> Any:
+    """A message."""
     try:
-        if connection.msgtype == JOINT_STATE:
-            return (decoder or JointStateDecoder()).decode(data)
-        return _TYPES.deserialize_cdr(data, connection.msgtype)
-    except Exception as error:
-        raise ConfigError(
-            f"{bag.path}: a message on {connection.topic} is no {connection.msgtype} ({error}); record it again."
-        ) from error
+        return MessageDecoder().decode(connection.msgtype, data)
+    except DamagedMessageError as error:
+        raise _damaged(bag, connection, error) from error
 
 
-def _stamp(message: Any) -> int:
-    """Stamp of a message, ns."""
-    if isinstance(message, DecodedJointState):
-        return message.stamp
-    stamp = message.header.stamp
-    return int(stamp.sec) * NANOSECONDS + int(stamp.nanosec)
+def _damaged(bag: Reader, connection: Connection, error: DamagedMessageError) -> ConfigError:
+    return ConfigError(f"{bag.path}: a message on {connection.topic} is {error}; record it again.")

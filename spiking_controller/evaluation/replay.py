@@ -132,6 +132,7 @@ class ReplayEvaluator(StepStream):
                 policy.compare(step)
 
     def _on_jump(self) -> None:
+        super()._on_jump()
         for _, policy in self.judges:
             policy.restart()
 
@@ -167,7 +168,7 @@ class ReplayEvaluator(StepStream):
                 "joint_states": {
                     "used": self._samples,
                     "waiting": len(self._pending),
-                    "estimated_velocities": self._reader.estimated_velocities,
+                    "estimated_velocities": self.estimated_velocities,
                 },
                 "duration_s": self._duration,
                 "rate_hz": (self._samples - 1) / self._duration if self._duration else None,

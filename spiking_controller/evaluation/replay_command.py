@@ -1,7 +1,6 @@
 """`spiking_controller replay`: judges checkpoints on what a bag recorded, from this package or from anywhere else."""
 
 import argparse
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from spiking_controller.evaluation.bag_reader import opened
 from spiking_controller.evaluation.bag_stream import BagStream, StreamOptions, find_stream, recorded_about
 from spiking_controller.evaluation.comparison import common_task
 from spiking_controller.evaluation.replay import ReplayEvaluator, ReplaySettings
-from spiking_controller.evaluation.replay_report import markdown, paired_differences, tables
+from spiking_controller.evaluation.replay_report import paired_differences, tables, text, to_json
 from spiking_controller.learning.checkpoint import Checkpoint, load_checkpoint, write_atomically
 from spiking_controller.resources import share_path
 
@@ -87,11 +86,10 @@ def run(args: argparse.Namespace) -> int:
     every = tables(figures, pairs)
     title = f"Replay of {args.bag.name}"
     print("\n".join([title, *sentences, ""]))
-    print("\n\n".join(markdown(*table) for table in every))
+    print(text(every))
     if args.json:
         result = {"bag": str(args.bag), "topics": _topics(stream), "notes": stream.notes, **figures, "paired": pairs}
-        text = json.dumps(_finite(result), indent=2, allow_nan=False)
-        _write(args.json, f"{text}\n")
+        _write(args.json, f"{to_json(result, indent=2)}\n")
     if args.html:
         from spiking_controller.evaluation.replay_figures import report_page  # matplotlib is an extra
 
@@ -130,7 +128,7 @@ def replay(
         evaluator = ReplayEvaluator(checkpoints, settings)
         if goal is not None:
             evaluator.add_goal(0, goal)
-        elif not stream.goals:
+        elif not stream.topics.goals:
             stream.notes.append("the bag holds no goals: the policy holds the hand where it is; --goal gives it one.")
         stream.feed(bag, evaluator)
         evaluator.finish()
@@ -144,9 +142,9 @@ def _shipped(arm: str | None) -> Checkpoint:
 def _topics(stream: BagStream) -> dict[str, Any]:
     """How many messages were read, and of how many topics were left out."""
     return {
-        "joint_states": stream.joint_states,
-        "torque": stream.torque,
-        "goals": list(stream.goals),
+        "joint_states": stream.topics.joint_states,
+        "torque": stream.topics.torque,
+        "goals": list(stream.topics.goals),
         "joint_names": list(stream.joint_names),
         "read": dict(sorted(stream.messages.items())),
         "left_out": stream.left_out,
@@ -159,7 +157,7 @@ def _sentences(stream: BagStream, figures: dict[str, Any]) -> list[str]:
     read, states = figures["stream"], figures["stream"]["joint_states"]
     rate = "" if read["rate_hz"] is None else f" at {read['rate_hz']:.0f} Hz"
     sentences = [
-        f"{states['used']} joint states of {stream.joint_states} over {read['duration_s']:.1f} s{rate}, "
+        f"{states['used']} joint states of {stream.topics.joint_states} over {read['duration_s']:.1f} s{rate}, "
         f"{read['control_steps']} control steps in {read['stretches']} "
         f"{'stretch' if read['stretches'] == 1 else 'stretches'}.",
         *(note[0].upper() + note[1:] for note in stream.notes),
@@ -187,18 +185,9 @@ def _sentences(stream: BagStream, figures: dict[str, Any]) -> list[str]:
     return sentences
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, content: str) -> None:
     try:
-        write_atomically(path, text.encode())
+        write_atomically(path, content.encode())
     except OSError as error:
         raise ConfigError(f"{path} cannot be written ({error.strerror}); give another file.") from error
     print(f"\nWritten to {path}")
-
-
-def _finite(value: Any) -> Any:
-    """The same with None for numbers that JSON has not got."""
-    if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -21,6 +21,7 @@ class GoalJudge:
     """Follows a run goal by goal.
 
     Attributes:
+        goal: that is in force, m, [d]; None before the first.
         distances: of each control step on the way to a goal, time (ns) and hand-to-goal distance, m.
         goals: of each goal when it was set, ns, where it lies, m, and its metrics.
     """
@@ -31,24 +32,24 @@ class GoalJudge:
         self._task = task
         self._codec = ObservationCodec(task)
         self._keep_series = keep_series
-        self._goal: FloatArray | None = None
+        self.goal: FloatArray | None = None
         self._steps: list[ControlStep] = []
         self._not_counted = {"too short": 0, "the hand's own place": 0}
 
     def set_goal(self, goal: FloatArray) -> None:
         """Another goal from the next control step on, m, [d]."""
         self.finish()
-        self._goal = goal
+        self.goal = goal
 
     def add(self, step: ControlStep) -> None:
         """A control step."""
         if self._steps and not step.continues:
             self.finish()
-        if self._goal is None:
+        if self.goal is None:
             return
         self._steps.append(step)
         if self._keep_series:
-            self.distances.append((step.time, float(self._distance(step.observation, self._goal))))
+            self.distances.append((step.time, float(self._distance(step.observation, self.goal))))
 
     def _distance(self, observation: FloatArray, goal: FloatArray) -> FloatArray:
         """From the hand to the goal, m, [...], in observations [..., observation]."""
@@ -57,19 +58,19 @@ class GoalJudge:
     def finish(self) -> None:
         """The way to the present goal ends here, or goes on after a gap as another one."""
         steps, self._steps = self._steps, []
-        if not steps or self._goal is None:
+        if not steps or self.goal is None:
             return
         observation = np.array([*(step.observation for step in steps), steps[-1].following])
-        distance = self._distance(observation, self._goal)
+        distance = self._distance(observation, self.goal)
         if distance[0] < HELD:
             self._not_counted["the hand's own place"] += 1
         elif len(steps) * self._task.control_period < 2 * FINAL_TIME:
             self._not_counted["too short"] += 1
         else:
-            self.goals.append((steps[0].time, self._goal, self._metrics(steps, observation, distance)))
+            self.goals.append((steps[0].time, self.goal, self._metrics(steps, observation, distance)))
 
     def _metrics(self, steps: list[ControlStep], observation: FloatArray, distance: FloatArray) -> Metrics:
-        assert self._goal is not None
+        assert self.goal is not None
         nothing = np.zeros((1, len(steps), 1), np.float32)
         rate = np.array([step.torque_rate for step in steps])
         known = np.isfinite(rate)
@@ -78,7 +79,7 @@ class GoalJudge:
         episode = Episodes(
             observation=observation[None].astype(np.float32),
             action=nothing,
-            goal=self._goal[None].astype(np.float32),
+            goal=self.goal[None].astype(np.float32),
             distance=distance[None],
             torque=nothing,
             torque_rate=rate[None].astype(np.float32),

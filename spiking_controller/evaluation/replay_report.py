@@ -1,5 +1,7 @@
 """Lays the figures of a replay side by side: differences between checkpoints, and tables to be read."""
 
+import json
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -161,9 +163,10 @@ _GOAL_ROWS = (
 def goal_rows(figures: Figures) -> tuple[list[str], list[Row]]:
     """How the recorded run reached its goals: head and rows of a table."""
     goals = figures["goals"]
-    return [f"recorded run, {goals['goals']} goals"], [
-        (label, [cell(goals["summary"].get(key), scale)]) for label, key, scale in _GOAL_ROWS if goals["goals"]
-    ]
+    if not goals["goals"]:
+        return ["recorded run"], []
+    rows = [(label, [cell(goals["summary"].get(key), scale)]) for label, key, scale in _GOAL_ROWS]
+    return ["recorded run"], [("goals", [str(goals["goals"])]), *rows]
 
 
 def paired_rows(pairs: Sequence[Figures]) -> tuple[list[str], list[Row]]:
@@ -201,6 +204,11 @@ def tables(figures: Figures, pairs: Sequence[Figures]) -> list[tuple[str, list[s
     return [table for table in every if table[2]]
 
 
+def text(every: Sequence[tuple[str, list[str], list[Row]]]) -> str:
+    """Tables as text to be read."""
+    return "\n\n".join(markdown(*table) for table in every)
+
+
 def markdown(title: str, head: Sequence[str], rows: Sequence[Row]) -> str:
     """A table in Markdown, aligned to be read as plain text too."""
     lines = [[f"**{title}**", *head], *([label, *cells] for label, cells in rows)]
@@ -212,6 +220,19 @@ def markdown(title: str, head: Sequence[str], rows: Sequence[Row]) -> str:
 
     rule = "|".join(("|" + "-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:]))) + "|"
     return "\n".join([line(lines[0]), rule, *map(line, lines[1:])])
+
+
+def to_json(figures: Figures, indent: int | None = None) -> str:
+    """As JSON, with null for numbers that it has not got."""
+    return json.dumps(_finite(figures), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def cell(value: float | None, scale: float = 1.0) -> str:

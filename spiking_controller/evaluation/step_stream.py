@@ -54,6 +54,8 @@ class StepStream:
 
     Attributes:
         counts: what came and was not used, by reason.
+        estimated_velocities: joint states that came without velocities and were used.
+        problem: why the latest joint state was of no use, a sentence; empty if it was.
     """
 
     def __init__(self, task: ReachTask, settings: StreamSettings) -> None:
@@ -67,6 +69,8 @@ class StepStream:
         """
         self.task = task
         self.counts: Counter[str] = Counter()
+        self.estimated_velocities = 0
+        self.problem = ""
         self._stream_settings = settings
         self._reader = ArmStateReader(
             settings.joint_names or task.arm.joint_names, task.arm.limits, settings.longest_gap
@@ -84,7 +88,10 @@ class StepStream:
         """The next joint state, and the control steps that it completes."""
 
     def _on_jump(self) -> None:
-        """Time jumped back: stamps of the past mean nothing any more."""
+        """Time jumped back: stamps of the past mean nothing any more. What came before is processed."""
+        self.counts["jump back in time"] += 1
+        self._builder.restart()
+        self._waiting_goals = [_Goal(0, goal.goal) for goal in self._waiting_goals]
 
     def add_joint_state(
         self,
@@ -98,13 +105,17 @@ class StepStream:
 
         What cannot be used is counted.
         """
+        estimated = self._reader.estimated_velocities
         sample = self._reader.read(time, names, position, velocity)
         if isinstance(sample, Rejection):
+            self.problem = sample.sentence
             return
+        self.problem = ""
         if not sample.continues:
             self._process_until(None)
             if self._newest is not None and sample.time <= self._newest:
-                self._restart()
+                self._on_jump()
+        self.estimated_velocities += self._reader.estimated_velocities - estimated
         self._newest = sample.time
         self._pending.append(sample)
         if self._stream_settings.measured_torque:
@@ -181,15 +192,14 @@ class StepStream:
             self._on_goal(waiting.goal)
         self._on_sample(sample, self._builder.add(sample))
 
-    def _restart(self) -> None:
-        self.counts["jump back in time"] += 1
-        self._builder.restart()
-        self._waiting_goals = [_Goal(0, goal.goal) for goal in self._waiting_goals]
-        self._on_jump()
-
     def finish(self) -> None:
         """The stream is over: take what is still waiting."""
         self._process_until(None)
+
+    @property
+    def waiting_goals(self) -> list[FloatArray]:
+        """Goals, m, [d] each, that no joint state has come for yet."""
+        return [waiting.goal for waiting in self._waiting_goals]
 
     @property
     def dropped(self) -> Counter[str]:

@@ -1,14 +1,14 @@
 """Turns plain Python into ROS messages and back, and names the qualities of service that all nodes share."""
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from numpy.typing import NDArray
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from std_msgs.msg import MultiArrayDimension, UInt8MultiArray
+from std_msgs.msg import Float64MultiArray, MultiArrayDimension, UInt8MultiArray
 
 NANOSECONDS = 1_000_000_000
 
@@ -72,6 +72,16 @@ def spikes_from_message(message: UInt8MultiArray) -> dict[str, NDArray[np.uint8]
         spikes[layer.label] = data[start : start + layer.stride].reshape(-1, layer.size)
         start += layer.stride
     return spikes
+
+
+def numbers_to_message(values: NDArray[np.float64], axes: Sequence[str]) -> Float64MultiArray:
+    """Numbers of any shape, and for each axis what stands along it, as its label."""
+    message = Float64MultiArray(data=doubles(values.ravel()))
+    message.layout.dim = [
+        MultiArrayDimension(label=label, size=size, stride=int(np.prod(values.shape[axis:])))
+        for axis, (label, size) in enumerate(zip(axes, values.shape, strict=True))
+    ]
+    return message
 
 
 def point_text(x: float, y: float, z: float) -> str:

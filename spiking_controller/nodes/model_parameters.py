@@ -10,18 +10,36 @@ from spiking_controller.robots.arm import get_arm
 
 SHIPPED_CHECKPOINTS = {"panda": "panda_reach.safetensors", "planar_arm": "planar_reach.safetensors"}
 
+ARM = ParameterSpec("arm", "panda", "The arm that is controlled.", choices=tuple(SHIPPED_CHECKPOINTS))
+JOINT_NAMES = ParameterSpec(
+    "joint_names", [""], "The driver's names of the arm's joints, base to hand; [\"\"]: those of the arm."
+)
 MODEL_PARAMETERS = [
-    ParameterSpec("arm", "panda", "The arm that is controlled.", choices=tuple(SHIPPED_CHECKPOINTS)),
+    ARM,
     ParameterSpec("checkpoint", "", "Path of the networks' .safetensors file; empty: the shipped one of the arm."),
     ParameterSpec(
         "gravity_compensation",
         True,
         "The robot or bridge carries the arm's weight itself; must fit what the checkpoint was trained for.",
     ),
-    ParameterSpec(
-        "joint_names", [""], "The driver's names of the arm's joints, base to hand; [\"\"]: those of the arm."
-    ),
+    JOINT_NAMES,
 ]
+
+
+def load_checkpoint_of_arm(node: Node, path: str) -> Checkpoint:
+    """A checkpoint for the node's arm; empty: the shipped one.
+
+    Raises:
+        ModelContractError: the file is unusable, or made for another arm.
+    """
+    arm = get_arm(value_of(node, "arm"))
+    checkpoint = load_checkpoint(path or share_path("models", SHIPPED_CHECKPOINTS[arm.name]))
+    if checkpoint.task.arm_name != arm.name:
+        raise ModelContractError(
+            f"{checkpoint.source}: arm is '{checkpoint.task.arm_name}', but the parameter arm is '{arm.name}'; "
+            "give a checkpoint of this arm, or set arm."
+        )
+    return checkpoint
 
 
 def load_model(node: Node) -> Checkpoint:
@@ -30,14 +48,7 @@ def load_model(node: Node) -> Checkpoint:
     Raises:
         ModelContractError: the file is unusable, or made for another arm or gravity convention.
     """
-    arm = get_arm(value_of(node, "arm"))
-    given = value_of(node, "checkpoint")
-    checkpoint = load_checkpoint(given or share_path("models", SHIPPED_CHECKPOINTS[arm.name]))
-    if checkpoint.task.arm_name != arm.name:
-        raise ModelContractError(
-            f"{checkpoint.source}: arm is '{checkpoint.task.arm_name}', but the parameter arm is '{arm.name}'; "
-            "give a checkpoint of this arm, or set arm."
-        )
+    checkpoint = load_checkpoint_of_arm(node, value_of(node, "checkpoint"))
     expected = "compensated" if value_of(node, "gravity_compensation") else "raw"
     found = checkpoint.task.gravity_convention
     if found != expected:

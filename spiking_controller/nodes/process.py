@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -18,6 +19,10 @@ from spiking_controller.errors import SpikingControllerError
 
 FAILED = 2
 """Exit code of a process that a user's mistake has stopped."""
+
+
+LONGEST_DRAIN = 1.0
+"""What has arrived before the stop is still taken, for at most this time, s."""
 
 
 class StopRequest:
@@ -92,6 +97,22 @@ def step_back(niceness: int) -> None:
     """
     os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     os.nice(niceness)
+
+
+def spin_until_stopped(executor: Executor, stop: StopRequest, received: Callable[[], int]) -> None:
+    """Run callbacks until asked to stop, then those for what has arrived by then.
+
+    Args:
+        executor: of the node.
+        stop: ends it.
+        received: how many messages have been taken.
+    """
+    while not stop:
+        executor.spin_once(timeout_sec=0.1)
+    end, before = time.monotonic() + LONGEST_DRAIN, -1
+    while before < received() and time.monotonic() < end:
+        before = received()
+        executor.spin_once(timeout_sec=0.0)
 
 
 def create_executor(context: Context | None = None) -> Executor:

@@ -5,7 +5,7 @@ states, which say it finer than the clock topic does; what comes before the firs
 """
 
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.executors import Executor
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.subscription import Subscription
+from rclpy.qos import QoSProfile
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import JointState
@@ -25,24 +24,15 @@ from std_msgs.msg import Float64, Float64MultiArray, UInt8MultiArray
 from spiking_controller.errors import ConfigError
 from spiking_controller.evaluation.bags import STORAGES, BagWriter, SimulatedTime, leading_stamp
 from spiking_controller.nodes import messages
+from spiking_controller.nodes.joint_state_input import BEST_EFFORT, EVERY, EVERY_LATCHED, JOINT_STATES, JointStateInput
 from spiking_controller.nodes.parameters import ParameterSpec, declare_parameters, value_of
-from spiking_controller.nodes.process import StopRequest, create_executor, run_process
+from spiking_controller.nodes.process import StopRequest, create_executor, run_process, spin_until_stopped
 
-DEPTH = 2000
-"""Messages of a topic that may wait while the disk is slow: four seconds of joint states."""
 MEBIBYTE = 2**20
 CHECKPOINT_PERIOD = 0.5
 """How much of the recording is lost if the process is killed, s; a busy machine may need as long again."""
-LONGEST_DRAIN = 1.0
-"""What has arrived before the stop is still written, for at most this time, s."""
 
-EVERY = QoSProfile(depth=DEPTH)
-"""For what is published reliable: not one message is left out."""
-BEST_EFFORT = QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT)
-LATCHED = QoSProfile(depth=DEPTH, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-JOINT_STATES = "joint_states"
 TOPICS: list[tuple[Any, str, QoSProfile]] = [
-    (JointState, JOINT_STATES, EVERY),
     (Float64MultiArray, "effort_controller/commands", EVERY),
     (PointStamped, "goal_point", EVERY),
     (PoseStamped, "goal_pose", EVERY),
@@ -54,7 +44,7 @@ TOPICS: list[tuple[Any, str, QoSProfile]] = [
     (Float64, "controller/prediction_error", BEST_EFFORT),
     (Float64, "controller/tracking_error", BEST_EFFORT),
     (UInt8MultiArray, "controller/spikes", BEST_EFFORT),
-    (PointStamped, "controller/goal", LATCHED),
+    (PointStamped, "controller/goal", EVERY_LATCHED),
     (DiagnosticArray, "/diagnostics", EVERY),
 ]
 
@@ -98,7 +88,9 @@ class Recorder(Node):
         # With simulated time: what came before the first joint state, which tells the time.
         self._early: list[tuple[Connection, bytes]] = []
         self._received = 0
-        self._our_subscriptions = {name: self._subscribe(kind, name, qos) for kind, name, qos in TOPICS}
+        self._joint_states = JointStateInput(self, self._recording(JointState, JOINT_STATES, EVERY))
+        for kind, name, qos in TOPICS:
+            self.create_subscription(kind, name, self._recording(kind, name, qos), qos, raw=True)
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", messages.RELIABLE)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(value_of(self, "diagnostics_period"), self._on_timer, clock=steady)
@@ -107,12 +99,7 @@ class Recorder(Node):
 
     def run(self, stop: StopRequest) -> None:
         """Record until asked to stop, then write what has arrived by then."""
-        while not stop:
-            self._executor.spin_once(timeout_sec=0.1)
-        end, before = time.monotonic() + LONGEST_DRAIN, -1
-        while before < self._received and time.monotonic() < end:
-            before = self._received
-            self._executor.spin_once(timeout_sec=0.0)
+        spin_until_stopped(self._executor, stop, lambda: self._received)
 
     def close(self) -> None:
         """Complete the bag."""
@@ -122,8 +109,8 @@ class Recorder(Node):
         self._bag.close()
         self.get_logger().info(f"recorded {sum(self._bag.counts.values())} messages into {self._folder}")
 
-    def _subscribe(self, kind: Any, name: str, qos: QoSProfile) -> Subscription:
-        """Hear every message as serialised bytes."""
+    def _recording(self, kind: Any, name: str, qos: QoSProfile) -> Callable[[bytes], None]:
+        """What takes the serialised messages of a topic."""
         topic = self.resolve_topic_name(name)
         message_type = f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"
         tells_time = self._simulated and name == JOINT_STATES
@@ -131,7 +118,7 @@ class Recorder(Node):
         def record(data: bytes) -> None:
             self._record(topic, message_type, qos, tells_time, data)
 
-        return self.create_subscription(kind, name, record, qos, raw=True)
+        return record
 
     def _record(self, topic: str, message_type: str, qos: QoSProfile, tells_time: bool, data: bytes) -> None:
         self._received += 1
@@ -161,24 +148,13 @@ class Recorder(Node):
         self._early.clear()
 
     def _on_timer(self) -> None:
-        self._heed_best_effort()
+        self._joint_states.heed_best_effort()
         counts = self._bag.counts
         name = f"{self.get_fully_qualified_name()}: bag"
         summary = f"recording into {self._folder}"
         message = DiagnosticArray(status=[messages.status(name, DiagnosticStatus.OK, summary, counts)])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics_publisher.publish(message)
-
-    def _heed_best_effort(self) -> None:
-        """Ask a driver that publishes joint states best-effort for no more than it offers."""
-        subscription = self._our_subscriptions[JOINT_STATES]
-        infos = self.get_publishers_info_by_topic(subscription.topic_name)
-        offers = {info.qos_profile.reliability for info in infos}
-        if subscription.qos_profile == BEST_EFFORT or ReliabilityPolicy.BEST_EFFORT not in offers:
-            return
-        self.get_logger().info(f"{subscription.topic_name} is published best-effort: some of it may be lost")
-        self._our_subscriptions[JOINT_STATES] = self._subscribe(JointState, JOINT_STATES, BEST_EFFORT)
-        self.destroy_subscription(subscription)
 
 
 def to_qos(profile: QoSProfile) -> Qos:

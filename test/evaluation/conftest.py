@@ -1,4 +1,4 @@
-"""A study of tiny training runs, for tests of the machinery rather than of the result."""
+"""What tests of evaluation share: a study of tiny training runs, and what the recorded bag in test/data says."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,15 @@ from typing import Any
 import pytest
 import yaml
 
+from spiking_controller.evaluation.bag_reader import opened
+from spiking_controller.evaluation.bag_stream import find_stream
+from spiking_controller.learning.checkpoint import Checkpoint, load_checkpoint
 from spiking_controller.resources import share_path
+from spiking_controller.robots.arm import get_arm
+
+DATA = Path(__file__).parents[1] / "data"
+Event = tuple[str, int, tuple[Any, ...]]
+"""Name of a method of the evaluator, when it is due (ns), and its arguments."""
 
 TINY: dict[str, Any] = {
     "iterations": 2,
@@ -43,3 +51,40 @@ def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     content = study_content(neuron={"lif": plain}, unroll={"beyond": {"model_updates": {"unroll": 500}}})
     path.write_text(yaml.safe_dump(content))
     return path
+
+
+class Notebook:
+    """Writes down what an evaluator would be told, in the bag's order."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def add_joint_state(self, time: int, *rest: Any) -> None:
+        self.events.append(("add_joint_state", time, (time, *rest)))
+
+    def add_torque(self, time: int, *rest: Any) -> None:
+        self.events.append(("add_torque", time, (time, *rest)))
+
+    def add_goal(self, time: int, *rest: Any) -> None:
+        self.events.append(("add_goal", time, (time, *rest)))
+
+    def add_prediction(self, time: int) -> None:
+        self.events.append(("add_prediction", time - 20_000_000, (time,)))
+
+    def add_prediction_error(self, error: float) -> None:
+        self.events.append(("add_prediction_error", 0, (error,)))
+
+
+@pytest.fixture(scope="session")
+def checkpoint() -> Checkpoint:
+    """The networks that drove the arm of the recorded bag."""
+    return load_checkpoint(DATA / "panda_three_goals.safetensors")
+
+
+@pytest.fixture(scope="session")
+def events() -> list[Event]:
+    """What the recorded bag says, in its order."""
+    notebook = Notebook()
+    with opened(DATA / "panda_three_goals") as bag:
+        find_stream(bag, get_arm("panda")).feed(bag, notebook)
+    return notebook.events

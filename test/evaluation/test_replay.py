@@ -15,44 +15,19 @@ from spiking_controller import cli
 from spiking_controller.control.arm_state import NANOSECONDS
 from spiking_controller.errors import ConfigError
 from spiking_controller.evaluation.bag_reader import opened, read
-from spiking_controller.evaluation.bag_stream import StreamOptions, find_stream
+from spiking_controller.evaluation.bag_stream import StreamOptions
 from spiking_controller.evaluation.complexity import CostMeter
 from spiking_controller.evaluation.replay import ReplayEvaluator, ReplaySettings
 from spiking_controller.evaluation.replay_command import replay
 from spiking_controller.evaluation.replay_report import paired_differences
 from spiking_controller.learning.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from spiking_controller.resources import share_path
-from spiking_controller.robots.arm import get_arm
 
 TYPES = get_typestore(Stores.ROS2_JAZZY)
 DATA = Path(__file__).parents[1] / "data"
 BAG = DATA / "panda_three_goals"
 MODEL = DATA / "panda_three_goals.safetensors"
-
 Event = tuple[str, int, tuple[Any, ...]]
-"""Name of a method of the evaluator, when it is due (ns), and its arguments."""
-
-
-class Notebook:
-    """Writes down what an evaluator would be told, in the bag's order."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def add_joint_state(self, time: int, *rest: Any) -> None:
-        self.events.append(("add_joint_state", time, (time, *rest)))
-
-    def add_torque(self, time: int, *rest: Any) -> None:
-        self.events.append(("add_torque", time, (time, *rest)))
-
-    def add_goal(self, time: int, *rest: Any) -> None:
-        self.events.append(("add_goal", time, (time, *rest)))
-
-    def add_prediction(self, time: int) -> None:
-        self.events.append(("add_prediction", time - 20_000_000, (time,)))
-
-    def add_prediction_error(self, error: float) -> None:
-        self.events.append(("add_prediction_error", 0, (error,)))
 
 
 def tell(evaluator: ReplayEvaluator, events: list[Event]) -> dict[str, Any]:
@@ -60,19 +35,6 @@ def tell(evaluator: ReplayEvaluator, events: list[Event]) -> dict[str, Any]:
         getattr(evaluator, name)(*arguments)
     evaluator.finish()
     return evaluator.figures()
-
-
-@pytest.fixture(scope="module")
-def checkpoint() -> Checkpoint:
-    return load_checkpoint(MODEL)
-
-
-@pytest.fixture(scope="module")
-def events() -> list[Event]:
-    notebook = Notebook()
-    with opened(BAG) as bag:
-        find_stream(bag, get_arm("panda")).feed(bag, notebook)
-    return notebook.events
 
 
 @pytest.fixture(scope="module")

@@ -296,7 +296,7 @@ def test_the_topic_with_the_arm_is_found_and_can_be_named(
         bag.write(topics[2], state.time, state.serialised())
     bag.close()
     evaluator, stream = replay(tmp_path / "bag", [], NO_OPTIONS)
-    assert stream.joint_states == "/a/b/c"
+    assert stream.topics.joint_states == "/a/b/c"
     assert any("joint states are those of /a/b/c" in note for note in stream.notes)
     assert stream.left_out == {"/arm/measured": 2000, "/gripper/joint_states": 1}
     assert evaluator.figures() == reference

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
-from spiking_controller.nodes import controller, mujoco_bridge, recorder, trainer, up
+from spiking_controller.nodes import controller, evaluator, mujoco_bridge, recorder, trainer, up
 from spiking_controller.resources import share_path
 
 GOAL = (0.45, -0.25, 0.45)
@@ -176,7 +176,7 @@ def test_the_launch_file_needs_the_same_nodes() -> None:
     assert set(ast.literal_eval(launch_file("NEEDED"))) == set(up.NEEDED)
 
 
-@pytest.mark.parametrize("node", [controller, mujoco_bridge, recorder, trainer])
+@pytest.mark.parametrize("node", [controller, evaluator, mujoco_bridge, recorder, trainer])
 def test_the_parameter_file_documents_every_parameter_with_its_default(node: Any) -> None:
     written = yaml.safe_load(share_path("config", "panda.yaml").read_text())
     name = node.__name__.rpartition(".")[2]
