@@ -121,9 +121,7 @@ def _verdict(figures: Figures, checkpoint: Figures) -> tuple[bool, str]:
     horizons, baselines = checkpoint["forward_model"]["horizons"], figures["baselines"]
     if not horizons:
         return False, f"not yet {int(_SHOWN)} control steps to predict"
-    error, stay, linear = (
-        part[_SHOWN]["joint_rad"] for part in (horizons, baselines["stay"], baselines["linear"])
-    )
+    error, stay, linear = (part[_SHOWN]["joint_rad"] for part in (horizons, baselines["stay"], baselines["linear"]))
     is_worse = error >= min(stay, linear)
     judged = "does not predict this arm" if is_worse else "predicts this arm"
     line = f"{judged}: {cell(error, 1e3)} mrad {_SHOWN} steps ahead"

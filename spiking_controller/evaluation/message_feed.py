@@ -1,4 +1,4 @@
-"""Decodes the serialised messages about an arm and tells a listener what they say: those of a bag and of a running graph.
+"""Decodes serialised messages about an arm and tells a listener what they say: those of a bag or of a running graph.
 
 Both go through here, so that both mean the same.
 """

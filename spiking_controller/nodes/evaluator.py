@@ -127,7 +127,7 @@ class Evaluator(Node):
         self._json = Path(value_of(self, "json"))
         if not self._json.parent.is_dir():
             raise ConfigError(
-                f"parameter json of evaluator is {self._json}, but there is no folder {self._json.parent}; make it first."
+                f"parameter json of evaluator is {self._json}, but {self._json.parent} is no folder; create it first."
             )
         self._run = self._live.number
 
@@ -198,14 +198,14 @@ class Evaluator(Node):
         return response
 
     def _on_complete(self, figures: Figures) -> None:
-        self._complete_publisher.publish(String(data=to_json(figures)))
-        self._tell(figures)
-        self.get_logger().info(f"run {figures['run']} is complete:\n{text(tables(figures, []))}")
         if self._json.name:
             try:
                 write_atomically(self._json, f"{to_json(figures, indent=2)}\n".encode())
             except OSError as error:
                 self.get_logger().error(f"{self._json} cannot be written ({error.strerror})")
+        self._complete_publisher.publish(String(data=to_json(figures)))
+        self._tell(figures)
+        self.get_logger().info(f"run {figures['run']} is complete:\n{text(tables(figures, []))}")
 
     def _publish(self) -> None:
         self._tell(self._live.figures())

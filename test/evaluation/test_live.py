@@ -117,9 +117,9 @@ def test_a_goal_that_overtakes_the_jump_counts_in_the_run_after_it(
 def test_velocities_that_are_estimated_count_in_their_own_run(start: list[Event], listened: Listened) -> None:
     bare = {due: (name, due, (*values[:3], ())) for name, due, values in start if name == "add_joint_state"}
     for _ in range(2):
-        tell(listened.live, list(bare.values())[:50])
+        tell(listened.live, list(bare.values())[:100])
     listened.live.complete()
-    assert [figures["stream"]["joint_states"]["estimated_velocities"] for figures in listened.complete] == [50, 50]
+    assert [figures["stream"]["joint_states"]["estimated_velocities"] for figures in listened.complete] == [100, 100]
 
 
 def test_complete_figures_are_json(start: list[Event], listened: Listened) -> None:

@@ -1,0 +1,113 @@
+"""Plays a bag and judges networks on it: `ros2 launch spiking_controller replay.launch.py bag:=DIR model:=FILE`."""
+
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory, get_packages_with_prefixes
+from launch import LaunchContext, LaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument,
+    ExecuteProcess,
+    OpaqueFunction,
+    RegisterEventHandler,
+    Shutdown,
+    TimerAction,
+)
+from launch.event_handlers import OnProcessIO
+from launch.events.process import ProcessIO
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.substitutions import ExecutableInPackage
+
+PACKAGE = "spiking_controller"
+PARAMS_FILE = Path(get_package_share_directory(PACKAGE)) / "config" / "panda.yaml"
+READY = "judges"
+"""The evaluator says so when it listens; a bag that begins earlier would lose its start."""
+DISCOVERY_TIME = "2"
+"""Then player and evaluator find each other, s."""
+LAST_WORDS = 2.0
+"""What has been played is still judged for so long, s."""
+
+ARGUMENTS = [
+    ("bag", None, "The bag: a rosbag2 folder, or one .mcap or .db3 file."),
+    (
+        "model",
+        "",
+        "Checkpoints (.safetensors), several separated by commas; empty: as in params_file, the shipped one.",
+    ),
+    ("rate", "1.0", "Bag seconds per second."),
+    ("loop", "false", "Start the bag again at its end: true or false. Each round is judged for itself."),
+    ("player", "", "ros2bag or spiking_controller; empty: ros2 bag where it is installed, else this package's own."),
+    ("json", "", "Write the figures of the last complete round to this file; empty: do not."),
+    ("arm", "", "The arm: panda or planar_arm; empty: as in params_file, panda."),
+    ("namespace", "", "ROS namespace in which the bag has its topics."),
+    ("torque", "", "The torques that acted: commanded or measured; empty: as in params_file, commanded."),
+    ("effort", "", "Whether these are with-gravity or without-gravity; empty: as in params_file, auto."),
+    ("gravity_compensation", "", "The arm carried its own weight: true or false; empty: as in params_file, true."),
+    ("params_file", str(PARAMS_FILE), "Parameters of all nodes."),
+]
+
+
+def player(context: LaunchContext) -> ExecuteProcess:
+    """What publishes the bag, with its time on /clock. Its end is the end of the launch."""
+    chosen = context.launch_configurations["player"]
+    if not chosen:
+        chosen = "ros2bag" if "ros2bag" in get_packages_with_prefixes() else PACKAGE
+    programs = {
+        # A recorded clock would contradict the player's.
+        "ros2bag": (["ros2", "bag", "play"], ["--disable-keyboard-controls", "--exclude-topics", "/clock"]),
+        PACKAGE: ([ExecutableInPackage(executable=PACKAGE, package=PACKAGE), "play"], []),
+    }
+    if chosen not in programs:
+        raise RuntimeError(f"player is '{chosen}'; give {' or '.join(programs)}.")
+    program, own = programs[chosen]
+    options = ["--clock", "100", "--delay", DISCOVERY_TIME, "--rate", LaunchConfiguration("rate")]
+    loop = ["--loop"] if context.launch_configurations["loop"].lower() == "true" else []
+    return ExecuteProcess(
+        cmd=[*program, LaunchConfiguration("bag"), *options, *loop, *own],
+        output="screen",
+        on_exit=TimerAction(period=LAST_WORDS, actions=[Shutdown(reason="the bag is over")]),
+    )
+
+
+def processes(context: LaunchContext) -> list[Node | RegisterEventHandler]:
+    """The evaluator, and the player as soon as it listens."""
+
+    def given(name: str, kind: type) -> dict[str, ParameterValue]:
+        """A parameter from the argument of that name; nothing where that is empty, so that params_file decides."""
+        if not context.launch_configurations[name]:
+            return {}
+        return {name: ParameterValue(LaunchConfiguration(name), value_type=kind)}
+
+    parameters = {"use_sim_time": True}
+    for name in ("arm", "torque", "effort", "json"):
+        parameters |= given(name, str)
+    parameters |= given("gravity_compensation", bool)
+    models = [path.strip() for path in context.launch_configurations["model"].split(",") if path.strip()]
+    if models:
+        parameters["checkpoints"] = models
+    evaluator = Node(
+        package=PACKAGE,
+        executable="evaluator",
+        name="evaluator",
+        namespace=LaunchConfiguration("namespace"),
+        parameters=[LaunchConfiguration("params_file"), parameters],
+        output="screen",
+        emulate_tty=True,
+        on_exit=Shutdown(reason="evaluator ended"),
+    )
+    waiting = [player(context)]
+
+    def start_player(event: ProcessIO) -> list[ExecuteProcess]:
+        return [waiting.pop()] if waiting and READY in event.text.decode(errors="replace") else []
+
+    return [
+        RegisterEventHandler(OnProcessIO(target_action=evaluator, on_stdout=start_player, on_stderr=start_player)),
+        evaluator,
+    ]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """The arguments, then the processes."""
+    arguments = [DeclareLaunchArgument(name, default_value=value, description=text) for name, value, text in ARGUMENTS]
+    return LaunchDescription([*arguments, OpaqueFunction(function=processes)])
