@@ -7,12 +7,18 @@ apart from what comes then, so that each round of a bag gives the figures of `sp
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
+from spiking_controller.control.arm_state import NANOSECONDS
 from spiking_controller.evaluation.replay import ReplayEvaluator, ReplaySettings
 from spiking_controller.learning.checkpoint import Checkpoint
 
 Figures = dict[str, Any]
+
+
+_REHEARSED = 2.0
+"""Long enough for windows that are complete, s."""
 
 
 class _JumpBackError(Exception):
@@ -55,6 +61,18 @@ class LiveEvaluation:
         self._on_complete = on_complete
         self._run = _Run(checkpoints, settings)
         self._has_states = False
+
+    def rehearse(self) -> None:
+        """Judge an arm at rest once, so that no message has to wait for anything to be compiled or loaded."""
+        run = _Run(self._checkpoints, self._settings)
+        arm = run.task.arm
+        names = self._settings.joint_names or arm.joint_names
+        at_rest = np.zeros(len(names))
+        for time in range(0, round(_REHEARSED * NANOSECONDS), round(run.task.physics_period * NANOSECONDS)):
+            run.add_joint_state(time, names, arm.home, at_rest, at_rest)
+            run.add_torque(time, names, at_rest)
+        run.finish()
+        run.figures()
 
     def add_joint_state(
         self,

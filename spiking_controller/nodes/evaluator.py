@@ -109,6 +109,7 @@ class Evaluator(Node):
             keep_series=False,
         )
         self._live = LiveEvaluation(checkpoints, settings, self._on_complete)
+        self._live.rehearse()
         name = self.resolve_topic_name
         self._accepted_goals = name(ACCEPTED_GOAL)
         topics = ArmTopics(

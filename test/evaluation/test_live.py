@@ -128,6 +128,22 @@ def test_complete_figures_are_json(start: list[Event], listened: Listened) -> No
     assert json.loads(to_json(listened.complete[0])) == listened.complete[0]
 
 
+def test_the_rehearsal_goes_through_all_that_judges(listened: Listened, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[Figures] = []
+    figures_of = ReplayEvaluator.figures
+
+    def figures(evaluator: ReplayEvaluator) -> Figures:
+        judged.append(figures_of(evaluator))
+        return judged[-1]
+
+    monkeypatch.setattr(ReplayEvaluator, "figures", figures)
+    listened.live.rehearse()
+    (rehearsed,) = judged
+    assert rehearsed["baselines"]["windows"] > 0
+    assert rehearsed["checkpoints"][0]["policy"]["compared_steps"] > 0
+    assert listened.live.figures()["stream"]["control_steps"] == 0
+
+
 def entries(figures: Figures, problem: str = "", **counts: int) -> dict[str, Status]:
     return {status.name: status for status in statuses(figures, problem, counts)}
 
