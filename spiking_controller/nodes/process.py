@@ -24,6 +24,9 @@ FAILED = 2
 LONGEST_DRAIN = 1.0
 """What has arrived before the stop is still taken, for at most this time, s."""
 
+LONGEST_PAUSE = 0.1
+"""Where for so long nothing is taken then, there is nothing left, s."""
+
 
 class StopRequest:
     """Set by Ctrl-C or SIGTERM. The node then stops in order, with ROS still running, so that torque can ramp down."""
@@ -109,10 +112,14 @@ def spin_until_stopped(executor: Executor, stop: StopRequest, received: Callable
     """
     while not stop:
         executor.spin_once(timeout_sec=0.1)
-    end, before = time.monotonic() + LONGEST_DRAIN, -1
-    while before < received() and time.monotonic() < end:
+    now = time.monotonic()
+    end, quiet = now + LONGEST_DRAIN, now + LONGEST_PAUSE
+    while now < min(end, quiet):
         before = received()
-        executor.spin_once(timeout_sec=0.0)
+        executor.spin_once(timeout_sec=0.01)
+        now = time.monotonic()
+        if received() > before:
+            quiet = now + LONGEST_PAUSE
 
 
 def create_executor(context: Context | None = None) -> Executor:
