@@ -25,6 +25,8 @@ READY = "judges"
 """The evaluator says so when it listens; a bag that begins earlier would lose its start."""
 DISCOVERY_TIME = "2"
 """Then player and evaluator find each other, s."""
+STOP_TIMEOUT = "20"
+"""It may take so long to tell its last figures on a busy machine, s."""
 LAST_WORDS = 2.0
 """What has been played is still judged for so long, s."""
 
@@ -94,6 +96,7 @@ def processes(context: LaunchContext) -> list[Node | RegisterEventHandler]:
         parameters=[LaunchConfiguration("params_file"), parameters],
         output="screen",
         emulate_tty=True,
+        sigterm_timeout=STOP_TIMEOUT,
         on_exit=Shutdown(reason="evaluator ended"),
     )
     waiting = [player(context)]
