@@ -1,6 +1,7 @@
 """Plays a bag and judges networks on it: `ros2 launch spiking_controller replay.launch.py bag:=DIR model:=FILE`."""
 
 from pathlib import Path
+from typing import Any
 
 from ament_index_python.packages import get_package_share_directory, get_packages_with_prefixes
 from launch import LaunchContext, LaunchDescription
@@ -81,7 +82,7 @@ def processes(context: LaunchContext) -> list[Node | RegisterEventHandler]:
             return {}
         return {name: ParameterValue(LaunchConfiguration(name), value_type=kind)}
 
-    parameters = {"use_sim_time": True}
+    parameters: dict[str, Any] = {"use_sim_time": True}
     for name in ("arm", "torque", "effort", "json"):
         parameters |= given(name, str)
     parameters |= given("gravity_compensation", bool)

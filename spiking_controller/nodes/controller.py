@@ -241,6 +241,9 @@ class ControllerNode(LifecycleNode):
             return
         if self._fault:
             self._resume()
+        if not sample.continues:
+            # The goal that was told last has a stamp of another time.
+            self._goal_published_of = 0
         command = self._controller.tick(sample)
         self._send(command)
         if command.new_step:

@@ -61,6 +61,28 @@ def test_the_bag_gives_the_error_that_the_controller_published(figures: dict[str
     assert model["following_reported_rad"] == pytest.approx(published["prediction_error_rad"], rel=0.01)
 
 
+def test_control_that_starts_again_gives_the_error_that_was_published(
+    events: list[Event], checkpoint: Checkpoint
+) -> None:
+    first = events[: next(index for index, (_, due, _) in enumerate(events) if due > 2 * NANOSECONDS)]
+    standing = next(event for event in events if event[0] == "add_joint_state")[2][1:]
+    evaluator = ReplayEvaluator([checkpoint])
+    later = 3 * NANOSECONDS + 7_000_000  # no whole number of control steps
+    for offset in (0, later):
+        for name, _, arguments in first:
+            moved = arguments if name == "add_prediction_error" else (arguments[0] + offset, *arguments[1:])
+            getattr(evaluator, name)(*moved)
+        # Without control the arm stands still.
+        for time in range(offset + 2 * NANOSECONDS + 2_000_000, offset + later, 2_000_000):
+            evaluator.add_joint_state(time, *standing)
+    evaluator.finish()
+    figures = evaluator.figures()
+    model, published = figures["checkpoints"][0]["forward_model"], figures["published"]
+    assert figures["stream"]["stretches"] == 2
+    assert model["following_reported_steps"] == pytest.approx(published["count"], abs=2)
+    assert model["following_reported_rad"] == pytest.approx(published["prediction_error_rad"], rel=0.01)
+
+
 def test_the_policy_that_drove_the_arm_would_command_the_same_again(figures: dict[str, Any]) -> None:
     policy = figures["checkpoints"][0]["policy"]
     assert policy["compared_steps"] > 500

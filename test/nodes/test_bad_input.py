@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from spiking_controller.nodes import controller, mujoco_bridge, recorder, trainer
+from spiking_controller.nodes import controller, evaluator, mujoco_bridge, recorder, trainer
 from spiking_controller.nodes.parameters import ParameterSpec
 from spiking_controller.resources import share_path
 
@@ -98,7 +98,7 @@ def test_a_misspelt_parameter_is_warned_of(capfd: pytest.CaptureFixture[str]) ->
 
 @pytest.mark.parametrize(
     "spec",
-    [spec for node in (controller, mujoco_bridge, recorder, trainer) for spec in node.PARAMETERS],
+    [spec for node in (controller, evaluator, mujoco_bridge, recorder, trainer) for spec in node.PARAMETERS],
     ids=lambda spec: spec.name,
 )
 def test_every_parameter_says_what_it_is_and_allows_its_default(spec: ParameterSpec) -> None:

@@ -143,6 +143,19 @@ def test_a_wrong_value_is_refused_with_a_sentence_while_it_runs(graph: Any, prob
     assert controller.stop() == 0
 
 
+def test_the_goal_is_told_again_when_time_jumps_back(graph: Any, probe: Any) -> None:
+    controller = graph.controller()
+    probe.wait_for(lambda: probe.state_publisher.get_subscription_count() > 1, "the controller")
+    publish_states(probe, 0.002, 150)
+    probe.wait_for(lambda: probe.goals, "the place where the hand is held")
+    (held,) = (goal.point for goal in probe.goals)
+    probe.goals.clear()
+    publish_states(probe, 0.002, 50)
+    probe.wait_for(lambda: probe.goals, "the same after the jump")
+    assert [goal.point for goal in probe.goals] == [held]
+    assert controller.stop() == 0
+
+
 def test_of_a_flood_of_goals_the_last_one_counts_and_control_goes_on(graph: Any, probe: Any) -> None:
     controller = graph.controller(diagnostics_period=0.1)
     graph.bridge()
