@@ -62,8 +62,8 @@ def launch(root: Path, monkeypatch: pytest.MonkeyPatch) -> Launch:
         packages: Any = sys.modules["ament_index_python.packages"]
         packages.get_package_share_directory = lambda package: str(root)
         packages.get_packages_with_prefixes = lambda: dict.fromkeys(installed, "/opt/ros")
-        names = runpy.run_path(str(root / "launch" / "replay.launch.py"))
-        (*arguments, function) = names["generate_launch_description"]().positional[0]
+        launch_file = runpy.run_path(str(root / "launch" / "replay.launch.py"))
+        (*arguments, function) = launch_file["generate_launch_description"]().positional[0]
         values = {argument.positional[0]: argument.default_value for argument in arguments} | given
         assert values.keys() == {argument.positional[0] for argument in arguments}
         handler, node = function.function(SimpleNamespace(launch_configurations=values))
