@@ -210,7 +210,7 @@ def _difference(found: Contract, expected: Contract) -> tuple[str, Any, Any] | N
     """The first field in which two contracts differ (numbers up to 1e-6), with both values."""
 
     def same(left: Any, right: Any) -> bool:
-        if isinstance(left, float) or isinstance(right, float):
+        if isinstance(left, int | float) and isinstance(right, int | float):
             return bool(np.isclose(left, right, rtol=1e-6, atol=1e-9))
         if isinstance(left, list) and isinstance(right, list):
             return len(left) == len(right) and all(map(same, left, right))

@@ -1,5 +1,8 @@
 """Networks that arrive while others run: whatever is wrong with them is said, and good ones run at once as they are."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -21,6 +24,13 @@ def test_networks_of_another_contract_are_refused(checkpoint: Checkpoint) -> Non
     other = share_path("models", "planar_reach.safetensors").read_bytes()
     with pytest.raises(ModelContractError, match="topic: task is 'planar_reach', but the running networks have"):
         Version.read(other, checkpoint.contract, "topic")
+
+
+@pytest.mark.parametrize("scale", [0.123, [0.123] * 6])
+def test_a_scale_for_all_joints_and_one_for_each_are_told_apart(checkpoint: Checkpoint, scale: Any) -> None:
+    running = replace(checkpoint.contract, action_scale=scale)
+    with pytest.raises(ModelContractError, match=r"topic: action_scale is .*, but the running networks have"):
+        Version.read(SHIPPED.read_bytes(), running, "topic")
 
 
 def test_whatever_else_goes_wrong_is_said_too(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
