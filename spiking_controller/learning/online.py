@@ -1,5 +1,6 @@
 """Learning while the arm works: improves running networks on recorded steps, and lets only better ones out."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
@@ -37,13 +38,9 @@ Network: TypeAlias = Policy | ForwardModel
 _GOAL_POOL = 1000
 _STARTS_PER_SEGMENT = 3
 _REMEMBERED = 10
-_FIRST_SHARE = 0.1
-"""Of the largest learning rate, in the beginning."""
-_GROWTH, _DECAY = 1.5, 0.8
-"""Of the learning rate with each candidate, by whether it is let out: steady at about one success in three."""
 _SURPRISE = 1.5
 """The arm has changed if the running forward model's error is so many times its usual one."""
-_USUAL_SHARE = 0.01
+_USUAL_SHARE = 0.03
 """Of the latest error in the usual one, a running mean."""
 
 
@@ -54,9 +51,10 @@ class OnlineSettings:
     Attributes:
         minimum_segments, minimum_held_back: nothing is learnt before there are so many of each.
         model_updates, policy_updates: gradient steps per call of `update`.
-        model_learning_rate, policy_learning_rate: largest ones, of Adam. A network's rate grows while its candidates
-            are let out, and falls to the `final_rate` of its training while they are not, as there towards the end. It
-            is the largest while the running forward model errs clearly more than usual: the arm has changed.
+        model_learning_rate, policy_learning_rate: largest ones, of Adam; for while the running forward model errs
+            clearly more than usual, which says that the arm has changed. Usually it is the training's `final_rate`.
+        annealing: calls of `update` in which the rates fall from the largest to the usual ones, as half a cosine
+            (warm restarts; Loshchilov, Hutter 2017).
         margin: share by which a network's figure must improve on that of the running one.
         discard_margin: share by which a figure may be worse before the network's learning is thrown away.
         largest_move: the weights of a network move by at most this share of their Euclidean norm between two versions.
@@ -70,13 +68,14 @@ class OnlineSettings:
     policy_updates: int = 20
     model_learning_rate: float = 1e-3
     policy_learning_rate: float = 1e-3
+    annealing: int = 90
     margin: float = 0.03
     discard_margin: float = 0.25
     largest_move: float = 0.05
     largest_torque_change: float = 0.15
 
     def __post_init__(self) -> None:
-        for name in ("minimum_segments", "minimum_held_back"):
+        for name in ("minimum_segments", "minimum_held_back", "annealing"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)} must be at least 1.")
         for name in ("largest_move", "largest_torque_change"):
@@ -191,10 +190,10 @@ class OnlineLearner:
         self._reachable = sample_goals(task, self._rng, _GOAL_POOL, self._config.policy_updates.goals.hard)
         self.policy, self.forward_model = build_networks(self._config)
         self._updater = Updater(self._config, self.policy, self.forward_model, self._reachable)
-        self.rate_share: dict[NetworkName, float] = dict.fromkeys(NETWORKS, 1.0)
-        """Share of the largest learning rate at which each network learns now."""
-        for name in NETWORKS:
-            self._change_rate(name, _FIRST_SHARE)
+        self.rate_share = 1.0
+        """Share of the largest learning rates at which the networks learn now."""
+        self._annealed = settings.annealing
+        self._set_rate()
         self._usual_error: float | None = None
         self._known: dict[str, Checkpoint] = {}
         self.remember(checkpoint)
@@ -225,7 +224,8 @@ class OnlineLearner:
     def follow(self, sha256: str) -> bool:
         """Train on from a known version: after a rollback an earlier one, or one that somebody else has sent.
 
-        If that is another one than the learner's own last, what the candidate has learnt is lost.
+        If that is another one than the learner's own last, what the candidate's policy has learnt is lost. Its forward
+        model goes on: what it knows of the arm is as true as before, and the gate compares it with the followed one.
 
         Returns:
             Whether anything changes.
@@ -233,7 +233,8 @@ class OnlineLearner:
         if sha256 == self.running.metadata["sha256"]:
             return False
         self.running = self._known[sha256]
-        self.discard()
+        self.discard(("policy",))
+        self._limit_move("forward_model")
         return True
 
     def discard(self, names: tuple[NetworkName, ...] = NETWORKS) -> None:
@@ -288,11 +289,8 @@ class OnlineLearner:
                 f"{self.settings.largest_torque_change:g}, and is discarded",
             )
         self.discard(tuple(name for name, verdict in verdicts.items() if verdict.discarded))
-        for name, verdict in verdicts.items():
-            self._change_rate(name, _GROWTH if verdict.accepted else _DECAY)
-        if self._is_surprised(running.joint_rad):
-            for name in NETWORKS:
-                self._change_rate(name, 1.0 / self.rate_share[name])
+        self._annealed = 0 if self._is_surprised(running.joint_rad) else self._annealed + 1
+        self._set_rate()
         accepted = tuple(name for name in NETWORKS if verdicts[name].accepted)
         reason = "; ".join(f"{name.replace('_', ' ')}: {verdicts[name].reason}" for name in reversed(NETWORKS)) + "."
         if not accepted:
@@ -318,10 +316,13 @@ class OnlineLearner:
         self._usual_error += _USUAL_SHARE * (error - self._usual_error)
         return surprised
 
-    def _change_rate(self, name: NetworkName, factor: float) -> None:
-        share = self.rate_share[name]
-        self.rate_share[name] = float(np.clip(factor * share, self.running.config.final_rate, 1.0))
-        self._updater.slow_down(name, self.rate_share[name] / share)
+    def _set_rate(self) -> None:
+        """By how many updates ago the arm has changed."""
+        fallen = 0.5 - 0.5 * math.cos(math.pi * min(self._annealed / self.settings.annealing, 1.0))
+        before, usual = self.rate_share, self.running.config.final_rate
+        self.rate_share = 1.0 - fallen * (1.0 - usual)
+        for name in NETWORKS:
+            self._updater.slow_down(name, self.rate_share / before)
 
     def _move(self, name: NetworkName) -> float:
         """How far the candidate's weights are from the running ones, as a share of the norm of these."""

@@ -93,6 +93,9 @@ LEARNING_PARAMETERS = [
         "policy_learning_rate", _ONLINE.policy_learning_rate, "Largest learning rate of the policy (Adam).", 0.0, 0.1
     ),
     ParameterSpec(
+        "annealing", _ONLINE.annealing, "Updates in which the rates fall again after the arm has changed.", 1, 100000
+    ),
+    ParameterSpec(
         "margin", _ONLINE.margin, "Share by which a network must be better than the running one to be sent.", 0.0, 1.0
     ),
     ParameterSpec(
@@ -351,7 +354,7 @@ class TrainerNode(Node):
             "segments in memory": len(experience.recent),
             "old segments": len(experience.old),
             "segments held back": len(experience.held_back),
-            **{f"learning rate, share, {name}": f"{share:.3f}" for name, share in learner.rate_share.items()},
+            "share of the largest learning rates": f"{learner.rate_share:.3f}",
             "memory on disk (MB)": f"{experience.bytes_on_disk / 1e6:.1f}",
             "last rejection": self._last_rejection,
             **{f"dropped: {reason}": count for reason, count in sorted(builder.dropped.items())},
