@@ -27,7 +27,7 @@ class ExperienceSettings:
 
     Attributes:
         segment_steps: control steps of a segment.
-        recent_segments: the latest segments that are learnt from.
+        recent_segments: the latest segments that are learnt from, since the arm has last changed.
         old_segments: kept of those before; a new one takes the place of a random one, so that old times fade slowly.
         old_share: share of old segments in what is learnt from.
         held_back_segments: the latest segments that are only judged on.
@@ -37,7 +37,7 @@ class ExperienceSettings:
     """
 
     segment_steps: int = 32
-    recent_segments: int = 400
+    recent_segments: int = 1000
     old_segments: int = 4000
     old_share: float = 0.2
     held_back_segments: int = 36
@@ -57,7 +57,7 @@ class Experience:
     """Segments in memory, or in a folder, where they survive a restart.
 
     Attributes:
-        recent: the latest; first in, first out.
+        recent: the latest since `start_anew`; first in, first out.
         old: a sample of what was in `recent` before.
         held_back: never learnt from; first in, first out.
     """
@@ -137,12 +137,20 @@ class Experience:
         if self._goals % self.settings.hold_back_every == 0:
             self.held_back.add_segment(segment)
             return
-        recent, old = self.recent, self.old
-        if len(recent) == recent.capacity:
-            leaving = recent.segment(recent.next_slot)
-            full = len(old) == old.capacity
-            old.put(int(self._rng.integers(old.capacity)) if full else old.next_slot, leaving)
-        recent.add_segment(segment)
+        if len(self.recent) == self.recent.capacity:
+            self._keep_as_old(self.recent.next_slot)
+        self.recent.add_segment(segment)
+
+    def start_anew(self) -> None:
+        """The arm has changed: what is recent now counts as old from here on."""
+        for slot in range(len(self.recent)):
+            self._keep_as_old(slot)
+        self.recent.clear()
+
+    def _keep_as_old(self, slot: int) -> None:
+        old = self.old
+        full = len(old) == old.capacity
+        old.put(int(self._rng.integers(old.capacity)) if full else old.next_slot, self.recent.segment(slot))
 
     def windows(self, rng: np.random.Generator, batch: int, length: int) -> Windows:
         """`batch` windows of `length` steps to learn from, `old_share` of them old where there are any."""

@@ -38,7 +38,7 @@ Network: TypeAlias = Policy | ForwardModel
 _GOAL_POOL = 1000
 _STARTS_PER_SEGMENT = 3
 _REMEMBERED = 10
-_SURPRISE = 1.5
+_SURPRISE = 1.25
 """The arm has changed if the running forward model's error is so many times its usual one."""
 _USUAL_SHARE = 0.03
 """Of the latest error in the usual one, a running mean."""
@@ -62,7 +62,7 @@ class OnlineSettings:
             average over recorded states.
     """
 
-    minimum_segments: int = 24
+    minimum_segments: int = 12
     minimum_held_back: int = 6
     model_updates: int = 60
     policy_updates: int = 20
@@ -289,8 +289,7 @@ class OnlineLearner:
                 f"{self.settings.largest_torque_change:g}, and is discarded",
             )
         self.discard(tuple(name for name, verdict in verdicts.items() if verdict.discarded))
-        self._annealed = 0 if self._is_surprised(running.joint_rad) else self._annealed + 1
-        self._set_rate()
+        self._watch_surprise(running.joint_rad)
         accepted = tuple(name for name in NETWORKS if verdicts[name].accepted)
         reason = "; ".join(f"{name.replace('_', ' ')}: {verdicts[name].reason}" for name in reversed(NETWORKS)) + "."
         if not accepted:
@@ -308,13 +307,18 @@ class OnlineLearner:
     def _running(self, name: NetworkName) -> Network:
         return self.running.policy if name == "policy" else self.running.forward_model
 
-    def _is_surprised(self, error: float) -> bool:
-        """Whether the running forward model's error says that the arm has changed, rad."""
+    def _watch_surprise(self, error: float) -> None:
+        """Learn fast, and mostly from what comes now, if the running forward model's error (rad) has risen."""
         if self._usual_error is None:
             self._usual_error = error
-        surprised = error > _SURPRISE * self._usual_error
+        if error > _SURPRISE * self._usual_error:
+            if self._annealed >= self.settings.annealing:
+                self.experience.start_anew()
+            self._annealed = 0
+        else:
+            self._annealed += 1
         self._usual_error += _USUAL_SHARE * (error - self._usual_error)
-        return surprised
+        self._set_rate()
 
     def _set_rate(self) -> None:
         """By how many updates ago the arm has changed."""

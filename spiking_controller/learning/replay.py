@@ -82,6 +82,10 @@ class ReplayMemory:
         self.goal[slot] = segment.goal
         self.added += 1
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self.added = 0
+
     def segment(self, slot: int) -> Segment:
         """What a slot holds, copied."""
         return Segment(

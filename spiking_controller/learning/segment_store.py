@@ -60,6 +60,11 @@ class SegmentStore(ReplayMemory):
         self._checksum[slot] = _checksum(self.observation[slot], self.action[slot], self.goal[slot])
         self._sequence[slot] = self.added
 
+    def clear(self) -> None:
+        """See `ReplayMemory.clear`."""
+        self._sequence[:] = 0
+        super().clear()
+
     def _open(self, path: Path) -> tuple[np.ndarray, bool]:
         if not path.exists():
             return self._new_file(path, np.zeros(0, self._kind)), False

@@ -67,6 +67,24 @@ def test_whole_goals_are_held_back_and_a_long_one_counts_as_several() -> None:
     assert numbers(kept.recent)[-1] == 9, "the next goal is on its own"
 
 
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_after_a_change_of_the_arm_everything_before_is_old(on_disk: bool, tmp_path: Path) -> None:
+    folder = tmp_path if on_disk else None
+    kept = experience(folder)
+    for number in range(1, 5):
+        kept.add(segment(number))
+    kept.start_anew()
+    assert (len(kept.recent), numbers(kept.old)) == (0, [1, 2, 3, 4])
+    kept.add(segment(6))
+    assert numbers(kept.recent) == [6] or numbers(kept.held_back) == [6]
+    for number in range(7, 10):
+        kept.add(segment(number))
+    kept.close()
+    again = experience(folder) if on_disk else kept
+    assert numbers(again.old) == [1, 2, 3, 4]
+    assert sorted(numbers(again.recent) + numbers(again.held_back)) == [6, 7, 8, 9]
+
+
 def test_old_times_fade_out_slowly() -> None:
     kept = experience()
     for number in range(1, 60):

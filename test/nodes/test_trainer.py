@@ -20,7 +20,7 @@ QUICK: dict[str, Any] = {
     "segment_steps": 25,
     "minimum_segments": 4,
     "minimum_held_back": 1,
-    "hold_back_every": 3,
+    "hold_back_every": 2,
     "update_period": 0.5,
     "model_updates": 4,
     "policy_updates": 1,
