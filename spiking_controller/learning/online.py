@@ -68,7 +68,7 @@ class OnlineSettings:
     policy_updates: int = 20
     model_learning_rate: float = 1e-3
     policy_learning_rate: float = 1e-3
-    annealing: int = 90
+    annealing: int = 150
     margin: float = 0.03
     discard_margin: float = 0.25
     largest_move: float = 0.05
