@@ -143,13 +143,13 @@ class _ImaginedRollout(torch.autograd.Function):
             through_advance, grad_readout = model.pull_back_advance(
                 grad_following, None if jacobian is None else jacobian[step]
             )
-            grad_inputs = model_run.backward(step, grad_readout.contiguous(), _of_step(on_model, step))
-            through_model, grad_now, model_last = model.pull_back_inputs(seen, grad_inputs)
+            model_run.backward(step, grad_readout.contiguous(), _of_step(on_model, step))
+            through_model, grad_now, model_last = model.pull_back_inputs(seen, model_run.grad_features())
             grad_readout = (grad_action + grad_now) * slope[step]
             if on_readout is not None:
                 grad_readout += on_readout[step]
-            grad_inputs = policy_run.backward(step, grad_readout, _of_step(on_policy, step))
-            through_policy, policy_last = policy.pull_back_inputs(seen, ctx.inputs[step], grad_inputs)
+            policy_run.backward(step, grad_readout, _of_step(on_policy, step))
+            through_policy, policy_last = policy.pull_back_inputs(seen, ctx.inputs[step], policy_run.grad_features())
             grad_following = through_policy.add_(through_model).add_(through_advance)
             grad_action = policy_last + model_last
         gradients = policy_run.gradients()

@@ -1,14 +1,19 @@
 """Compiled kernels that run all ticks of one control step of a spiking layer in one pass over memory.
 
 The mathematics is that of `neurons.adaptive_lif_step`; the plain PyTorch loop there is the reference that these
-kernels are tested against. Arrays are float32 and C-contiguous: `[ticks, batch, neurons]` over a step,
-`[batch, neurons]` for a state, `[neurons]` for a parameter. A drive of one tick is held constant over the step.
+kernels are tested against. Arrays are float32 and C-contiguous: `[batch, ticks, neurons]` over a step,
+`[batch, 4, neurons]` for a state, `[neurons]` for a parameter. A drive of one tick is held constant over the step.
 
-A row of the batch is worked off block by block of neurons, all ticks of a block while it lies in the fastest cache.
+Spikes are few, and a step keeps them as lists of who fired, int32: `fired` [batch·ticks·neurons] has the numbers of the
+neurons row by row and tick by tick without gaps, `ends` [batch, ticks] says where each list ends. Weights behind spikes
+are added up row by row (`add_fired`), and so are their gradients (`add_to_fired`).
+
+A row of the batch is worked off block by block of neurons, all ticks of a block while it lies in the core's own caches.
 What a block carries from tick to tick stands in one scratch array, at offsets that are known at compile time: there
 the compiler sees by itself that nothing overlaps, and vectorises a loop over neurons however much it does.
 """
 
+import math
 from typing import Any, Final
 
 import numpy as np
@@ -28,50 +33,51 @@ _INLINE: Any = {"fastmath": True, "error_model": "numpy", "inline": "always"}
 
 SURROGATE_CODES: Final = {"gaussian": 0, "multi_gaussian": 1, "superspike": 2, "sigmoid": 3}
 
-_HALF_SQUARED_SHARPNESS: Final = np.float32(-0.5 * GAUSSIAN_SHARPNESS**2)
+# Exponents are of base 2.
+_BELL_EXPONENT: Final = np.float32(-0.5 * GAUSSIAN_SHARPNESS**2 / math.log(2.0))
 _SHARPNESS: Final = np.float32(GAUSSIAN_SHARPNESS)
 _CENTRE_HEIGHT: Final = np.float32((1.0 + SIDE_LOBE_HEIGHT) / multi_gaussian_peak())
 _LOBE_HEIGHT: Final = np.float32(SIDE_LOBE_HEIGHT / SIDE_LOBE_WIDTH / multi_gaussian_peak())
-_LOBE_EXPONENT: Final = np.float32(-0.5 / SIDE_LOBE_WIDTH**2)
+_LOBE_EXPONENT: Final = np.float32(-0.5 / SIDE_LOBE_WIDTH**2 / math.log(2.0))
 _SUPERSPIKE_SLOPE: Final = np.float32(SUPERSPIKE_SLOPE)
 _SIGMOID_SLOPE: Final = np.float32(SIGMOID_SLOPE)
-_BLOCK: Final = 128
+_SIGMOID_EXPONENT: Final = np.float32(-SIGMOID_SLOPE / math.log(2.0))
+MOST_TICKS: Final = 31
+"""Ticks of a control step at most: while they run, each has one bit of an int32 per neuron, its pattern."""
+_BLOCK: Final = 256
 """Neurons that go through the ticks together."""
 # Offsets in the scratch array of a block: its state, and the mean of its spikes.
 _SYNAPTIC, _MEMBRANE, _ADAPTATION, _BASE, _MEAN = (field * _BLOCK for field in range(5))
 _STATE: Final = 5 * _BLOCK
-# A record of a tick in the backward pass begins with the state before the tick, as above. Then come the gradients of
-# that state, and the surrogate derivative, whose place the gradient of the drive takes.
-_GRAD_SYNAPTIC, _GRAD_MEMBRANE, _GRAD_ADAPTATION, _SLOPE = (field * _BLOCK for field in range(4, 8))
-_RECORD: Final = 8 * _BLOCK
-# Offsets in the decay factors of a block, and in their gradients.
-_DECAY_SYNAPTIC, _DECAY_MEMBRANE, _DECAY_ADAPTATION = (field * _BLOCK for field in range(3))
-_DECAYS: Final = 3 * _BLOCK
+# A record of a tick in the backward pass begins with the state before the tick, as above. Then comes the surrogate
+# derivative, whose place the gradient of the drive takes. The gradients of that state take the places of what nothing
+# needs any more by then; the tick before still needs the synaptic current.
+_SLOPE: Final = 4 * _BLOCK
+_GRAD_SYNAPTIC, _GRAD_MEMBRANE, _GRAD_ADAPTATION = _BASE, _MEMBRANE, _ADAPTATION
+_RECORD: Final = 5 * _BLOCK
+# Offsets in the parameters of a block, or in their gradients: the decay factors, and for gradients the bias.
+_DECAY_SYNAPTIC, _DECAY_MEMBRANE, _DECAY_ADAPTATION, _BIAS = (field * _BLOCK for field in range(4))
 _ONE: Final = np.float32(1.0)
 _ZERO: Final = np.float32(0.0)
-_LOWEST: Final = np.float32(-80.0)
-_SHARE: Final = np.float32(1.0 / 64.0)
-_C2: Final = np.float32(1.0 / 2.0)
-_C3: Final = np.float32(1.0 / 3.0)
-_C4: Final = np.float32(1.0 / 4.0)
-_C5: Final = np.float32(1.0 / 5.0)
-_C6: Final = np.float32(1.0 / 6.0)
+_LOWEST: Final = np.float32(-60.0)
+_C1, _C2, _C3, _C4, _C5 = (np.float32(math.log(2.0) ** power / math.factorial(power)) for power in range(1, 6))
+_FRACTION_BITS: Final = np.int32(23)
+_NO_BIT: Final = np.int32(0)
 
 
 @njit(**_INLINE)
-def _exp_of_negative(exponent):  # type: ignore[no-untyped-def]
-    """exp(x) for x <= 0 as the 64th power of a series for exp(x/64): plain arithmetic, which vectorises.
+def _two_to_the(exponent):  # type: ignore[no-untyped-def]
+    """2^x for x <= 0: plain arithmetic, which vectorises.
 
-    Exact to about 1e-5 of the value where that matters (x > -30), and below 1e-30 beyond.
+    With x = n + f, n whole and |f| <= 1/2, 2^f is the exponential series, and n is added to the float's exponent bits.
+    It is exact to about 3e-6 of the value, and 1e-18 wherever that would be less: products of gradients with much
+    smaller values would be subnormal numbers, which processors are slow with.
     """
-    x = max(exponent, _LOWEST) * _SHARE
-    y = _ONE + x * (_ONE + x * _C2 * (_ONE + x * _C3 * (_ONE + x * _C4 * (_ONE + x * _C5 * (_ONE + x * _C6)))))
-    y = y * y
-    y = y * y
-    y = y * y
-    y = y * y
-    y = y * y
-    return y * y
+    x = max(exponent, _LOWEST)
+    whole = np.rint(x)
+    f = x - whole
+    series = _ONE + f * (_C1 + f * (_C2 + f * (_C3 + f * (_C4 + f * _C5))))
+    return np.int32(np.float32(series).view(np.int32) + (np.int32(whole) << _FRACTION_BITS)).view(np.float32)
 
 
 @njit(**_INLINE)
@@ -79,14 +85,14 @@ def _apply_surrogate(above, code):  # type: ignore[no-untyped-def]
     """Replace membrane - threshold by the surrogate derivative there, see `surrogate.py`; [neurons]."""
     if code == 0:
         for i in range(above.shape[0]):
-            above[i] = _exp_of_negative(above[i] * above[i] * _HALF_SQUARED_SHARPNESS)
+            above[i] = _two_to_the(above[i] * above[i] * _BELL_EXPONENT)
     elif code == 1:
         for i in range(above.shape[0]):
             x = above[i] * _SHARPNESS
             left = x + _ONE
             right = x - _ONE
-            centre = _exp_of_negative(above[i] * above[i] * _HALF_SQUARED_SHARPNESS)
-            lobes = _exp_of_negative(left * left * _LOBE_EXPONENT) + _exp_of_negative(right * right * _LOBE_EXPONENT)
+            centre = _two_to_the(above[i] * above[i] * _BELL_EXPONENT)
+            lobes = _two_to_the(left * left * _LOBE_EXPONENT) + _two_to_the(right * right * _LOBE_EXPONENT)
             above[i] = _CENTRE_HEIGHT * centre - _LOBE_HEIGHT * lobes
     elif code == 2:
         for i in range(above.shape[0]):
@@ -94,31 +100,8 @@ def _apply_surrogate(above, code):  # type: ignore[no-untyped-def]
             above[i] = _ONE / (x * x)
     else:
         for i in range(above.shape[0]):
-            e = _exp_of_negative(-_SIGMOID_SLOPE * abs(above[i]))
+            e = _two_to_the(_SIGMOID_EXPONENT * abs(above[i]))
             above[i] = _SIGMOID_SLOPE * e / ((_ONE + e) * (_ONE + e))
-
-
-@njit(**_INLINE)
-def _by_block(synaptic, membrane, adaptation):  # type: ignore[no-untyped-def]
-    """Decay factors, or their gradients, [neurons] each, as the blocks take them, [blocks, _DECAYS]."""
-    neurons = synaptic.shape[0]
-    blocks = np.zeros(((neurons + _BLOCK - 1) // _BLOCK, _DECAYS), np.float32)
-    for n in range(neurons):
-        block, i = n // _BLOCK, n % _BLOCK
-        blocks[block, _DECAY_SYNAPTIC + i] = synaptic[n]
-        blocks[block, _DECAY_MEMBRANE + i] = membrane[n]
-        blocks[block, _DECAY_ADAPTATION + i] = adaptation[n]
-    return blocks
-
-
-@njit(**_INLINE)
-def _to_neurons(blocks, synaptic, membrane, adaptation):  # type: ignore[no-untyped-def]
-    """The inverse of `_by_block`."""
-    for n in range(synaptic.shape[0]):
-        block, i = n // _BLOCK, n % _BLOCK
-        synaptic[n] = blocks[block, _DECAY_SYNAPTIC + i]
-        membrane[n] = blocks[block, _DECAY_MEMBRANE + i]
-        adaptation[n] = blocks[block, _DECAY_ADAPTATION + i]
 
 
 @njit(**_INLINE)
@@ -134,10 +117,63 @@ def _write(scratch, offset, into):  # type: ignore[no-untyped-def]
 
 
 @njit(**_INLINE)
-def _tick(state, drive, decays, levels, share, fired):  # type: ignore[no-untyped-def]
-    """One tick of a block: changes its state, and fills `fired`, [neurons of the block]."""
+def _by_block(parameters):  # type: ignore[no-untyped-def]
+    """Parameters of neurons, or their gradients, [fields, neurons], block by block, [blocks, fields·_BLOCK]."""
+    fields, neurons = parameters.shape
+    blocks = np.zeros(((neurons + _BLOCK - 1) // _BLOCK, fields * _BLOCK), np.float32)
+    for number in range(blocks.shape[0]):
+        for field in range(fields):
+            _read(blocks[number], field * _BLOCK, parameters[field, number * _BLOCK : (number + 1) * _BLOCK])
+    return blocks
+
+
+@njit(**_INLINE)
+def _to_neurons(blocks, parameters):  # type: ignore[no-untyped-def]
+    """The inverse of `_by_block`."""
+    for number in range(blocks.shape[0]):
+        for field in range(parameters.shape[0]):
+            _write(blocks[number], field * _BLOCK, parameters[field, number * _BLOCK : (number + 1) * _BLOCK])
+
+
+@njit(**_INLINE)
+def _read_state(scratch, state, row, block):  # type: ignore[no-untyped-def]
+    """A block's state, from [batch, 4, neurons]."""
+    _read(scratch, _SYNAPTIC, state[row, 0, block])
+    _read(scratch, _MEMBRANE, state[row, 1, block])
+    _read(scratch, _ADAPTATION, state[row, 2, block])
+    _read(scratch, _BASE, state[row, 3, block])
+
+
+@njit(**_INLINE)
+def _write_state(scratch, state, row, block):  # type: ignore[no-untyped-def]
+    """The inverse of `_read_state`."""
+    _write(scratch, _SYNAPTIC, state[row, 0, block])
+    _write(scratch, _MEMBRANE, state[row, 1, block])
+    _write(scratch, _ADAPTATION, state[row, 2, block])
+    _write(scratch, _BASE, state[row, 3, block])
+
+
+@njit(**_INLINE)
+def _read_grad_state(record, grad_state, row, block):  # type: ignore[no-untyped-def]
+    """A block's gradients of the state, from [batch, 3, neurons]."""
+    _read(record, _GRAD_SYNAPTIC, grad_state[row, 0, block])
+    _read(record, _GRAD_MEMBRANE, grad_state[row, 1, block])
+    _read(record, _GRAD_ADAPTATION, grad_state[row, 2, block])
+
+
+@njit(**_INLINE)
+def _write_grad_state(record, grad_state, row, block):  # type: ignore[no-untyped-def]
+    """The inverse of `_read_grad_state`."""
+    _write(record, _GRAD_SYNAPTIC, grad_state[row, 0, block])
+    _write(record, _GRAD_MEMBRANE, grad_state[row, 1, block])
+    _write(record, _GRAD_ADAPTATION, grad_state[row, 2, block])
+
+
+@njit(**_INLINE)
+def _tick(state, drive, decays, levels, share, bit, pattern):  # type: ignore[no-untyped-def]
+    """One tick of a block: changes its state, and sets that bit of `pattern` where a neuron fires."""
     rest, decrement, strength = levels
-    for i in range(fired.shape[0]):
+    for i in range(drive.shape[0]):
         keep = decays[_DECAY_MEMBRANE + i]
         current = decays[_DECAY_SYNAPTIC + i] * state[_SYNAPTIC + i] + drive[i]
         charged = keep * state[_MEMBRANE + i] + (_ONE - keep) * current
@@ -149,190 +185,50 @@ def _tick(state, drive, decays, levels, share, fired):  # type: ignore[no-untype
         state[_ADAPTATION + i] = decays[_DECAY_ADAPTATION + i] * state[_ADAPTATION + i] + spike
         state[_BASE + i] = rest if charged > threshold else base
         state[_MEAN + i] += share * spike
-        fired[i] = spike
-
-
-@njit(**_OPTIONS)
-def scan_forward(
-    drive: np.ndarray,
-    synaptic_current: np.ndarray,
-    membrane: np.ndarray,
-    adaptation: np.ndarray,
-    base: np.ndarray,
-    decay_synaptic: np.ndarray,
-    decay_membrane: np.ndarray,
-    decay_adaptation: np.ndarray,
-    base_rest: float,
-    base_decrement: float,
-    adaptation_strength: float,
-    spikes: np.ndarray,
-    synaptic_out: np.ndarray,
-    membrane_out: np.ndarray,
-    adaptation_out: np.ndarray,
-    base_out: np.ndarray,
-    mean_spikes: np.ndarray,
-) -> None:
-    """Run every tick: fills `spikes` [ticks, batch, neurons], the state after the step and the mean over ticks."""
-    ticks, batch, neurons = spikes.shape
-    constant = drive.shape[0] == 1
-    share = np.float32(1.0 / ticks)
-    levels = np.float32(base_rest), np.float32(base_decrement), np.float32(adaptation_strength)
-    decays = _by_block(decay_synaptic, decay_membrane, decay_adaptation)
-    state = np.empty(_STATE, np.float32)
-    for row in range(batch):
-        for number in range(decays.shape[0]):
-            block = slice(number * _BLOCK, min((number + 1) * _BLOCK, neurons))
-            _read(state, _SYNAPTIC, synaptic_current[row, block])
-            _read(state, _MEMBRANE, membrane[row, block])
-            _read(state, _ADAPTATION, adaptation[row, block])
-            _read(state, _BASE, base[row, block])
-            state[_MEAN:] = _ZERO
-            for tick in range(ticks):
-                now = drive[0 if constant else tick, row, block]
-                _tick(state, now, decays[number], levels, share, spikes[tick, row, block])
-            _write(state, _SYNAPTIC, synaptic_out[row, block])
-            _write(state, _MEMBRANE, membrane_out[row, block])
-            _write(state, _ADAPTATION, adaptation_out[row, block])
-            _write(state, _BASE, base_out[row, block])
-            _write(state, _MEAN, mean_spikes[row, block])
+        pattern[i] |= bit if charged > threshold else _NO_BIT
 
 
 @njit(**_INLINE)
-def _tick_again(records, drive, decays, levels, surrogate):  # type: ignore[no-untyped-def]
-    """`_tick` in the backward pass: from one record into the next; leaves the surrogate derivative in the first."""
-    rest, decrement, strength = levels
-    for i in range(drive.shape[0]):
-        keep = decays[_DECAY_MEMBRANE + i]
-        current = decays[_DECAY_SYNAPTIC + i] * records[_SYNAPTIC + i] + drive[i]
-        charged = keep * records[_MEMBRANE + i] + (_ONE - keep) * current
-        base = records[_BASE + i] - decrement
-        threshold = base + strength * records[_ADAPTATION + i]
-        above = charged - threshold
-        spike = _ONE if above > _ZERO else _ZERO
-        records[_RECORD + _SYNAPTIC + i] = current
-        records[_RECORD + _MEMBRANE + i] = charged - spike * threshold
-        records[_RECORD + _ADAPTATION + i] = decays[_DECAY_ADAPTATION + i] * records[_ADAPTATION + i] + spike
-        records[_RECORD + _BASE + i] = rest if above > _ZERO else base
-        records[_SLOPE + i] = above
-    _apply_surrogate(records[_SLOPE : _SLOPE + drive.shape[0]], surrogate)
-
-
-@njit(**_INLINE)
-def _tick_back(records, grad_spikes, grad_mean, decays, strength, share, learns, grad_decays):  # type: ignore[no-untyped-def]
-    """The way back through one tick of a block: from the gradients in its second record to those in its first."""
-    size = grad_spikes.shape[0]
-    for i in range(size):
-        on_spike = grad_spikes[i] + share * grad_mean[i] + records[_RECORD + _GRAD_ADAPTATION + i]
-        records[_SLOPE + i] *= on_spike
-    if learns:
-        for i in range(size):
-            current = records[_RECORD + _SYNAPTIC + i]
-            g_charged = records[_RECORD + _GRAD_MEMBRANE + i] + records[_SLOPE + i]
-            g_current = records[_RECORD + _GRAD_SYNAPTIC + i] + (_ONE - decays[_DECAY_MEMBRANE + i]) * g_charged
-            grad_decays[_DECAY_ADAPTATION + i] += records[_RECORD + _GRAD_ADAPTATION + i] * records[_ADAPTATION + i]
-            grad_decays[_DECAY_MEMBRANE + i] += g_charged * (records[_MEMBRANE + i] - current)
-            grad_decays[_DECAY_SYNAPTIC + i] += g_current * records[_SYNAPTIC + i]
-    for i in range(size):
-        g_above = records[_SLOPE + i]
-        g_charged = records[_RECORD + _GRAD_MEMBRANE + i] + g_above
-        g_current = records[_RECORD + _GRAD_SYNAPTIC + i] + (_ONE - decays[_DECAY_MEMBRANE + i]) * g_charged
-        g_adaptation = decays[_DECAY_ADAPTATION + i] * records[_RECORD + _GRAD_ADAPTATION + i]
-        records[_GRAD_ADAPTATION + i] = g_adaptation - strength * g_above
-        records[_GRAD_MEMBRANE + i] = g_charged * decays[_DECAY_MEMBRANE + i]
-        records[_GRAD_SYNAPTIC + i] = g_current * decays[_DECAY_SYNAPTIC + i]
-        records[_SLOPE + i] = g_current
-
-
-@njit(**_OPTIONS)
-def scan_backward(
-    grad_spikes: np.ndarray,
-    grad_mean_spikes: np.ndarray,
-    grad_synaptic: np.ndarray,
-    grad_membrane: np.ndarray,
-    grad_adaptation: np.ndarray,
-    drive: np.ndarray,
-    synaptic_current: np.ndarray,
-    membrane: np.ndarray,
-    adaptation: np.ndarray,
-    base: np.ndarray,
-    decay_synaptic: np.ndarray,
-    decay_membrane: np.ndarray,
-    decay_adaptation: np.ndarray,
-    base_rest: float,
-    base_decrement: float,
-    adaptation_strength: float,
-    surrogate: int,
-    learns_decay: bool,
-    grad_drive: np.ndarray,
-    grad_decay_synaptic: np.ndarray,
-    grad_decay_membrane: np.ndarray,
-    grad_decay_adaptation: np.ndarray,
-) -> None:
-    """Back-propagate through every tick; the ticks of a row are run once more instead of being kept.
-
-    The gradients of the state after the step (`grad_synaptic`, `grad_membrane`, `grad_adaptation`) are overwritten
-    by those of the state before it. `grad_drive` is overwritten; a drive of one tick receives the sum over ticks. The
-    three decay gradients are added to what is there, if `learns_decay`.
-    """
-    ticks, batch, neurons = grad_spikes.shape
-    share = np.float32(1.0 / ticks)
-    constant = drive.shape[0] == 1
-    levels = np.float32(base_rest), np.float32(base_decrement), np.float32(adaptation_strength)
-    decays = _by_block(decay_synaptic, decay_membrane, decay_adaptation)
-    grad_decays = _by_block(grad_decay_synaptic, grad_decay_membrane, grad_decay_adaptation)
-    records = np.empty((ticks + 1) * _RECORD, np.float32)
-    last = records[ticks * _RECORD :]
-    for row in range(batch):
-        for number in range(decays.shape[0]):
-            block = slice(number * _BLOCK, min((number + 1) * _BLOCK, neurons))
-            _read(records, _SYNAPTIC, synaptic_current[row, block])
-            _read(records, _MEMBRANE, membrane[row, block])
-            _read(records, _ADAPTATION, adaptation[row, block])
-            _read(records, _BASE, base[row, block])
-            for tick in range(ticks):
-                now = drive[0 if constant else tick, row, block]
-                _tick_again(records[tick * _RECORD :], now, decays[number], levels, surrogate)
-            _read(last, _GRAD_SYNAPTIC, grad_synaptic[row, block])
-            _read(last, _GRAD_MEMBRANE, grad_membrane[row, block])
-            _read(last, _GRAD_ADAPTATION, grad_adaptation[row, block])
-            for back in range(ticks):
-                tick = ticks - 1 - back
-                pair = records[tick * _RECORD :]
-                _tick_back(
-                    pair,
-                    grad_spikes[tick, row, block],
-                    grad_mean_spikes[row, block],
-                    decays[number],
-                    levels[2],
-                    share,
-                    learns_decay,
-                    grad_decays[number],
-                )
-                g_drive = grad_drive[0 if constant else tick, row, block]
-                if constant and back > 0:
-                    for i in range(g_drive.shape[0]):
-                        g_drive[i] += pair[_SLOPE + i]
-                else:
-                    _write(pair, _SLOPE, g_drive)
-            _write(records, _GRAD_SYNAPTIC, grad_synaptic[row, block])
-            _write(records, _GRAD_MEMBRANE, grad_membrane[row, block])
-            _write(records, _GRAD_ADAPTATION, grad_adaptation[row, block])
-    _to_neurons(grad_decays, grad_decay_synaptic, grad_decay_membrane, grad_decay_adaptation)
-
-
-@njit(**_INLINE)
-def _find(spikes, index):  # type: ignore[no-untyped-def]
-    """Write the numbers of the neurons that fired into `index`, [neurons + 1]; returns how many there are."""
+def _find(values, index):  # type: ignore[no-untyped-def]
+    """Write the places of values other than zero into `index`, which is longer; returns how many there are."""
     count = 0
-    for j in range(spikes.shape[0]):
+    for j in range(values.shape[0]):
         index[count] = j
-        count += spikes[j] > _ZERO
+        count += values[j] != 0
     return count
 
 
 @njit(**_INLINE)
-def _add_rows(index, count, rows, into):  # type: ignore[no-untyped-def]
-    """Add `count` rows of that index to `into`, four in one pass; [rows, n], [n]."""
+def _list_fired(pattern, active, bits, fired, end, ends):  # type: ignore[no-untyped-def]
+    """Append a row's lists, from the patterns of its neurons, to `fired`, whose end is returned, and fill its `ends`.
+
+    `active` and `bits` are scratch, [neurons + 1].
+    """
+    count = 0
+    for j in range(pattern.shape[0]):
+        active[count] = j
+        bits[count] = pattern[j]
+        count += pattern[j] != _NO_BIT
+    for tick in range(ends.shape[0]):
+        for k in range(count):
+            fired[end] = active[k]
+            end += (bits[k] >> tick) & 1
+        ends[tick] = end
+    return end
+
+
+@njit(**_INLINE)
+def _fired_in(fired, ends, row, tick):  # type: ignore[no-untyped-def]
+    """The list of one row and tick."""
+    place = row * ends.shape[1] + tick
+    flat = ends.reshape(-1)
+    return fired[(flat[place - 1] if place > 0 else 0) : flat[place]]
+
+
+@njit(**_INLINE)
+def _add_rows(index, rows, into):  # type: ignore[no-untyped-def]
+    """Add the rows of these numbers to `into`, four in one pass; [rows, n], [n]."""
+    count = index.shape[0]
     whole = count - count % 4
     for k in range(0, whole, 4):
         a, b, c, d = index[k], index[k + 1], index[k + 2], index[k + 3]
@@ -345,9 +241,9 @@ def _add_rows(index, count, rows, into):  # type: ignore[no-untyped-def]
 
 
 @njit(**_INLINE)
-def _add_to_rows(index, count, row, rows):  # type: ignore[no-untyped-def]
-    """Add `row` to `count` rows of that index; [n], [rows, n]."""
-    for k in range(count):
+def _add_to_rows(index, row, rows):  # type: ignore[no-untyped-def]
+    """Add `row` to the rows of these numbers; [n], [rows, n]."""
+    for k in range(index.shape[0]):
         a = index[k]
         for i in range(row.shape[0]):
             rows[a, i] += row[i]
@@ -361,7 +257,12 @@ def _add_product(scale, rows, into):  # type: ignore[no-untyped-def]
         a, b, c, d = scale[r], scale[r + 1], scale[r + 2], scale[r + 3]
         for i in range(into.shape[0]):
             into[i] += (a * rows[r, i] + b * rows[r + 1, i]) + (c * rows[r + 2, i] + d * rows[r + 3, i])
-    for r in range(whole, rows.shape[0]):
+    pairs = rows.shape[0] - rows.shape[0] % 2
+    for r in range(whole, pairs, 2):
+        a, b = scale[r], scale[r + 1]
+        for i in range(into.shape[0]):
+            into[i] += a * rows[r, i] + b * rows[r + 1, i]
+    for r in range(pairs, rows.shape[0]):
         for i in range(into.shape[0]):
             into[i] += scale[r] * rows[r, i]
 
@@ -386,165 +287,393 @@ def _dot_rows(rows, vector, into):  # type: ignore[no-untyped-def]
 
 
 @njit(**_OPTIONS)
+def scan_forward(
+    drive: np.ndarray,
+    state: np.ndarray,
+    decay: np.ndarray,
+    base_rest: float,
+    base_decrement: float,
+    adaptation_strength: float,
+    readout: np.ndarray,
+    fired: np.ndarray,
+    ends: np.ndarray,
+    state_after: np.ndarray,
+    mean_spikes: np.ndarray,
+    currents: np.ndarray,
+) -> None:
+    """Run every tick of a step.
+
+    Args:
+        drive: [batch, ticks, neurons], or [batch, 1, neurons] for one that is held constant over the step.
+        state: synaptic current, membrane, adaptation and threshold base, [batch, 4, neurons].
+        decay: of the first three, [3, neurons].
+        base_rest, base_decrement, adaptation_strength: see `neurons.Threshold`.
+        readout: weights to the readout, [neurons, outputs].
+        fired, ends: receive the lists of who fired.
+        state_after: receives the state after the step.
+        mean_spikes: receives the mean spikes per tick, [batch, neurons].
+        currents: of the readout, [batch, ticks, outputs]; added to.
+    """
+    batch, ticks, _ = currents.shape
+    neurons = readout.shape[0]
+    constant = drive.shape[1] == 1
+    share = np.float32(1.0 / ticks)
+    levels = np.float32(base_rest), np.float32(base_decrement), np.float32(adaptation_strength)
+    decays = _by_block(decay)
+    scratch = np.empty(_STATE, np.float32)
+    patterns, active, bits = (
+        np.empty(neurons, np.int32),
+        np.empty(neurons + 1, np.int32),
+        np.empty(neurons + 1, np.int32),
+    )
+    end = 0
+    for row in range(batch):
+        for number in range(decays.shape[0]):
+            block = slice(number * _BLOCK, min((number + 1) * _BLOCK, neurons))
+            _read_state(scratch, state, row, block)
+            scratch[_MEAN:] = _ZERO
+            pattern = patterns[block]
+            pattern[:] = _NO_BIT
+            for tick in range(ticks):
+                now = drive[row, 0 if constant else tick, block]
+                _tick(scratch, now, decays[number], levels, share, np.int32(1 << tick), pattern)
+            _write_state(scratch, state_after, row, block)
+            _write(scratch, _MEAN, mean_spikes[row, block])
+        end = _list_fired(patterns, active, bits, fired, end, ends[row])
+        for tick in range(ticks):
+            _add_rows(_fired_in(fired, ends, row, tick), readout, currents[row, tick])
+
+
+@njit(**_INLINE)
+def _tick_again(records, drive, decays, levels, surrogate):  # type: ignore[no-untyped-def]
+    """`_tick` in the backward pass: from one record into the next; leaves the surrogate derivative in the first."""
+    rest, decrement, strength = levels
+    for i in range(drive.shape[0]):
+        keep = decays[_DECAY_MEMBRANE + i]
+        current = decays[_DECAY_SYNAPTIC + i] * records[_SYNAPTIC + i] + drive[i]
+        charged = keep * records[_MEMBRANE + i] + (_ONE - keep) * current
+        base = records[_BASE + i] - decrement
+        threshold = base + strength * records[_ADAPTATION + i]
+        above = charged - threshold
+        spike = _ONE if above > _ZERO else _ZERO
+        records[_RECORD + _SYNAPTIC + i] = current
+        records[_RECORD + _MEMBRANE + i] = charged - spike * threshold
+        records[_RECORD + _ADAPTATION + i] = decays[_DECAY_ADAPTATION + i] * records[_ADAPTATION + i] + spike
+        records[_RECORD + _BASE + i] = rest if above > _ZERO else base
+        records[_SLOPE + i] = above
+    _apply_surrogate(records[_SLOPE : _SLOPE + drive.shape[0]], surrogate)
+
+
+@njit(**_INLINE)
+def _tick_back(records, grad_spikes, decays, strength, learns, grad_block):  # type: ignore[no-untyped-def]
+    """The way back through one tick of a block: from the gradients in its second record to those in its first."""
+    size = grad_spikes.shape[0]
+    if learns:
+        for i in range(size):
+            current = records[_RECORD + _SYNAPTIC + i]
+            g_after = records[_RECORD + _GRAD_ADAPTATION + i]
+            g_charged = records[_RECORD + _GRAD_MEMBRANE + i] + records[_SLOPE + i] * (grad_spikes[i] + g_after)
+            g_current = records[_RECORD + _GRAD_SYNAPTIC + i] + (_ONE - decays[_DECAY_MEMBRANE + i]) * g_charged
+            grad_block[_DECAY_ADAPTATION + i] += g_after * records[_ADAPTATION + i]
+            grad_block[_DECAY_MEMBRANE + i] += g_charged * (records[_MEMBRANE + i] - current)
+            grad_block[_DECAY_SYNAPTIC + i] += g_current * records[_SYNAPTIC + i]
+            grad_block[_BIAS + i] += g_current
+    for i in range(size):
+        keep = decays[_DECAY_MEMBRANE + i]
+        g_after = records[_RECORD + _GRAD_ADAPTATION + i]
+        g_above = records[_SLOPE + i] * (grad_spikes[i] + g_after)
+        g_charged = records[_RECORD + _GRAD_MEMBRANE + i] + g_above
+        g_current = records[_RECORD + _GRAD_SYNAPTIC + i] + (_ONE - keep) * g_charged
+        records[_GRAD_ADAPTATION + i] = decays[_DECAY_ADAPTATION + i] * g_after - strength * g_above
+        records[_GRAD_MEMBRANE + i] = g_charged * keep
+        records[_GRAD_SYNAPTIC + i] = g_current * decays[_DECAY_SYNAPTIC + i]
+        records[_SLOPE + i] = g_current
+
+
+@njit(**_INLINE)
+def _grad_spikes(from_above, currents, readout, mean_spikes, share, row, tick, into):  # type: ignore[no-untyped-def]
+    """The gradient of one tick's spikes, [neurons], from the gradients that `scan_backward` receives."""
+    if from_above.shape[0] > 0:
+        for i in range(into.shape[0]):
+            into[i] = share * mean_spikes[row, i] + from_above[row, tick, i]
+    else:
+        for i in range(into.shape[0]):
+            into[i] = share * mean_spikes[row, i]
+    _add_product(currents[row, tick], readout, into)
+
+
+@njit(**_OPTIONS)
+def scan_backward(
+    grad_from_above: np.ndarray,
+    grad_currents: np.ndarray,
+    readout: np.ndarray,
+    grad_mean_spikes: np.ndarray,
+    grad_state: np.ndarray,
+    drive: np.ndarray,
+    state: np.ndarray,
+    decay: np.ndarray,
+    base_rest: float,
+    base_decrement: float,
+    adaptation_strength: float,
+    fired: np.ndarray,
+    ends: np.ndarray,
+    surrogate: int,
+    learns: bool,
+    grad_drive: np.ndarray,
+    grad_parameters: np.ndarray,
+    grad_readout: np.ndarray,
+) -> None:
+    """Back-propagate through every tick; the ticks of a row are run once more instead of being kept.
+
+    Args:
+        grad_from_above: gradient of the spikes from the layer above, [batch, ticks, neurons]; without rows if none.
+        grad_currents: gradient of the readout's currents, [batch, ticks, outputs].
+        readout: its weights, [outputs, neurons].
+        grad_mean_spikes: gradient of the mean spikes, [batch, neurons].
+        grad_state: gradient of the first three of the state after the step, [batch, 3, neurons]; overwritten by that
+            of the state before it.
+        drive, state, decay, base_rest, base_decrement, adaptation_strength, fired, ends: see `scan_forward`.
+        surrogate: its code.
+        learns: whether gradients of parameters are needed.
+        grad_drive: receives the gradient of the drive; a drive of one tick receives the sum over ticks.
+        grad_parameters: of the decay factors and the bias, [4, neurons]; added to, if `learns`.
+        grad_readout: of the weights to the readout, [neurons, outputs]; likewise.
+    """
+    batch, ticks, _ = grad_currents.shape
+    neurons = readout.shape[1]
+    share = np.float32(1.0 / ticks)
+    constant = drive.shape[1] == 1
+    levels = np.float32(base_rest), np.float32(base_decrement), np.float32(adaptation_strength)
+    decays, grad_blocks = _by_block(decay), _by_block(grad_parameters)
+    records = np.empty((ticks + 1) * _RECORD, np.float32)
+    last = records[ticks * _RECORD :]
+    grad_spikes = np.empty((ticks, neurons), np.float32)
+    for row in range(batch):
+        for tick in range(ticks):
+            _grad_spikes(grad_from_above, grad_currents, readout, grad_mean_spikes, share, row, tick, grad_spikes[tick])
+        for number in range(decays.shape[0]):
+            block = slice(number * _BLOCK, min((number + 1) * _BLOCK, neurons))
+            _read_state(records, state, row, block)
+            for tick in range(ticks):
+                now = drive[row, 0 if constant else tick, block]
+                _tick_again(records[tick * _RECORD :], now, decays[number], levels, surrogate)
+            _read_grad_state(last, grad_state, row, block)
+            for tick in range(ticks - 1, -1, -1):
+                pair = records[tick * _RECORD :]
+                _tick_back(pair, grad_spikes[tick, block], decays[number], levels[2], learns, grad_blocks[number])
+                g_drive = grad_drive[row, 0 if constant else tick, block]
+                if constant and tick < ticks - 1:
+                    for i in range(g_drive.shape[0]):
+                        g_drive[i] += pair[_SLOPE + i]
+                else:
+                    _write(pair, _SLOPE, g_drive)
+            _write_grad_state(records, grad_state, row, block)
+        for tick in range(ticks if learns else 0):
+            _add_to_rows(_fired_in(fired, ends, row, tick), grad_currents[row, tick], grad_readout)
+    _to_neurons(grad_blocks, grad_parameters)
+
+
+def empty_lists(*shape: int) -> tuple[np.ndarray, np.ndarray]:
+    """Room for lists of who fired, `fired` and `ends`, of shape [..., batch, ticks, neurons]."""
+    *outer, batch, ticks, neurons = shape
+    return np.empty((*outer, batch * ticks * neurons), np.int32), np.empty((*outer, batch, ticks), np.int32)
+
+
+@njit(**_OPTIONS)
+def add_fired(fired: np.ndarray, ends: np.ndarray, weights: np.ndarray, into: np.ndarray) -> None:
+    """Add the weights of those neurons that fired: spikes @ weights.
+
+    Args:
+        fired, ends: lists of who fired.
+        weights: [neurons, width].
+        into: what is added to, [batch, ticks, width].
+    """
+    batch, ticks, _ = into.shape
+    for row in range(batch):
+        for tick in range(ticks):
+            _add_rows(_fired_in(fired, ends, row, tick), weights, into[row, tick])
+
+
+@njit(**_OPTIONS)
+def add_to_fired(fired: np.ndarray, ends: np.ndarray, grad: np.ndarray, grad_weights: np.ndarray) -> None:
+    """Add to the gradients of the weights of those neurons that fired: the transpose of spikes, @ grad.
+
+    Args:
+        fired, ends: lists of who fired.
+        grad: of what `add_fired` added to, [batch, ticks, width].
+        grad_weights: of its weights, [neurons, width].
+    """
+    batch, ticks, _ = grad.shape
+    for row in range(batch):
+        for tick in range(ticks):
+            _add_to_rows(_fired_in(fired, ends, row, tick), grad[row, tick], grad_weights)
+
+
+@njit(**_OPTIONS)
+def write_spikes(fired: np.ndarray, ends: np.ndarray, spikes: np.ndarray) -> None:
+    """Write the spikes that lists of who fired stand for, [ticks, batch, neurons]."""
+    ticks, batch, _ = spikes.shape
+    spikes[:] = _ZERO
+    for row in range(batch):
+        for tick in range(ticks):
+            for j in _fired_in(fired, ends, row, tick):
+                spikes[tick, row, j] = _ONE
+
+
+@njit(**_OPTIONS)
 def tick_wise_forward(
     fed: np.ndarray,
-    synaptic_current: np.ndarray,
-    membrane: np.ndarray,
-    adaptation: np.ndarray,
-    base: np.ndarray,
-    decay_synaptic: np.ndarray,
-    decay_membrane: np.ndarray,
-    decay_adaptation: np.ndarray,
+    before: np.ndarray,
+    state: np.ndarray,
+    decay: np.ndarray,
     base_rest: float,
     base_decrement: float,
     adaptation_strength: float,
     gather: np.ndarray,
     spread: np.ndarray,
-    spikes: np.ndarray,
+    readout: np.ndarray,
+    fired: np.ndarray,
+    ends: np.ndarray,
+    state_after: np.ndarray,
+    mean_spikes: np.ndarray,
+    currents: np.ndarray,
+    last_spikes: np.ndarray,
     latent: np.ndarray,
     drive: np.ndarray,
-    synaptic_out: np.ndarray,
-    membrane_out: np.ndarray,
-    adaptation_out: np.ndarray,
-    base_out: np.ndarray,
 ) -> None:
     """`scan_forward` where every tick also receives the layer's spikes of the tick before, s·gather·spread.
 
-    `fed` is the drive without them; `gather` [neurons, rank] and `spread` [rank, neurons], or [neurons, neurons] and no
-    rows. `spikes` [1 + ticks, batch, neurons] begins with the tick before the step. For the backward pass, `latent`
-    [ticks, batch, rank] receives s·gather, and `drive` [ticks, batch, neurons] the whole drive; it may be `fed`.
+    Args:
+        fed: the drive without them, [batch, ticks, neurons], or [batch, 1, neurons] if it is constant.
+        before: spikes of the tick before the step, [batch, neurons].
+        gather, spread: [neurons, rank] and [rank, neurons], or [neurons, neurons] and no rows.
+        last_spikes: receives the spikes of the last tick, [batch, neurons].
+        latent: receives s·gather for the backward pass, [batch, ticks, rank].
+        drive: receives the whole drive for it, [batch, ticks, neurons]; may be `fed`.
+
+    The rest are as in `scan_forward`.
     """
-    ticks, batch, neurons = drive.shape
-    constant = fed.shape[0] == 1
+    batch, ticks, neurons = drive.shape
+    constant = fed.shape[1] == 1
+    share = np.float32(1.0 / ticks)
     levels = np.float32(base_rest), np.float32(base_decrement), np.float32(adaptation_strength)
-    decays = _by_block(decay_synaptic, decay_membrane, decay_adaptation)
+    decays = _by_block(decay)
     states = np.zeros((decays.shape[0], _STATE), np.float32)
-    now = np.empty(neurons, np.float32)
-    index = np.empty(neurons + 1, np.int64)
+    now, now_fired = np.empty(neurons, np.float32), np.empty(neurons, np.int32)
+    index = np.empty(neurons + 1, np.int32)
+    end = 0
     for row in range(batch):
         for number in range(decays.shape[0]):
             block = slice(number * _BLOCK, min((number + 1) * _BLOCK, neurons))
-            _read(states[number], _SYNAPTIC, synaptic_current[row, block])
-            _read(states[number], _MEMBRANE, membrane[row, block])
-            _read(states[number], _ADAPTATION, adaptation[row, block])
-            _read(states[number], _BASE, base[row, block])
+            _read_state(states[number], state, row, block)
+            states[number, _MEAN:] = _ZERO
+        last_spikes[row] = before[row]
         for tick in range(ticks):
-            now[:] = fed[0 if constant else tick, row]
+            now[:] = fed[row, 0 if constant else tick]
             # Spikes are few: adding up their rows takes less than a product with all of them.
-            count = _find(spikes[tick, row], index)
+            who = index[: _find(last_spikes[row], index)]
             if spread.shape[0] > 0:
-                own_latent = latent[tick, row]
+                own_latent = latent[row, tick]
                 own_latent[:] = _ZERO
-                _add_rows(index, count, gather, own_latent)
+                _add_rows(who, gather, own_latent)
                 _add_product(own_latent, spread, now)
             else:
-                _add_rows(index, count, gather, now)
-            drive[tick, row] = now
+                _add_rows(who, gather, now)
+            drive[row, tick] = now
+            now_fired[:] = _NO_BIT
             for number in range(decays.shape[0]):
                 block = slice(number * _BLOCK, min((number + 1) * _BLOCK, neurons))
-                _tick(states[number], now[block], decays[number], levels, _ZERO, spikes[tick + 1, row, block])
+                _tick(states[number], now[block], decays[number], levels, share, np.int32(1), now_fired[block])
+            last_spikes[row] = now_fired
+            end += _find(now_fired, fired[end:])
+            ends[row, tick] = end
+            _add_rows(_fired_in(fired, ends, row, tick), readout, currents[row, tick])
         for number in range(decays.shape[0]):
             block = slice(number * _BLOCK, min((number + 1) * _BLOCK, neurons))
-            _write(states[number], _SYNAPTIC, synaptic_out[row, block])
-            _write(states[number], _MEMBRANE, membrane_out[row, block])
-            _write(states[number], _ADAPTATION, adaptation_out[row, block])
-            _write(states[number], _BASE, base_out[row, block])
+            _write_state(states[number], state_after, row, block)
+            _write(states[number], _MEAN, mean_spikes[row, block])
 
 
 @njit(**_OPTIONS)
 def tick_wise_backward(
-    grad_spikes: np.ndarray,
+    grad_from_above: np.ndarray,
+    grad_currents: np.ndarray,
+    readout: np.ndarray,
     grad_mean_spikes: np.ndarray,
     grad_fed_back: np.ndarray,
-    grad_synaptic: np.ndarray,
-    grad_membrane: np.ndarray,
-    grad_adaptation: np.ndarray,
+    grad_state: np.ndarray,
     drive: np.ndarray,
-    spikes: np.ndarray,
-    synaptic_current: np.ndarray,
-    membrane: np.ndarray,
-    adaptation: np.ndarray,
-    base: np.ndarray,
-    decay_synaptic: np.ndarray,
-    decay_membrane: np.ndarray,
-    decay_adaptation: np.ndarray,
+    before: np.ndarray,
+    state: np.ndarray,
+    decay: np.ndarray,
     base_rest: float,
     base_decrement: float,
     adaptation_strength: float,
     gathered: np.ndarray,
     spread: np.ndarray,
+    fired: np.ndarray,
+    ends: np.ndarray,
     surrogate: int,
     learns: bool,
     grad_drive: np.ndarray,
     grad_gather: np.ndarray,
-    grad_decay_synaptic: np.ndarray,
-    grad_decay_membrane: np.ndarray,
-    grad_decay_adaptation: np.ndarray,
+    grad_parameters: np.ndarray,
+    grad_readout: np.ndarray,
 ) -> None:
     """Back-propagate through `tick_wise_forward`, as `scan_backward` does through `scan_forward`.
 
-    `gathered` is `gather` transposed. `grad_fed_back` [batch, neurons], the gradient of the last tick's spikes from the
-    step after, is overwritten by that of the spikes of the tick before the step. `grad_gather` is added to, if
-    `learns`; the gradient of `spread` is left to the caller: the product of `latent` and `grad_drive`.
+    Args:
+        grad_fed_back: gradient of the last tick's spikes from the step after, [batch, neurons]; overwritten by that of
+            the spikes of the tick before the step.
+        drive, before: what `tick_wise_forward` left and received.
+        gathered: `gather` transposed.
+        grad_gather: of `gather`; added to, if `learns`. The gradient of `spread` is left to the caller: the product of
+            `latent` and `grad_drive`.
+
+    The rest are as in `scan_backward`.
     """
-    ticks, batch, neurons = grad_spikes.shape
+    batch, ticks, neurons = drive.shape
     share = np.float32(1.0 / ticks)
     levels = np.float32(base_rest), np.float32(base_decrement), np.float32(adaptation_strength)
-    decays = _by_block(decay_synaptic, decay_membrane, decay_adaptation)
-    grad_decays = _by_block(grad_decay_synaptic, grad_decay_membrane, grad_decay_adaptation)
+    decays, grad_blocks = _by_block(decay), _by_block(grad_parameters)
     records = np.empty((decays.shape[0], (ticks + 1) * _RECORD), np.float32)
     g_spikes = np.empty(neurons, np.float32)
     g_latent = np.empty(spread.shape[0], np.float32)
-    index = np.empty(neurons + 1, np.int64)
+    index = np.empty(neurons + 1, np.int32)
     for row in range(batch):
         for number in range(decays.shape[0]):
             block = slice(number * _BLOCK, min((number + 1) * _BLOCK, neurons))
-            _read(records[number], _SYNAPTIC, synaptic_current[row, block])
-            _read(records[number], _MEMBRANE, membrane[row, block])
-            _read(records[number], _ADAPTATION, adaptation[row, block])
-            _read(records[number], _BASE, base[row, block])
+            _read_state(records[number], state, row, block)
             for tick in range(ticks):
                 pair = records[number, tick * _RECORD :]
-                _tick_again(pair, drive[tick, row, block], decays[number], levels, surrogate)
-            last = records[number, ticks * _RECORD :]
-            _read(last, _GRAD_SYNAPTIC, grad_synaptic[row, block])
-            _read(last, _GRAD_MEMBRANE, grad_membrane[row, block])
-            _read(last, _GRAD_ADAPTATION, grad_adaptation[row, block])
+                _tick_again(pair, drive[row, tick, block], decays[number], levels, surrogate)
+            _read_grad_state(records[number, ticks * _RECORD :], grad_state, row, block)
         g_fed_back = grad_fed_back[row]
-        for back in range(ticks):
-            tick = ticks - 1 - back
-            direct, g_drive = grad_spikes[tick, row], grad_drive[tick, row]
+        for tick in range(ticks - 1, -1, -1):
+            _grad_spikes(grad_from_above, grad_currents, readout, grad_mean_spikes, share, row, tick, g_spikes)
             for i in range(neurons):
-                g_spikes[i] = direct[i] + g_fed_back[i]
+                g_spikes[i] += g_fed_back[i]
+            g_drive = grad_drive[row, tick]
             for number in range(decays.shape[0]):
                 block = slice(number * _BLOCK, min((number + 1) * _BLOCK, neurons))
                 pair = records[number, tick * _RECORD :]
-                _tick_back(
-                    pair,
-                    g_spikes[block],
-                    grad_mean_spikes[row, block],
-                    decays[number],
-                    levels[2],
-                    share,
-                    learns,
-                    grad_decays[number],
-                )
+                _tick_back(pair, g_spikes[block], decays[number], levels[2], learns, grad_blocks[number])
                 _write(pair, _SLOPE, g_drive[block])
             g_fed_back[:] = _ZERO
-            count = _find(spikes[tick, row], index) if learns else 0
             if spread.shape[0] > 0:
                 _dot_rows(spread, g_drive, g_latent)
-                _add_product(g_latent, gathered, g_fed_back)
-                _add_to_rows(index, count, g_latent, grad_gather)
+                g_gathered = g_latent
             else:
-                _add_product(g_drive, gathered, g_fed_back)
-                _add_to_rows(index, count, g_drive, grad_gather)
+                g_gathered = g_drive
+            _add_product(g_gathered, gathered, g_fed_back)
+            if learns:
+                before_tick = _fired_in(fired, ends, row, tick - 1) if tick > 0 else index[: _find(before[row], index)]
+                _add_to_rows(before_tick, g_gathered, grad_gather)
+                _add_to_rows(_fired_in(fired, ends, row, tick), grad_currents[row, tick], grad_readout)
         for number in range(decays.shape[0]):
             block = slice(number * _BLOCK, min((number + 1) * _BLOCK, neurons))
-            _write(records[number], _GRAD_SYNAPTIC, grad_synaptic[row, block])
-            _write(records[number], _GRAD_MEMBRANE, grad_membrane[row, block])
-            _write(records[number], _GRAD_ADAPTATION, grad_adaptation[row, block])
-    _to_neurons(grad_decays, grad_decay_synaptic, grad_decay_membrane, grad_decay_adaptation)
+            _write_grad_state(records[number], grad_state, row, block)
+    _to_neurons(grad_blocks, grad_parameters)
 
 
 @njit(**_OPTIONS)
@@ -564,17 +693,17 @@ def readout_forward(
 ) -> None:
     """The readout over the ticks of a step in closed form, see `network.readout_response`.
 
-    `currents` [ticks, batch, outputs], `*_gain` over ticks [ticks, outputs], state and output [batch, outputs], the
+    `currents` [batch, ticks, outputs], `*_gain` over ticks [ticks, outputs], state and output [batch, outputs], the
     rest [outputs].
     """
-    ticks, batch, outputs = currents.shape
+    batch, ticks, outputs = currents.shape
     for row in range(batch):
         for o in range(outputs):
             syn = synaptic_keep[o] * synaptic[row, o]
             mem = membrane_keep[o] * membrane[row, o] + membrane_from_synaptic[o] * synaptic[row, o]
             for tick in range(ticks):
-                syn += synaptic_gain[tick, o] * currents[tick, row, o]
-                mem += membrane_gain[tick, o] * currents[tick, row, o]
+                syn += synaptic_gain[tick, o] * currents[row, tick, o]
+                mem += membrane_gain[tick, o] * currents[row, tick, o]
             synaptic_out[row, o] = syn
             membrane_out[row, o] = mem
             output[row, o] = mem * output_gain[o]
@@ -608,15 +737,15 @@ def readout_backward(
     `grad_synaptic` and `grad_membrane` are overwritten by the gradients of the state before the step, `grad_currents`
     is overwritten, the gradients of the parameters are added to what is there.
     """
-    ticks, batch, outputs = currents.shape
+    batch, ticks, outputs = currents.shape
     for row in range(batch):
         for o in range(outputs):
             grad_output_gain[o] += grad_output[row, o] * membrane_after[row, o]
             g_mem = grad_membrane[row, o] + grad_output[row, o] * output_gain[o]
             g_syn = grad_synaptic[row, o]
             for tick in range(ticks):
-                current = currents[tick, row, o]
-                grad_currents[tick, row, o] = g_syn * synaptic_gain[tick, o] + g_mem * membrane_gain[tick, o]
+                current = currents[row, tick, o]
+                grad_currents[row, tick, o] = g_syn * synaptic_gain[tick, o] + g_mem * membrane_gain[tick, o]
                 grad_synaptic_gain[tick, o] += g_syn * current
                 grad_membrane_gain[tick, o] += g_mem * current
             grad_synaptic_keep[o] += g_syn * synaptic[row, o]
@@ -629,76 +758,65 @@ def readout_backward(
 @njit(**_OPTIONS)
 def layer_step(
     fed: np.ndarray,
-    source: np.ndarray,
+    source_fired: np.ndarray,
+    source_ends: np.ndarray,
     gather: np.ndarray,
     spread: np.ndarray,
     mean_before: np.ndarray,
     own_gather: np.ndarray,
     own_spread: np.ndarray,
-    state: tuple[np.ndarray, ...],
-    decay: tuple[np.ndarray, ...],
+    state: np.ndarray,
+    decay: np.ndarray,
     levels: tuple[float, float, float],
     readout: np.ndarray,
-    spikes: np.ndarray,
+    fired: np.ndarray,
+    ends: np.ndarray,
     state_after: np.ndarray,
+    mean_spikes: np.ndarray,
     currents: np.ndarray,
 ) -> None:
-    """The ticks of one layer: fills `spikes` [ticks, neurons], `state_after` [5, neurons], and adds to `currents`.
+    """The ticks of one layer, for a batch of one.
 
     Args:
         fed: constant drive, [neurons].
-        source: spikes of the layer before, [ticks, before]; no rows for the first layer.
+        source_fired, source_ends: lists of who fired in the layer before; without rows for the first layer.
         gather, spread: their weights, [before, rank] and [rank, neurons], or [before, neurons] and no rows.
         mean_before: mean spikes of this layer in the step before, [neurons].
         own_gather, own_spread: weights of recurrence, as above; both without rows if there is none.
-        state: synaptic current, membrane, adaptation and threshold base, [neurons] each.
-        decay: of the first three, [neurons] each.
+        state, decay: see `scan_forward`, [1, 4, neurons] and [3, neurons].
         levels: rest, decrement and strength, see `neurons.Threshold`.
-        readout: weights to the readout, [neurons, outputs].
-        state_after: the four of `state`, and the mean spikes.
-        currents: of the readout, [ticks, outputs].
+        readout, fired, ends, state_after, mean_spikes, currents: see `scan_forward`.
     """
-    ticks, neurons = spikes.shape
-    index = np.empty(max(neurons, source.shape[1]) + 1, np.int64)
-    latent = np.empty(max(spread.shape[0], own_spread.shape[0]), np.float32)
+    ticks, neurons = currents.shape[1], fed.shape[0]
     constant = fed.copy()
     if own_spread.shape[0] > 0:
-        own_latent = latent[: own_spread.shape[0]]
-        own_latent[:] = _ZERO
+        own_latent = np.zeros(own_spread.shape[0], np.float32)
         _add_product(mean_before, own_gather, own_latent)
         _add_product(own_latent, own_spread, constant)
     elif own_gather.shape[0] > 0:
         _add_product(mean_before, own_gather, constant)
-    drive = np.empty((max(source.shape[0], 1), 1, neurons), np.float32)
-    drive[:, 0] = constant
-    for tick in range(source.shape[0]):
-        count = _find(source[tick], index)
-        if spread.shape[0] > 0:
-            fed_latent = latent[: spread.shape[0]]
-            fed_latent[:] = _ZERO
-            _add_rows(index, count, gather, fed_latent)
-            _add_product(fed_latent, spread, drive[tick, 0])
-        else:
-            _add_rows(index, count, gather, drive[tick, 0])
+    is_fed_by_spikes = source_ends.shape[0] > 0
+    drive = np.empty((1, ticks if is_fed_by_spikes else 1, neurons), np.float32)
+    drive[0, :] = constant
+    if is_fed_by_spikes and spread.shape[0] > 0:
+        latent = np.zeros((1, ticks, spread.shape[0]), np.float32)
+        add_fired(source_fired, source_ends, gather, latent)
+        for tick in range(ticks):
+            _add_product(latent[0, tick], spread, drive[0, tick])
+    elif is_fed_by_spikes:
+        add_fired(source_fired, source_ends, gather, drive)
+    rest, decrement, strength = levels
     scan_forward(
         drive,
-        state[0].reshape((1, neurons)),
-        state[1].reshape((1, neurons)),
-        state[2].reshape((1, neurons)),
-        state[3].reshape((1, neurons)),
-        decay[0],
-        decay[1],
-        decay[2],
-        levels[0],
-        levels[1],
-        levels[2],
-        spikes.reshape((ticks, 1, neurons)),
-        state_after[0:1],
-        state_after[1:2],
-        state_after[2:3],
-        state_after[3:4],
-        state_after[4:5],
+        state,
+        decay,
+        rest,
+        decrement,
+        strength,
+        readout,
+        fired,
+        ends,
+        state_after,
+        mean_spikes,
+        currents,
     )
-    for tick in range(ticks):
-        count = _find(spikes[tick], index)
-        _add_rows(index, count, readout, currents[tick])

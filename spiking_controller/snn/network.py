@@ -16,6 +16,7 @@ from torch import Generator, Tensor, nn
 from spiking_controller.errors import ConfigError
 from spiking_controller.snn import initialisation
 from spiking_controller.snn.initialisation import Initialisation
+from spiking_controller.snn.kernels import MOST_TICKS
 from spiking_controller.snn.neurons import Backend, LIFDecay, LIFState, Threshold, initial_state, scan
 from spiking_controller.snn.single_step import SingleStep
 from spiking_controller.snn.surrogate import surrogate_derivative
@@ -51,7 +52,7 @@ class NetworkConfig:
         neuron: "adaptive_lif" or "lif".
         surrogate: name of the surrogate derivative: "gaussian", "multi_gaussian", "superspike" or "sigmoid".
         initialisation: of the weights, see `initialisation`: "fluctuation", "kaiming" or "uniform".
-        ticks: SNN ticks per control step, K.
+        ticks: SNN ticks per control step, K; at most 31, see `kernels`.
         tick: length of a tick, s.
         time_constants: whether they are learned "per_neuron", one "per_layer", or "fixed" at their initial values; the
             readout's likewise, its neurons being the outputs.
@@ -106,8 +107,10 @@ class NetworkConfig:
             known = get_args(kinds)
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name} '{getattr(self, name)}' is unknown; choose one of: {', '.join(known)}.")
-        if self.rank < 0 or self.ticks < 1:
-            raise ConfigError(f"rank = {self.rank} must be at least 0 and ticks = {self.ticks} at least 1.")
+        if self.rank < 0 or not 1 <= self.ticks <= MOST_TICKS:
+            raise ConfigError(
+                f"rank = {self.rank} must be at least 0, and ticks = {self.ticks} at least 1 and at most {MOST_TICKS}."
+            )
         for name in (
             "tick",
             "tau_membrane",

@@ -7,6 +7,7 @@ the same values. A gradient through a single step always takes the function; tra
 
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -128,15 +129,23 @@ def _compiled_scan(
     drive: Tensor, state: LIFState, decay: LIFDecay, threshold: Threshold, ticks: int
 ) -> tuple[Tensor, LIFState]:
     """`scan` in the compiled kernel, without gradients."""
-    spikes = drive.new_empty(ticks, *drive.shape[1:])
-    after = LIFState(*(torch.empty_like(part, memory_format=torch.contiguous_format) for part in state))
+    batch, neurons = drive.shape[1:]
+    before = torch.stack([part.detach() for part in state], 1)
+    spikes, after = drive.new_empty(ticks, batch, neurons), torch.empty_like(before)
+    fired, ends = kernels.empty_lists(batch, ticks, neurons)
     kernels.scan_forward(
-        *(part.detach().contiguous().numpy() for part in (drive, *state, *decay)),
+        drive.detach().transpose(0, 1).contiguous().numpy(),
+        before.numpy(),
+        torch.stack([part.detach() for part in decay]).numpy(),
         threshold.rest,
         threshold.decrement,
         threshold.adaptation_strength,
-        spikes.numpy(),
-        *(part.numpy() for part in after),
-        drive.new_empty(drive.shape[1:]).numpy(),
+        np.empty((neurons, 0), np.float32),
+        fired,
+        ends,
+        after.numpy(),
+        np.empty((batch, neurons), np.float32),
+        np.empty((batch, ticks, 0), np.float32),
     )
-    return spikes, after
+    kernels.write_spikes(fired, ends, spikes.numpy())
+    return spikes, LIFState(*after.unbind(1))

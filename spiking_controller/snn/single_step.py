@@ -29,7 +29,7 @@ class _LayerWeights:
     def __init__(self, parameters: LayerParameters, is_first: bool) -> None:
         neurons = parameters.bias.shape[0]
         self.bias: FloatArray = parameters.bias.detach().numpy().copy()
-        self.decay = tuple(part.detach().numpy().copy() for part in parameters.decay)
+        self.decay: FloatArray = torch.stack([part.detach() for part in parameters.decay]).numpy()
         self.readout = _transposed(parameters.readout, 0)
         none = np.empty((0, neurons), np.float32)
         self.input, self.gather, self.spread = none, none, none
@@ -74,38 +74,36 @@ class SingleStep:
             The readout [1, outputs], the state after the step, and the spikes of each layer, [ticks, 1, neurons].
         """
         ticks, outputs = self._ticks, self._outputs
-        currents = np.zeros((ticks, outputs), np.float32)
-        spikes_by_layer: list[FloatArray] = []
+        currents = np.zeros((1, ticks, outputs), np.float32)
+        lists = [kernels.empty_lists(0, ticks, 0)]
         layers_after = []
         for index, (weights, (neurons, fed_back)) in enumerate(zip(self._layers, state.layers, strict=True)):
-            if index == 0:
-                fed, source = weights.input @ features[0].detach().numpy() + weights.bias, weights.input[:0]
-            else:
-                fed, source = weights.bias, spikes_by_layer[-1]
+            fed = weights.bias + weights.input @ features[0].detach().numpy() if index == 0 else weights.bias
             size = len(weights.bias)
-            spikes, after = np.empty((ticks, size), np.float32), np.empty((5, size), np.float32)
+            after, mean = np.empty((1, 4, size), np.float32), np.empty((1, size), np.float32)
+            fired = kernels.empty_lists(1, ticks, size)
             kernels.layer_step(
                 fed,
-                source,
+                *lists[-1],
                 weights.gather,
                 weights.spread,
                 fed_back[0].numpy(),
                 weights.own_gather,
                 weights.own_spread,
-                tuple(part[0].numpy() for part in neurons),
+                torch.stack(tuple(neurons), 1).numpy(),
                 weights.decay,
                 self._levels,
                 weights.readout,
-                spikes,
+                *fired,
                 after,
+                mean,
                 currents,
             )
-            spikes_by_layer.append(spikes)
-            *neurons_after, mean = torch.from_numpy(after).unsqueeze(1).unbind()
-            layers_after.append((LIFState(*neurons_after), mean))
+            lists.append(fired)
+            layers_after.append((LIFState(*torch.from_numpy(after).unbind(1)), torch.from_numpy(mean)))
         output, synaptic, membrane = (np.empty((1, outputs), np.float32) for _ in range(3))
         kernels.readout_forward(
-            currents[:, None],
+            currents,
             state.readout_synaptic.numpy(),
             state.readout_membrane.numpy(),
             *self._readout,
@@ -116,5 +114,12 @@ class SingleStep:
         return (
             torch.from_numpy(output),
             UnrollState(tuple(layers_after), torch.from_numpy(synaptic), torch.from_numpy(membrane)),
-            tuple(torch.from_numpy(spikes).unsqueeze(1) for spikes in spikes_by_layer),
+            tuple(
+                self._spikes(*fired, len(weights.bias)) for fired, weights in zip(lists[1:], self._layers, strict=True)
+            ),
         )
+
+    def _spikes(self, fired: NDArray[np.int32], ends: NDArray[np.int32], neurons: int) -> Tensor:
+        spikes = np.empty((self._ticks, 1, neurons), np.float32)
+        kernels.write_spikes(fired, ends, spikes)
+        return torch.from_numpy(spikes)

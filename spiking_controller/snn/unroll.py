@@ -2,12 +2,11 @@
 
 The mathematics is that of `SpikingNetwork.step`, which stays the reference that this is tested against. There an unroll
 of thirty control steps is some thousand small tensor operations for autograd to record; here a step is a few matrix
-products into buffers that are used again and again, around the compiled ticks of each layer (`kernels.py`), and each
-weight's gradient is one large product over all steps.
+products into buffers that are used again and again, around the compiled ticks of each layer (`kernels.py`).
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -100,144 +99,236 @@ class UnrollOptions(NamedTuple):
     recurrence: str
 
 
-class _Connection:
-    """Weights A·B, or one full matrix, and what each of many products with them leaves for the gradients."""
+_WIDTH: Final = 16
+"""Features are filled up with zeros to a multiple of this: products of odd widths take half as long again."""
 
-    def __init__(self, products: int, rows: int, compress: Tensor | None) -> None:
-        rank = 0 if compress is None else compress.shape[0]
-        self._latent = torch.empty(products, rows, rank)
-        self._grad_latent = torch.empty(products, rows, rank)
-        # Views of single products, here and below, made once: making them costs as much as a small product.
-        self._latent_at, self._grad_latent_at = self._latent.unbind(), self._grad_latent.unbind()
 
-    def start(self, expand: Tensor, compress: Tensor | None) -> None:
-        """Use these weights from now on."""
-        self.expand, self.compress = expand, compress
+class _FeatureFeed:
+    """What the first layer receives: the features through one full matrix, once per step.
 
-    def latent(self, product: int, source: Tensor) -> Tensor:
-        """What `expand` is to be multiplied with, [rows, rank], from a source [rows, before]."""
-        if self.compress is None:
-            return source
-        return torch.mm(source, self.compress.t(), out=self._latent_at[product])
+    First axis of a buffer, here and below: control step. Gradients are collected transposed, step by step while a
+    step's arrays are in the cache; so shaped, their products take two thirds of the time.
+    """
 
-    def back(self, product: int, grad: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradient of the source as two factors, from that of the product, [rows, neurons]."""
-        if self.compress is None:
-            return grad, self.expand
-        return torch.mm(grad, self.expand, out=self._grad_latent_at[product]), self.compress
+    ticks: Final = 1
 
-    def gradients(self, grad: Tensor, source: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Gradients of A and B from the gradients and the sources of all products, [products × rows, ...]."""
-        if self.compress is None:
-            return grad.t() @ source, None
-        return grad.t() @ self._latent.flatten(0, 1), self._grad_latent.flatten(0, 1).t() @ source
+    def __init__(self, steps: int, batch: int, expand: Tensor) -> None:
+        neurons, self._features = expand.shape
+        width = -(-self._features // _WIDTH) * _WIDTH
+        self._weight, self._grad_weight = torch.zeros(neurons, width), torch.empty(width, neurons)
+        # Views of single steps, here and below, made once: making them costs as much as a small product.
+        self._source_at = torch.zeros(steps, batch, width).unbind()
+        self.fed_at, self.grad = torch.empty(steps, batch, neurons).unbind(), torch.empty(batch, neurons)
+
+    def start(self, parameters: LayerParameters) -> None:
+        """Begin an unroll with these parameters."""
+        self._bias = parameters.bias
+        self._weight[:, : self._features].copy_(parameters.expand)
+
+    def forward(self, step: int, features: Tensor) -> None:
+        """Fill what is fed in this step, `fed_at[step]`, [batch × ticks, neurons], from features [batch, features]."""
+        source = self._source_at[step]
+        source[:, : self._features].copy_(features)
+        torch.addmm(self._bias, source, self._weight.t(), out=self.fed_at[step])
+
+    def start_backward(self) -> None:
+        """Begin to collect gradients."""
+        self._grad_weight.zero_()
+
+    def backward(self, step: int, learns: bool) -> tuple[Tensor, Tensor]:
+        """Back through a step, from the gradient of what was fed, which stands in `grad`, [batch × ticks, neurons].
+
+        Returns:
+            The gradient of the source as two factors, that of the features filled up with columns of zeros.
+        """
+        if learns:
+            self._grad_weight.addmm_(self._source_at[step].t(), self.grad)
+        return self.grad, self._weight
+
+    def gradients(self) -> tuple[Tensor, Tensor | None]:
+        """Gradients of A and B."""
+        return self._grad_weight[: self._features].t().clone(), None
+
+
+class _SpikeFeed:
+    """What a later layer receives: the spikes of the layer before through A·B or one full matrix, in every tick.
+
+    Its methods are those of `_FeatureFeed`.
+    """
+
+    def __init__(self, steps: int, batch: int, ticks: int, parameters: LayerParameters, before: "_Layer") -> None:
+        self.ticks, self._before = ticks, before
+        expand, compress = parameters.expand, parameters.compress
+        neurons, width = expand.shape
+        rows = batch * ticks
+        self._is_full = compress is None
+        self._gather = torch.empty((expand if compress is None else compress).t().shape)
+        self._grad_gather, self._grad_spread = torch.empty_like(self._gather), torch.empty(width, neurons)
+        self.fed_at, self.grad = torch.empty(steps, rows, neurons).unbind(), torch.empty(rows, neurons)
+        # What weights of neurons that fired add up to: latent values, or with a full matrix what the layer receives.
+        self._sum_at = self.fed_at if self._is_full else torch.empty(steps, rows, width).unbind()
+        self._grad_sum = self.grad if self._is_full else torch.empty(rows, width)
+
+    def start(self, parameters: LayerParameters) -> None:
+        self._bias, self._expand, self._compress = parameters.bias, parameters.expand, parameters.compress
+        self._gather.copy_((self._expand if self._compress is None else self._compress).t())
+
+    def forward(self, step: int, features: Tensor) -> None:
+        into = self._sum_at[step]
+        into.copy_(self._bias) if self._is_full else into.zero_()
+        kernels.add_fired(*self._before.fired(step), self._gather.numpy(), _by_tick(into, self.ticks))
+        if not self._is_full:
+            torch.addmm(self._bias, into, self._expand.t(), out=self.fed_at[step])
+
+    def start_backward(self) -> None:
+        self._grad_gather.zero_()
+        self._grad_spread.zero_()
+
+    def backward(self, step: int, learns: bool) -> tuple[Tensor, Tensor]:
+        if not self._is_full:
+            torch.mm(self.grad, self._expand, out=self._grad_sum)
+            if learns:
+                self._grad_spread.addmm_(self._sum_at[step].t(), self.grad)
+        if learns:
+            by_tick = _by_tick(self._grad_sum, self.ticks)
+            kernels.add_to_fired(*self._before.fired(step), by_tick, self._grad_gather.numpy())
+        return self._grad_sum, self._expand if self._compress is None else self._compress
+
+    def gradients(self) -> tuple[Tensor, Tensor | None]:
+        gathered = self._grad_gather.t().clone()
+        return (gathered, None) if self._is_full else (self._grad_spread.t().clone(), gathered)
+
+
+def _by_tick(rows: Tensor, ticks: int) -> np.ndarray:
+    """Rows of a step, [batch × ticks, n], as the kernels take them, [batch, ticks, n]."""
+    return rows.numpy().reshape(-1, ticks, rows.shape[1])
 
 
 class _Layer:
-    """A hidden layer without recurrence: its parameters, and what its steps leave for the backward pass.
-
-    First axis of a buffer: control step; rows: ticks × batch. `fed` is what comes from the layer before, or from the
-    features, which do so once per step.
-    """
+    """A hidden layer without recurrence: its parameters, and what its steps leave for the backward pass."""
 
     def __init__(
-        self, steps: int, batch: int, options: UnrollOptions, parameters: LayerParameters, fed_ticks: int
+        self, steps: int, batch: int, options: UnrollOptions, parameters: LayerParameters, before: "_Layer | None"
     ) -> None:
         ticks, neurons = options.ticks, parameters.bias.shape[0]
-        self._options, self._batch, self._fed_ticks = options, batch, fed_ticks
+        self._options = options
         threshold = options.threshold
         self._threshold = threshold.rest, threshold.decrement, threshold.adaptation_strength
-        empty = torch.empty
-        self._feed_forward = _Connection(steps, fed_ticks * batch, parameters.compress)
-        self._fed = empty(steps, fed_ticks * batch, neurons)
-        self._grad_fed = empty(steps, fed_ticks * batch, neurons)
-        self.spikes, self._fed_back = self._spike_buffers(steps, batch, neurons)
-        self.grad_spikes = empty(ticks * batch, neurons)
-        self._state = empty(steps + 1, 4, batch, neurons)
-        self._grad_state = empty(3, batch, neurons)
-        self._grad_fed_back = empty(batch, neurons)
-        self._fed_at, self._grad_fed_at = self._fed.unbind(), self._grad_fed.unbind()
-        self.spikes_at, self._fed_back_at = self.spikes.unbind(), self._fed_back.unbind()
-        shape = (steps, fed_ticks, batch, neurons)
-        self._fed_np, self._grad_fed_np = self._fed.numpy().reshape(shape), self._grad_fed.numpy().reshape(shape)
-        self._spikes_np = self.spikes.numpy().reshape(steps, ticks, batch, neurons)
-        self._grad_spikes_np = self.grad_spikes.numpy().reshape(ticks, batch, neurons)
-        self._state_np, self._fed_back_np = self._state.numpy(), self._fed_back.numpy()
-        self._grad_state_np, self._grad_fed_back_np = self._grad_state.numpy(), self._grad_fed_back.numpy()
-
-    def _spike_buffers(self, steps: int, batch: int, neurons: int) -> tuple[Tensor, Tensor]:
-        """Spikes [steps, rows, neurons], and what recurrence feeds back; its first is the state before the unroll."""
-        return torch.empty(steps, self._options.ticks * batch, neurons), torch.empty(steps + 1, batch, neurons)
+        self._feed = (
+            _FeatureFeed(steps, batch, parameters.expand)
+            if before is None
+            else _SpikeFeed(steps, batch, ticks, parameters, before)
+        )
+        self._fired, self._ends = kernels.empty_lists(steps, batch, ticks, neurons)
+        self._state, self._grad_state = (
+            np.empty((*n, neurons), np.float32) for n in ((steps + 1, batch, 4), (batch, 3))
+        )
+        # What recurrence feeds back after each step, the first being the state before the unroll.
+        self._fed_back, self._grad_fed_back = torch.empty(steps + 1, batch, neurons), torch.empty(batch, neurons)
+        self._fed_back_at = self._fed_back.unbind()
+        self._fed_back_np, self._grad_fed_back_np = self._fed_back.numpy(), self._grad_fed_back.numpy()
+        self._grad_spikes = torch.empty(batch * ticks, neurons)
 
     def start(self, parameters: LayerParameters, neurons: LIFState, fed_back: Tensor) -> None:
         """Begin an unroll with these parameters in this state."""
-        self.parameters = parameters
-        self._decay = tuple(part.numpy() for part in parameters.decay)
-        self._feed_forward.start(parameters.expand, parameters.compress)
-        for into, part in zip(self._state[0], neurons, strict=True):
-            into.copy_(part)
+        self._feed.start(parameters)
+        self._decay = torch.stack(tuple(parameters.decay)).numpy()
+        self._readout = parameters.readout.numpy()
+        self._gather_readout = np.ascontiguousarray(self._readout.T)
+        self._state[0] = torch.stack(tuple(neurons), 1).numpy()
         self._fed_back_at[0].copy_(fed_back)
 
     def state(self) -> tuple[LIFState, Tensor]:
         """Neurons and what recurrence feeds back after the last step, copied."""
-        return LIFState(*self._state[-1].clone().unbind()), self._fed_back[-1].clone()
+        return LIFState(*torch.from_numpy(self._state[-1]).clone().unbind(1)), self._fed_back[-1].clone()
 
     def mean_spikes(self) -> Tensor:
         """Mean spikes per tick in all steps, [steps, batch, neurons], copied."""
         return self._fed_back[1:].clone()
 
-    def forward(self, step: int, source: Tensor) -> None:
-        """One control step; `source` is what the layer receives, [rows or batch, before]."""
-        latent = self._feed_forward.latent(step, source)
-        torch.addmm(self.parameters.bias, latent, self._feed_forward.expand.t(), out=self._fed_at[step])
-        self._run_ticks(step)
+    def fired(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """The lists of who fired in a step, see `kernels`."""
+        return self._fired[step], self._ends[step]
 
-    def _run_ticks(self, step: int) -> None:
+    def forward(self, step: int, features: Tensor, currents: np.ndarray) -> None:
+        """One control step.
+
+        Args:
+            step: its number.
+            features: of the network, [batch, features].
+            currents: of the readout, [batch, ticks, outputs]; added to.
+        """
+        self._feed.forward(step, features)
+        self._run_ticks(step, currents)
+
+    def _run_ticks(self, step: int, currents: np.ndarray) -> None:
         kernels.scan_forward(
-            self._fed_np[step],
-            *self._state_np[step],
-            *self._decay,
+            _by_tick(self._feed.fed_at[step], self._feed.ticks),
+            self._state[step],
+            self._decay,
             *self._threshold,
-            self._spikes_np[step],
-            *self._state_np[step + 1],
+            self._gather_readout,
+            *self.fired(step),
+            self._state[step + 1],
             self._fed_back_np[step + 1],
+            currents,
         )
 
     def start_backward(self, learns: bool) -> None:
         """Begin the backward pass; `learns` says whether `gradients` will be asked for."""
         self._learns = learns
-        self._grad_state.zero_()
+        self._grad_state[:] = 0.0
         self._grad_fed_back.zero_()
-        self._grad_decay = np.zeros((3, self._grad_fed_back.shape[1]), np.float32)
+        self._grad_parameters = np.zeros((4, self._readout.shape[1]), np.float32)
+        self._grad_readout = np.zeros_like(self._gather_readout)
+        self._feed.start_backward()
 
-    def backward(self, step: int, grad_mean_spikes: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Back through one control step, whose gradient of the spikes stands in `grad_spikes`.
+    def backward(
+        self,
+        step: int,
+        from_above: tuple[Tensor, Tensor] | None,
+        grad_currents: np.ndarray,
+        grad_mean_spikes: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Back through one control step.
 
         Args:
             step: its number.
+            from_above: gradient of the spikes from the layer above, as two factors whose product is
+                [batch × ticks, neurons]; None if there is none.
+            grad_currents: gradient of the readout's currents, [batch, ticks, outputs].
             grad_mean_spikes: further gradient, of the mean spikes, [batch, neurons].
         Returns:
-            The gradient of the step's source as two factors.
+            The gradient of the source as two factors; that of the features is filled up with columns of zeros.
         """
-        self._back_through_ticks(step, grad_mean_spikes)
-        return self._feed_forward.back(step, self._grad_fed_at[step])
+        ticks = self._options.ticks
+        grad_spikes = self._grad_spikes[:0] if from_above is None else torch.mm(*from_above, out=self._grad_spikes)
+        self._back_through_ticks(step, _by_tick(grad_spikes, ticks), grad_currents, grad_mean_spikes)
+        return self._feed.backward(step, self._learns)
 
-    def _back_through_ticks(self, step: int, grad_mean_spikes: Tensor | None) -> None:
+    def _back_through_ticks(
+        self, step: int, grad_spikes: np.ndarray, grad_currents: np.ndarray, grad_mean_spikes: Tensor | None
+    ) -> None:
         # What is fed back are the mean spikes, so that both gradients are one.
         if grad_mean_spikes is not None:
             self._grad_fed_back += grad_mean_spikes
+        ticks = self._feed.ticks
         kernels.scan_backward(
-            self._grad_spikes_np,
+            grad_spikes,
+            grad_currents,
+            self._readout,
             self._grad_fed_back_np,
-            *self._grad_state_np,
-            self._fed_np[step],
-            *self._state_np[step],
-            *self._decay,
+            self._grad_state,
+            _by_tick(self._feed.fed_at[step], ticks),
+            self._state[step],
+            self._decay,
             *self._threshold,
+            *self.fired(step),
             kernels.SURROGATE_CODES[self._options.surrogate],
             self._learns,
-            self._grad_fed_np[step],
-            *self._grad_decay,
+            _by_tick(self._feed.grad, ticks),
+            self._grad_parameters,
+            self._grad_readout,
         )
         self._back_through_recurrence(step)
 
@@ -245,21 +336,11 @@ class _Layer:
         del step
         self._grad_fed_back.zero_()
 
-    def gradients(self, source: Tensor, grad_currents: Tensor) -> list[Tensor | None]:
-        """Gradients in the order of the layer's parameters.
-
-        Args:
-            source: what the layer received in all steps, [steps × rows or batch, before].
-            grad_currents: gradient of the readout's currents, [steps × rows, outputs].
-        """
-        grad_fed = self._grad_fed.flatten(0, 1)
-        return [
-            *torch.from_numpy(self._grad_decay),
-            grad_currents.t() @ self.spikes.flatten(0, 1),
-            grad_fed.sum(0),
-            *self._feed_forward.gradients(grad_fed, source),
-            *self._recurrent_gradients(),
-        ]
+    def gradients(self) -> list[Tensor | None]:
+        """Gradients in the order of the layer's parameters."""
+        *grad_decay, grad_bias = torch.from_numpy(self._grad_parameters)
+        grad_readout = torch.from_numpy(self._grad_readout).t()
+        return [*grad_decay, grad_readout, grad_bias, *self._feed.gradients(), *self._recurrent_gradients()]
 
     def _recurrent_gradients(self) -> tuple[Tensor | None, Tensor | None]:
         return None, None
@@ -269,64 +350,65 @@ class _StepWiseLayer(_Layer):
     """Every step receives the mean spikes of the step before."""
 
     def __init__(
-        self, steps: int, batch: int, options: UnrollOptions, parameters: LayerParameters, fed_ticks: int
+        self, steps: int, batch: int, options: UnrollOptions, parameters: LayerParameters, before: _Layer | None
     ) -> None:
-        super().__init__(steps, batch, options, parameters, fed_ticks)
-        self._recurrence = _Connection(steps, batch, parameters.recurrent_compress)
+        super().__init__(steps, batch, options, parameters, before)
+        compress = parameters.recurrent_compress
+        rank = 0 if compress is None else compress.shape[0]
+        self._latent_at, self._grad_latent = torch.empty(steps, batch, rank).unbind(), torch.empty(batch, rank)
 
     def start(self, parameters: LayerParameters, neurons: LIFState, fed_back: Tensor) -> None:
         super().start(parameters, neurons, fed_back)
         assert parameters.recurrent_expand is not None
-        self._recurrence.start(parameters.recurrent_expand, parameters.recurrent_compress)
+        self._expand, self._compress = parameters.recurrent_expand, parameters.recurrent_compress
 
-    def _run_ticks(self, step: int) -> None:
-        drive, weight = self._fed_at[step], self._recurrence.expand.t()
-        latent = self._recurrence.latent(step, self._fed_back_at[step])
-        if self._fed_ticks == 1:
-            drive.addmm_(latent, weight)
+    def _run_ticks(self, step: int, currents: np.ndarray) -> None:
+        drive, source = self._feed.fed_at[step], self._fed_back_at[step]
+        if self._compress is not None:
+            source = torch.mm(source, self._compress.t(), out=self._latent_at[step])
+        if self._feed.ticks == 1:
+            drive.addmm_(source, self._expand.t())
         else:
-            drive.view(self._fed_ticks, self._batch, -1).add_(latent @ weight)
-        super()._run_ticks(step)
+            drive.view(len(source), self._feed.ticks, -1).add_((source @ self._expand.t()).unsqueeze(1))
+        super()._run_ticks(step, currents)
+
+    def start_backward(self, learns: bool) -> None:
+        super().start_backward(learns)
+        self._grad_expand = torch.zeros(self._expand.shape[::-1])
+        self._grad_compress = None if self._compress is None else torch.zeros_like(self._compress)
 
     def _back_through_recurrence(self, step: int) -> None:
-        grad_drive = self._grad_fed_at[step]
-        once = grad_drive if self._fed_ticks == 1 else grad_drive.view(self._fed_ticks, self._batch, -1).sum(0)
-        torch.mm(*self._recurrence.back(step, once), out=self._grad_fed_back)
+        grad, source = self._feed.grad, self._fed_back_at[step]
+        if self._feed.ticks > 1:
+            grad = grad.view(len(source), self._feed.ticks, -1).sum(1)
+        if self._compress is None:
+            torch.mm(grad, self._expand, out=self._grad_fed_back)
+        else:
+            torch.mm(grad, self._expand, out=self._grad_latent)
+            torch.mm(self._grad_latent, self._compress, out=self._grad_fed_back)
+        if self._learns and self._grad_compress is not None:
+            self._grad_compress.addmm_(self._grad_latent.t(), source)
+            source = self._latent_at[step]
+        if self._learns:
+            self._grad_expand.addmm_(source.t(), grad)
 
     def _recurrent_gradients(self) -> tuple[Tensor | None, Tensor | None]:
-        steps, _, neurons = self._grad_fed.shape
-        once = self._grad_fed.view(steps, self._fed_ticks, self._batch, neurons).sum(1).flatten(0, 1)
-        return self._recurrence.gradients(once, self._fed_back[:-1].flatten(0, 1))
+        return self._grad_expand.t(), self._grad_compress
 
 
 class _TickWiseLayer(_Layer):
     """Every tick receives the spikes of the tick before; the kernels see to it, row by row."""
 
     def __init__(
-        self, steps: int, batch: int, options: UnrollOptions, parameters: LayerParameters, fed_ticks: int
+        self, steps: int, batch: int, options: UnrollOptions, parameters: LayerParameters, before: _Layer | None
     ) -> None:
-        super().__init__(steps, batch, options, parameters, fed_ticks)
-        ticks, neurons = options.ticks, parameters.bias.shape[0]
+        super().__init__(steps, batch, options, parameters, before)
+        ticks, neurons = options.ticks, self._fed_back.shape[2]
         rank = 0 if parameters.recurrent_compress is None else parameters.recurrent_compress.shape[0]
-        by_tick = (steps, ticks, batch, neurons)
-        # Where every tick is fed by a layer before, recurrence adds to that in place.
-        self._is_fed_once = fed_ticks < ticks
-        self._drive = torch.empty(by_tick) if self._is_fed_once else self._fed.view(by_tick)
-        self._grad_drive = torch.empty(by_tick) if self._is_fed_once else self._grad_fed.view(by_tick)
-        self._latent = torch.empty(steps, ticks, batch, rank)
-        self._drive_np, self._grad_drive_np = self._drive.numpy(), self._grad_drive.numpy()
-        self._latent_np = self._latent.numpy()
-        self._grad_mean_np = np.zeros((batch, neurons), np.float32)
-
-    def _spike_buffers(self, steps: int, batch: int, neurons: int) -> tuple[Tensor, Tensor]:
-        ticks = self._options.ticks
-        fed_back = torch.empty(1 + steps * ticks, batch, neurons)
-        return fed_back[1:].view(steps, ticks * batch, neurons), fed_back
-
-    def _spikes_and_before(self, step: int) -> np.ndarray:
-        """Spikes of the step's ticks after those of the tick before, [1 + ticks, batch, neurons]."""
-        ticks = self._options.ticks
-        return self._fed_back_np[step * ticks : (step + 1) * ticks + 1]
+        self._drive = np.empty((steps, batch, ticks, neurons), np.float32)
+        self._grad_drive = np.empty((batch, ticks, neurons), np.float32)
+        self._latent = np.empty((steps, batch, ticks, rank), np.float32)
+        self._mean_spikes, self._grad_mean = torch.empty(steps, batch, neurons), torch.empty(batch, neurons)
 
     def start(self, parameters: LayerParameters, neurons: LIFState, fed_back: Tensor) -> None:
         super().start(parameters, neurons, fed_back)
@@ -337,54 +419,72 @@ class _TickWiseLayer(_Layer):
         self._spread = self._gather[:0] if compress is None else np.ascontiguousarray(expand.numpy().T)
 
     def mean_spikes(self) -> Tensor:
-        return self.spikes.view_as(self._drive).mean(1)
+        return self._mean_spikes.clone()
 
-    def _run_ticks(self, step: int) -> None:
+    def _run_ticks(self, step: int, currents: np.ndarray) -> None:
         kernels.tick_wise_forward(
-            self._fed_np[step],
-            *self._state_np[step],
-            *self._decay,
+            _by_tick(self._feed.fed_at[step], self._feed.ticks),
+            self._fed_back_np[step],
+            self._state[step],
+            self._decay,
             *self._threshold,
             self._gather,
             self._spread,
-            self._spikes_and_before(step),
-            self._latent_np[step],
-            self._drive_np[step],
-            *self._state_np[step + 1],
+            self._gather_readout,
+            *self.fired(step),
+            self._state[step + 1],
+            self._mean_spikes[step].numpy(),
+            currents,
+            self._fed_back_np[step + 1],
+            self._latent[step],
+            self._drive[step],
         )
 
     def start_backward(self, learns: bool) -> None:
         super().start_backward(learns)
         self._grad_gather = np.zeros_like(self._gather)
+        self._grad_spread = torch.zeros(self._spread.shape)
 
-    def _back_through_ticks(self, step: int, grad_mean_spikes: Tensor | None) -> None:
-        self._grad_mean_np[:] = 0.0 if grad_mean_spikes is None else grad_mean_spikes.numpy()
+    def _back_through_ticks(
+        self, step: int, grad_spikes: np.ndarray, grad_currents: np.ndarray, grad_mean_spikes: Tensor | None
+    ) -> None:
+        if grad_mean_spikes is None:
+            self._grad_mean.zero_()
+        else:
+            self._grad_mean.copy_(grad_mean_spikes)
         kernels.tick_wise_backward(
-            self._grad_spikes_np,
-            self._grad_mean_np,
+            grad_spikes,
+            grad_currents,
+            self._readout,
+            self._grad_mean.numpy(),
             self._grad_fed_back_np,
-            *self._grad_state_np,
-            self._drive_np[step],
-            self._spikes_and_before(step),
-            *self._state_np[step],
-            *self._decay,
+            self._grad_state,
+            self._drive[step],
+            self._fed_back_np[step],
+            self._state[step],
+            self._decay,
             *self._threshold,
             self._gathered,
             self._spread,
+            *self.fired(step),
             kernels.SURROGATE_CODES[self._options.surrogate],
             self._learns,
-            self._grad_drive_np[step],
+            self._grad_drive,
             self._grad_gather,
-            *self._grad_decay,
+            self._grad_parameters,
+            self._grad_readout,
         )
-        if self._is_fed_once:
-            torch.sum(self._grad_drive[step], 0, out=self._grad_fed_at[step])
+        grad_drive, grad_fed = torch.from_numpy(self._grad_drive), self._feed.grad
+        if self._feed.ticks == 1:
+            torch.sum(grad_drive, 1, out=grad_fed)
+        else:
+            grad_fed.copy_(grad_drive.flatten(0, 1))
+        if self._learns and len(self._spread) > 0:
+            self._grad_spread.addmm_(torch.from_numpy(self._latent[step]).flatten(0, 1).t(), grad_drive.flatten(0, 1))
 
     def _recurrent_gradients(self) -> tuple[Tensor | None, Tensor | None]:
         grad_gathered = torch.from_numpy(self._grad_gather).t()
-        if len(self._spread) == 0:
-            return grad_gathered, None
-        return self._grad_drive.flatten(0, 2).t() @ self._latent.flatten(0, 2), grad_gathered
+        return (grad_gathered, None) if len(self._spread) == 0 else (self._grad_spread.t(), grad_gathered)
 
 
 _LAYERS: dict[str, type[_Layer]] = {"none": _Layer, "step": _StepWiseLayer, "tick": _TickWiseLayer}
@@ -395,25 +495,20 @@ class _Buffers:
 
     def __init__(self, steps: int, batch: int, options: UnrollOptions, parameters: UnrollParameters) -> None:
         ticks, (outputs, _) = options.ticks, parameters.layers[0].readout.shape
-        self.features = torch.empty(steps, batch, parameters.layers[0].expand.shape[1])
-        self.grad_features = torch.empty_like(self.features)
         kind = _LAYERS[options.recurrence]
-        self.layers = [
-            kind(steps, batch, options, layer, fed_ticks=ticks if index > 0 else 1)
-            for index, layer in enumerate(parameters.layers)
-        ]
-        self.currents = torch.empty(steps, ticks * batch, outputs)
-        self.grad_currents = torch.empty(steps, ticks * batch, outputs)
+        self.layers: list[_Layer] = []
+        for layer in parameters.layers:
+            before = self.layers[-1] if self.layers else None
+            self.layers.append(kind(steps, batch, options, layer, before))
+        self.currents = torch.empty(steps, batch, ticks, outputs)
+        self.grad_currents = torch.empty(batch, ticks, outputs)
         self.integrators = torch.empty(steps + 1, 2, batch, outputs)
         self.grad_integrators = torch.empty(2, batch, outputs)
         self.output = torch.empty(steps, batch, outputs)
-        self.currents_np = self.currents.numpy().reshape(steps, ticks, batch, outputs)
-        self.grad_currents_np = self.grad_currents.numpy().reshape(steps, ticks, batch, outputs)
+        self.currents_np, self.grad_currents_np = self.currents.numpy(), self.grad_currents.numpy()
         self.integrators_np, self.output_np = self.integrators.numpy(), self.output.numpy()
         self.grad_integrators_np = self.grad_integrators.numpy()
-        self.features_at, self.grad_features_at = self.features.unbind(), self.grad_features.unbind()
-        self.currents_at, self.grad_currents_at = self.currents.unbind(), self.grad_currents.unbind()
-        self.output_at = self.output.unbind()
+        self.currents_at, self.output_at = self.currents.unbind(), self.output.unbind()
 
 
 _free: dict[tuple[Any, ...], list[_Buffers]] = {}
@@ -449,6 +544,7 @@ class Unroll:
         self._b.integrators[0, 0].copy_(state.readout_synaptic)
         self._b.integrators[0, 1].copy_(state.readout_membrane)
         self._readout = [part.numpy() for part in own.readout]
+        self._features = own.layers[0].expand.shape[1]
 
     @property
     def layers(self) -> int:
@@ -469,14 +565,9 @@ class Unroll:
             The readout, [batch, outputs]; a buffer that the next unroll will overwrite.
         """
         b = self._b
-        currents, source = b.currents_at[step], b.features_at[step].copy_(features)
-        for index, layer in enumerate(b.layers):
-            layer.forward(step, source)
-            source = layer.spikes_at[step]
-            if index == 0:
-                torch.mm(source, layer.parameters.readout.t(), out=currents)
-            else:
-                currents.addmm_(source, layer.parameters.readout.t())
+        b.currents_at[step].zero_()
+        for layer in b.layers:
+            layer.forward(step, features, b.currents_np[step])
         kernels.readout_forward(
             b.currents_np[step],
             *b.integrators_np[step],
@@ -510,15 +601,13 @@ class Unroll:
         self._b.grad_integrators.zero_()
         self._grad_readout = [np.zeros_like(part) for part in self._readout]
 
-    def backward(self, step: int, grad_output: Tensor, grad_mean_spikes: Sequence[Tensor | None]) -> Tensor:
+    def backward(self, step: int, grad_output: Tensor, grad_mean_spikes: Sequence[Tensor | None]) -> None:
         """Back through one control step; steps must come in reverse order.
 
         Args:
             step: its number.
             grad_output: gradient of the step's readout, [batch, outputs], contiguous.
             grad_mean_spikes: gradient of each layer's mean spikes in this step, [batch, neurons], or None.
-        Returns:
-            The gradient of the step's features, [batch, features]; a buffer.
         """
         b = self._b
         kernels.readout_backward(
@@ -528,26 +617,24 @@ class Unroll:
             *b.integrators_np[step],
             b.integrators_np[step + 1, 1],
             *self._readout,
-            b.grad_currents_np[step],
+            b.grad_currents_np,
             *self._grad_readout,
         )
         from_above: tuple[Tensor, Tensor] | None = None
         for layer, grad_mean in zip(reversed(b.layers), reversed(grad_mean_spikes), strict=True):
-            torch.mm(b.grad_currents_at[step], layer.parameters.readout, out=layer.grad_spikes)
-            if from_above is not None:
-                layer.grad_spikes.addmm_(*from_above)
-            from_above = layer.backward(step, grad_mean)
+            from_above = layer.backward(step, from_above, b.grad_currents_np, grad_mean)
         assert from_above is not None
-        return torch.mm(*from_above, out=b.grad_features_at[step])
+        self._feature_factors = from_above
+
+    def grad_features(self) -> Tensor:
+        """The gradient of the features of the step that `backward` went through last, [batch, features]."""
+        return torch.mm(*self._feature_factors)[:, : self._features]
 
     def gradients(self) -> list[Tensor | None]:
         """Gradients of all parameters in the order of `UnrollParameters.flatten`, after the whole backward pass."""
-        b = self._b
         result: list[Tensor | None] = [torch.from_numpy(grad) for grad in self._grad_readout]
-        source, grad_currents = b.features.flatten(0, 1), b.grad_currents.flatten(0, 1)
-        for layer in b.layers:
-            result += layer.gradients(source, grad_currents)
-            source = layer.spikes.flatten(0, 1)
+        for layer in self._b.layers:
+            result += layer.gradients()
         return result
 
 
@@ -581,9 +668,9 @@ class _Sequence(torch.autograd.Function):
         grad_mean = grads[: run.layers]
         collected = []
         for step in reversed(range(len(grad_output))):
-            into = run.backward(step, grad_output[step], [None if grad is None else grad[step] for grad in grad_mean])
+            run.backward(step, grad_output[step], [None if grad is None else grad[step] for grad in grad_mean])
             if ctx.needs_input_grad[2]:
-                collected.append(into.clone())
+                collected.append(run.grad_features())
         grad_features = torch.stack(collected[::-1]) if collected else None
         parameters = run.gradients() if any(ctx.needs_input_grad[3:]) else [None] * len(ctx.needs_input_grad[3:])
         run.release()

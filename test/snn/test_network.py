@@ -340,6 +340,7 @@ def test_a_step_does_not_change_the_state_it_was_given() -> None:
         ({"initialisation": "zero"}, "initialisation 'zero' is unknown"),
         ({"time_constants": "learned"}, "time_constants 'learned' is unknown"),
         ({"rank": -1}, "rank = -1"),
+        ({"ticks": 32}, "ticks = 32 at least 1 and at most 31"),
         ({"tau_membrane": 0.0}, "tau_membrane = 0.0 must be above 0"),
         ({"feed_forward_variance": 1.5}, "feed_forward_variance = 1.5"),
         ({"surrogate": "boxcar"}, "surrogate 'boxcar' is unknown"),
