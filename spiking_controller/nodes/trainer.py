@@ -7,6 +7,7 @@ control. It trains in a thread of its own, at low priority, and may run on anoth
 import queue
 import sys
 import threading
+import time
 import traceback
 from array import array
 from collections import Counter
@@ -41,6 +42,8 @@ STREAM = QoSProfile(depth=500, reliability=ReliabilityPolicy.BEST_EFFORT)
 """A second of joint states may wait while the training thread is busy."""
 CANDIDATE_FILE = "candidate.safetensors"
 """What `~/save` writes into the versions' folder."""
+ANSWER_TIMEOUT = 10.0
+"""The controller names its version after every one that it was sent; so long the trainer waits for that, s."""
 LONGEST_GAP = 0.1
 """Joint states farther apart do not continue each other, s."""
 
@@ -176,6 +179,7 @@ class TrainerNode(Node):
         self._segments: queue.Queue[Segment] = queue.Queue(settings.recent_segments)
         self._heard: queue.Queue[bytes] = queue.Queue(WAITING_UPDATES)
         self._controller_version = ""
+        self._answer_until = 0.0
         self._enabled = bool(value_of(self, "enabled"))
         self._save_wanted = threading.Event()
         self._counts: Counter[str] = Counter()
@@ -234,6 +238,7 @@ class TrainerNode(Node):
 
     def _on_version(self, message: String) -> None:
         self._controller_version = message.data
+        self._answer_until = 0.0
 
     def _on_model_update(self, message: UInt8MultiArray) -> None:
         """Another trainer, or this one, has sent networks."""
@@ -282,6 +287,9 @@ class TrainerNode(Node):
         if self._save_wanted.is_set():
             self._save_wanted.clear()
             self._save_candidate()
+        if time.monotonic() < self._answer_until:
+            self._summary = "waiting for the controller to check the last version"
+            return
         problem = self._follow_controller()
         if problem or not self._enabled or not self._learner.is_ready:
             self._summary = problem or ("waiting for segments" if self._enabled else "not enabled")
@@ -303,6 +311,7 @@ class TrainerNode(Node):
         self._log(f"accepted {proposal.sha256}: {proposal.reason}")
         if self._versions is not None:
             self._write(lambda folder: folder.add(proposal.sha256, proposal.data or b""))
+        self._answer_until = time.monotonic() + ANSWER_TIMEOUT
         self._update_publisher.publish(UInt8MultiArray(data=array("B", proposal.data)))
 
     def _remember_what_was_heard(self) -> None:

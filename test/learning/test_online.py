@@ -201,7 +201,9 @@ def test_after_a_rollback_learning_goes_on_from_the_earlier_version(
     assert learner.follow(untrained.metadata["sha256"])
     assert same_weights(learner.policy, untrained.policy)
     # What the forward model has learnt of the arm stays true.
-    assert same_weights(learner.forward_model, learner.known(proposal.sha256).forward_model)
+    proposed = learner.known(proposal.sha256)
+    assert proposed is not None
+    assert same_weights(learner.forward_model, proposed.forward_model)
     again = learner.propose()
     assert again.networks == ("forward_model",)
     assert learner.known("unheard of") is None

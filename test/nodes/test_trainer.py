@@ -30,25 +30,29 @@ QUICK: dict[str, Any] = {
 
 
 class Listener:
-    """What goes over `model_update` and `controller/version`."""
+    """What goes over `model_update` and `controller/version`.
+
+    Attributes:
+        updates: as sent.
+        parents: of these, by sha256.
+        version: what the controller said last.
+    """
 
     def __init__(self, probe: Any) -> None:
         self.updates: list[bytes] = []
+        self.parents: dict[str, str] = {}
         self.version = ""
         probe.create_subscription(UInt8MultiArray, "model_update", self._on_update, messages.LATCHED)
         probe.create_subscription(String, "controller/version", self._on_version, messages.LATCHED)
 
     def _on_update(self, message: UInt8MultiArray) -> None:
         self.updates.append(bytes(message.data))
+        # Here, once: a probe that parses while it waits hears nothing else for too long.
+        header = parse_checkpoint(self.updates[-1], "update").metadata
+        self.parents[header["sha256"]] = header["parent"]
 
     def _on_version(self, message: String) -> None:
         self.version = message.data
-
-    @property
-    def parents(self) -> dict[str, str]:
-        """Of what was sent: parent by sha256."""
-        headers = [parse_checkpoint(data, "update").metadata for data in self.updates]
-        return {header["sha256"]: header["parent"] for header in headers}
 
 
 @pytest.fixture
