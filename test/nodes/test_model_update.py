@@ -99,7 +99,8 @@ def test_networks_take_over_at_the_next_goal_and_go_back_on_request(graph: Any, 
 
     send = sender(probe)
     send(update)
-    probe.listen(1.5)
+    waiting = "waiting for the next goal"
+    probe.wait_for(lambda: probe.figure("/controller: model", waiting).startswith(second), "the new networks to wait")
     assert running(probe) == first, "not while a goal is being reached"
     probe.wait_for(lambda: probe.distance(GOAL) < 0.05, "the goal")
     probe.send_accepted_goal(*OTHER_GOAL)
