@@ -252,9 +252,10 @@ class ControllerNode(LifecycleNode):
 
     def _on_rejection(self, rejection: Rejection) -> None:
         if rejection.reason == "repeated stamp":
-            # A bridge in lock-step repeats its state when our answer, or the state, was lost.
+            # A bridge in lock-step repeats its state when our answer, or the state, was lost. If that goes on until the
+            # torque is at zero, that is the answer: without one, either would wait for the other for ever.
             self._repeats += 1
-            if self._active and not self._fault and self._repeats >= REPEATS_BEFORE_ANSWER:
+            if self._active and not self._problem and self._repeats >= REPEATS_BEFORE_ANSWER:
                 self._command_publisher.publish(self._command_message)
                 self._repeats = 0
         elif rejection.reason != "old stamp":

@@ -51,6 +51,28 @@ def test_a_simulation_of_another_gravity_convention_gets_no_torque_but_a_reason(
     assert "/mujoco_bridge has gravity_compensation false" in controller.output
 
 
+def test_a_state_repeated_after_the_torque_is_gone_is_answered_with_zero_torque(graph: Any, probe: Any) -> None:
+    """A bridge in lock-step that has heard none of the torques for its first state would wait for ever otherwise."""
+    controller = graph.controller()
+    probe.wait_for(lambda: probe.state_publisher.get_subscription_count() > 1, "the controller")
+    publish_states(probe, 0.002, 20)
+    probe.wait_for(lambda: probe.activity() == "fault", "the silence to be noticed")
+    probe.wait_for(lambda: probe.commands and not np.any(probe.commands[-1].data), "the torque to be zero")
+    probe.listen(0.3)
+    silent_from = len(probe.commands)
+    message = JointState(name=list(probe.arm.joint_names), position=list(probe.arm.home), velocity=[0.0] * 7)
+    messages.set_stamp(message.header.stamp, round(19 * 0.002 * messages.NANOSECONDS))
+
+    def answered() -> bool:
+        probe.state_publisher.publish(message)
+        probe.listen(0.05)
+        return len(probe.commands) > silent_from
+
+    probe.wait_for(answered, "an answer")
+    assert not np.any(probe.commands[-1].data)
+    assert controller.stop() == 0
+
+
 def test_what_joint_states_show_while_inactive_decides_on_activation(graph: Any, probe: Any) -> None:
     controller = graph.controller(autostart=False)
     assert probe.change_state(Transition.TRANSITION_CONFIGURE)
