@@ -20,12 +20,12 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import ExecutableInPackage
 
+from spiking_controller.nodes.play_command import OWN_PLAYER, ROS2_BAG, play_command
+
 PACKAGE = "spiking_controller"
 PARAMS_FILE = Path(get_package_share_directory(PACKAGE)) / "config" / "panda.yaml"
 READY = "judges"
 """The evaluator says so when it listens; a bag that begins earlier would lose its start."""
-DISCOVERY_TIME = "5"
-"""Then player and evaluator find each other, s; a busy machine needs some."""
 STOP_TIMEOUT = "20"
 """It may take so long to tell its last figures on a busy machine, s."""
 LAST_WORDS = 2.0
@@ -53,21 +53,12 @@ ARGUMENTS = [
 
 def player(context: LaunchContext) -> ExecuteProcess:
     """What publishes the bag, with its time on /clock. Its end is the end of the launch."""
-    chosen = context.launch_configurations["player"]
-    if not chosen:
-        chosen = "ros2bag" if "ros2bag" in get_packages_with_prefixes() else PACKAGE
-    programs = {
-        # A recorded clock would contradict the player's.
-        "ros2bag": (["ros2", "bag", "play"], ["--disable-keyboard-controls", "--exclude-topics", "/clock"]),
-        PACKAGE: ([ExecutableInPackage(executable=PACKAGE, package=PACKAGE), "play"], []),
-    }
-    if chosen not in programs:
-        raise RuntimeError(f"player is '{chosen}'; give {' or '.join(programs)}.")
-    program, own = programs[chosen]
-    options = ["--clock", "100", "--delay", DISCOVERY_TIME, "--rate", LaunchConfiguration("rate")]
-    loop = ["--loop"] if context.launch_configurations["loop"].lower() == "true" else []
+    given = context.launch_configurations
+    chosen = given["player"] or (ROS2_BAG if ROS2_BAG in get_packages_with_prefixes() else OWN_PLAYER)
+    program, *arguments = play_command(chosen, given["bag"], given["rate"], given["loop"].lower() == "true")
+    own = ExecutableInPackage(executable=program, package=PACKAGE)
     return ExecuteProcess(
-        cmd=[*program, LaunchConfiguration("bag"), *options, *loop, *own],
+        cmd=[own if program == OWN_PLAYER else program, *arguments],
         output="screen",
         on_exit=TimerAction(period=LAST_WORDS, actions=[Shutdown(reason="the bag is over")]),
     )

@@ -10,7 +10,13 @@ import torch
 from spiking_controller.errors import ConfigError
 from spiking_controller.evaluation.adaptation import CHANGES, LEARNING, AdaptationPlan, AdaptationRun
 from spiking_controller.evaluation.adaptation_report import write_report
-from spiking_controller.evaluation.adaptation_results import is_complete, load_runs, run_directory, save_run
+from spiking_controller.evaluation.adaptation_results import (
+    check_same_plan,
+    is_complete,
+    load_runs,
+    run_directory,
+    save_run,
+)
 from spiking_controller.evaluation.evaluate import evaluate_checkpoint
 from spiking_controller.learning.checkpoint import Checkpoint, load_checkpoint
 from spiking_controller.resources import share_path
@@ -70,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _carry_out(checkpoint: Checkpoint, plan: AdaptationPlan, directory: Path) -> None:
     if is_complete(directory):
+        check_same_plan(directory, plan, checkpoint.metadata["sha256"])
         print(f"{directory}: complete already")
         return
     if directory.exists():  # of a run that was broken off

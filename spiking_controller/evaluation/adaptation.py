@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from spiking_controller.control.controller import ControllerSettings
 from spiking_controller.control.tracking_watch import TrackingWatch
+from spiking_controller.errors import ConfigError
 from spiking_controller.evaluation.closed_loop import ClosedLoop, GoalOutcome
 from spiking_controller.learning.checkpoint import Checkpoint, dump_checkpoint, parse_checkpoint
 from spiking_controller.learning.experience import Experience, ExperienceSettings
@@ -95,6 +96,16 @@ class AdaptationPlan:
     rollback_goals: int = 3
     experience: ExperienceSettings = field(default_factory=ExperienceSettings)
     online: OnlineSettings = field(default_factory=OnlineSettings)
+
+    def __post_init__(self) -> None:
+        """Check what the command line gives.
+
+        Raises:
+            ConfigError: a time that is not above 0.
+        """
+        for name in ("minutes", "update_period", "goal_duration"):
+            if not 0.0 < getattr(self, name) < float("inf"):
+                raise ConfigError(f"{name} = {getattr(self, name)} must be a finite number above 0.")
 
     @property
     def goals_after(self) -> int:

@@ -48,6 +48,23 @@ def is_complete(directory: Path) -> bool:
     return (directory / RUN_FILE).is_file()
 
 
+def check_same_plan(directory: Path, plan: AdaptationPlan, checkpoint_sha256: str) -> None:
+    """Whether a complete run is the one that is asked for.
+
+    Raises:
+        ConfigError: it was made by another plan or with other networks; names what differs.
+    """
+    found = json.loads((directory / RUN_FILE).read_text())
+    wanted = {**json.loads(json.dumps(asdict(plan))), "checkpoint_sha256": checkpoint_sha256}
+    made = {**found["plan"], "checkpoint_sha256": found["checkpoint_sha256"]}
+    for name, value in wanted.items():
+        if made.get(name) != value:
+            raise ConfigError(
+                f"{directory}: this run was made with {name} = {made.get(name)}, but {value} is asked for; give "
+                "another folder with --out, or delete this one."
+            )
+
+
 def save_run(directory: Path, run: AdaptationRun, more: dict[str, Any]) -> None:
     """Write a complete run.
 

@@ -186,7 +186,7 @@ class ControllerNode(LifecycleNode):
             Float64MultiArray, "effort_controller/commands", messages.COMMAND
         )
         self._torque_publisher = self.create_lifecycle_publisher(JointState, "~/torque", messages.LATEST)
-        self._command_message = Float64MultiArray()
+        self._command_message = Float64MultiArray(data=[0.0] * len(names))
         self._torque_message = JointState(name=names)
         self._state_subscription = self.create_subscription(
             JointState, "joint_states", self._on_joint_states, messages.LATEST

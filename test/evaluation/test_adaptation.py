@@ -13,7 +13,13 @@ from spiking_controller.errors import ConfigError
 from spiking_controller.evaluation import adapt_command
 from spiking_controller.evaluation.adaptation import CHANGES, MEASURED, AdaptationPlan, AdaptationRun, spoil
 from spiking_controller.evaluation.adaptation_report import write_report
-from spiking_controller.evaluation.adaptation_results import is_complete, load_runs, run_directory, save_run
+from spiking_controller.evaluation.adaptation_results import (
+    check_same_plan,
+    is_complete,
+    load_runs,
+    run_directory,
+    save_run,
+)
 from spiking_controller.evaluation.closed_loop import ClosedLoop
 from spiking_controller.learning.agent import SpikingAgent
 from spiking_controller.learning.checkpoint import Checkpoint, load_checkpoint
@@ -167,8 +173,14 @@ def test_results_are_saved_and_drawn(harmed: AdaptationRun, planar: Checkpoint, 
     assert directory.name == "none-harmed-seed1"
     assert not is_complete(directory)
     held_out = {"with_integral": 0.002, "network_alone": 0.003}
-    save_run(directory, harmed, {"held_out_final_error_m": {"start": held_out, "end": held_out}})
+    more = {"held_out_final_error_m": {"start": held_out, "end": held_out}, "checkpoint_sha256": "abc"}
+    save_run(directory, harmed, more)
     assert is_complete(directory)
+    check_same_plan(directory, PLAN, "abc")
+    with pytest.raises(ConfigError, match=r"made with minutes = 0\.75, but 60\.0 is asked for; give another folder"):
+        check_same_plan(directory, replace(PLAN, minutes=60.0), "abc")
+    with pytest.raises(ConfigError, match="made with checkpoint_sha256 = abc, but xyz is asked for"):
+        check_same_plan(directory, PLAN, "xyz")
     saved = load_runs(tmp_path)["none", "harmed", 1]
     assert len(saved.rows) == PLAN.goals
     assert saved.rows[3].final_error_m == pytest.approx(harmed.rows[3].final_error_m, rel=1e-4)
@@ -184,6 +196,12 @@ def test_results_are_saved_and_drawn(harmed: AdaptationRun, planar: Checkpoint, 
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no complete adaptation run"):
         load_runs(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "value"), [("minutes", 0.0), ("update_period", -1.0), ("minutes", float("nan"))])
+def test_times_that_are_not_above_zero_are_refused(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"{name} = {value} must be a finite number above 0"):
+        AdaptationPlan(**{name: value})  # type: ignore[arg-type]
 
 
 def test_the_command_wants_networks_of_the_panda(tmp_path: Path) -> None:
