@@ -49,12 +49,14 @@ class ControllerSettings:
     """The action grows from nothing to its full size in this time after activation or a gap, s."""
     torque_scale: float = 1.0
     """Share of the networks' torque that is used, 0 to 1; damping stays whole. For first motions on a real arm."""
-    integral_gain: float = 1.0
+    integral_gain: float = 2.0
     """Of the set-point integral, 1/s; 0 switches it off."""
-    integral_zone: float = 0.03
+    integral_zone: float = 0.1
     """The set-point integral grows only while the hand is closer to the goal than this, m."""
-    integral_clamp: float = 0.015
+    integral_clamp: float = 0.05
     """Longest set-point integral, m."""
+    integral_speed: float = 0.03
+    """Speed of the hand at which the set-point integral grows 1/e as fast as at rest, m/s."""
     exploration: float = 0.0
     """Standard deviation of the noise on the action, as a share of the full action; see `exploration`."""
 
@@ -149,11 +151,15 @@ class Controller:
         """Change the settings; the set-point integral starts anew.
 
         Raises:
-            ConfigError: a gain, zone or clamp that is negative or not finite, or too much exploration.
+            ConfigError: a gain, zone, clamp or speed that is negative or not finite, or too much exploration.
         """
         self._exploration = ExplorationNoise(self.task.controlled_joints, settings.exploration)
         self._integral = SetPointIntegral(
-            self.task.control_period, settings.integral_gain, settings.integral_zone, settings.integral_clamp
+            self.task.control_period,
+            settings.integral_gain,
+            settings.integral_zone,
+            settings.integral_clamp,
+            settings.integral_speed,
         )
         self.settings = settings
 

@@ -78,7 +78,6 @@ class AdaptationPlan:
             the end.
         lead: goals before the first measurement.
         update_period: between two updates, simulated s.
-        integral_gain: of the set-point integral, 1/s.
         rollback_factor, rollback_goals: of `TrackingWatch`.
         experience, online: how the learner learns.
     """
@@ -91,7 +90,6 @@ class AdaptationPlan:
     block: int = 20
     lead: int = 20
     update_period: float = 4.0
-    integral_gain: float = 1.0
     rollback_factor: float = 2.0
     rollback_goals: int = 3
     experience: ExperienceSettings = field(default_factory=ExperienceSettings)
@@ -220,7 +218,7 @@ class AdaptationRun:
         self.loop = ClosedLoop(
             checkpoint,
             TrackingWatch(plan.rollback_factor, plan.rollback_goals),
-            ControllerSettings(integral_gain=plan.integral_gain),
+            ControllerSettings(),
             plan.experience.segment_steps,
         )
         # Every arm of the experiment draws the same goals.

@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from spiking_controller.errors import ConfigError
 from spiking_controller.learning.checkpoint import (
@@ -140,8 +141,10 @@ IMAGINED_STEPS = 100
 
 
 class OnlineLearner:
-    """Trains a copy of the running networks, the candidate, and decides when it may take over.
+    """Trains copies of the running networks, and decides when they may take over.
 
+    What may take over, the candidate, is the running mean of the weights that are trained, over about the gradient steps
+    of one `update` (Polyak, Juditsky 1992): at rates that learn a changed arm in minutes, single steps scatter widely.
     Either network is judged by its own figure, so that a forward model that has learnt need not wait for the policy.
 
     Attributes:
@@ -188,8 +191,14 @@ class OnlineLearner:
                     f"{fewest} = {getattr(settings, fewest)} must not exceed {most} = {getattr(kept, most)}."
                 )
         self._reachable = sample_goals(task, self._rng, _GOAL_POOL, self._config.policy_updates.goals.hard)
-        self.policy, self.forward_model = build_networks(self._config)
-        self._updater = Updater(self._config, self.policy, self.forward_model, self._reachable)
+        self._updater = Updater(self._config, *build_networks(self._config), self._reachable)
+        steps = {"policy": settings.policy_updates, "forward_model": settings.model_updates}
+        self._means = {
+            name: AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(1.0 - 1.0 / max(steps[name], 1)))
+            for name, (network, _) in self._updater.learners.items()
+        }
+        self.policy: Policy = self._means["policy"].module
+        self.forward_model: ForwardModel = self._means["forward_model"].module
         self.rate_share = 1.0
         """Share of the largest learning rates at which the networks learn now."""
         self._annealed = settings.annealing
@@ -241,11 +250,13 @@ class OnlineLearner:
         """Go back from the candidate to the running networks, and forget the optimisers' momentum."""
         for name in names:
             network, optimizer = self._updater.learners[name]
-            network.load_state_dict(self._running(name).state_dict())
+            for each in (network, self._candidate(name)):
+                each.load_state_dict(self._running(name).state_dict())
+            self._means[name].n_averaged.fill_(1)  # type: ignore[operator]
             optimizer.state.clear()
 
     def update(self, should_stop: Callable[[], bool] = lambda: False) -> Losses:
-        """Improve the candidate: first its forward model, then its policy through that. Needs `is_ready`.
+        """Improve the networks: first the forward model, then the policy through that. Needs `is_ready`.
 
         Args:
             should_stop: asked before every gradient step; true breaks off.
@@ -256,9 +267,11 @@ class OnlineLearner:
         for _ in range(self.settings.model_updates):
             if not should_stop():
                 model_losses.append(self._updater.update_model(self.experience, self._rng, 1.0).error)
+                self._means["forward_model"].update_parameters(self._updater.model)
         for _ in range(self.settings.policy_updates):
             if not should_stop():
                 distances.append(self._updater.update_policy(self.experience, self._rng, 1.0).distance)
+                self._means["policy"].update_parameters(self._updater.policy)
         for name in NETWORKS:
             self._limit_move(name)
         return Losses(*(float(np.mean(values)) if values else float("nan") for values in (model_losses, distances)))
@@ -307,6 +320,9 @@ class OnlineLearner:
     def _running(self, name: NetworkName) -> Network:
         return self.running.policy if name == "policy" else self.running.forward_model
 
+    def _candidate(self, name: NetworkName) -> Network:
+        return self.policy if name == "policy" else self.forward_model
+
     def _watch_surprise(self, error: float) -> None:
         """Learn fast, and mostly from what comes now, if the running forward model's error (rad) has risen."""
         if self._usual_error is None:
@@ -330,24 +346,22 @@ class OnlineLearner:
 
     def _move(self, name: NetworkName) -> float:
         """How far the candidate's weights are from the running ones, as a share of the norm of these."""
-        network, _ = self._updater.learners[name]
-        own, other = _flat(network), _flat(self._running(name))
-        return float((own - other).norm() / other.norm())
+        return _distance(self._candidate(name), self._running(name))
 
     def _limit_move(self, name: NetworkName) -> None:
-        """Pull the candidate's weights back towards the running ones if they went too far."""
-        share = self.settings.largest_move / max(self._move(name), 1e-12)
-        if share >= 1.0:
-            return
-        network, _ = self._updater.learners[name]
-        with torch.no_grad():
-            for own, other in zip(network.parameters(), self._running(name).parameters(), strict=True):
-                own.copy_(other + share * (own - other))
+        """Pull weights back towards the running ones if they went too far."""
+        running = self._running(name)
+        for network in (self._updater.learners[name][0], self._candidate(name)):
+            share = self.settings.largest_move / max(_distance(network, running), 1e-12)
+            if share >= 1.0:
+                continue
+            with torch.no_grad():
+                for own, other in zip(network.parameters(), running.parameters(), strict=True):
+                    own.copy_(other + share * (own - other))
 
     def _check_weights(self, name: NetworkName) -> str:
         """Discard a network whose weights are unusable; why, one sentence, or nothing."""
-        network, _ = self._updater.learners[name]
-        if not all(bool(weight.isfinite().all()) for weight in network.parameters()):
+        if not all(bool(weight.isfinite().all()) for weight in self._candidate(name).parameters()):
             # The figures need not show it: a neuron with NaN just stays silent.
             self.discard((name,))
             return f"{name.replace('_', ' ')}: the weights hold NaN or infinity; it is discarded."
@@ -448,8 +462,10 @@ def _gentle(config: TrainingConfig, settings: OnlineSettings) -> TrainingConfig:
     )
 
 
-def _flat(network: Network) -> torch.Tensor:
-    return torch.cat([parameter.detach().reshape(-1) for parameter in network.parameters()])
+def _distance(network: Network, other: Network) -> float:
+    """Euclidean distance of the weights of two networks, as a share of the norm of the other's."""
+    own, theirs = (torch.cat([p.detach().reshape(-1) for p in each.parameters()]) for each in (network, other))
+    return float((own - theirs).norm() / theirs.norm())
 
 
 def _last_steps(windows: Windows, steps: int) -> Windows:

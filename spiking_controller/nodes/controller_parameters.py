@@ -46,16 +46,24 @@ PARAMETERS = [
     ),
     ParameterSpec(
         "integral_gain",
-        1.0,
+        2.0,
         "Gain of the set-point integral near the goal, 1/s; 0 switches it off.",
         0.0,
         10.0,
         fixed=False,
     ),
     ParameterSpec(
-        "integral_zone", 0.03, "The set-point integral grows only this close to the goal, m.", 0.0, 1.0, fixed=False
+        "integral_zone", 0.1, "The set-point integral grows only this close to the goal, m.", 0.0, 1.0, fixed=False
     ),
-    ParameterSpec("integral_clamp", 0.015, "Longest set-point integral, m.", 0.0, 0.1, fixed=False),
+    ParameterSpec("integral_clamp", 0.05, "Longest set-point integral, m.", 0.0, 0.1, fixed=False),
+    ParameterSpec(
+        "integral_speed",
+        0.03,
+        "Speed of the hand at which the set-point integral grows 1/e as fast as at rest, m/s.",
+        0.001,
+        10.0,
+        fixed=False,
+    ),
     ParameterSpec(
         "exploration",
         0.0,
@@ -90,5 +98,13 @@ PARAMETERS = [
     ParameterSpec("torch_num_threads", 1, "Threads that PyTorch may use.", 1, 64),
     ParameterSpec("diagnostics_period", 1.0, "Between two messages on /diagnostics, s.", 0.05, 60.0),
 ]
-SETTINGS = ("soft_start", "torque_scale", "integral_gain", "integral_zone", "integral_clamp", "exploration")
+SETTINGS = (
+    "soft_start",
+    "torque_scale",
+    "integral_gain",
+    "integral_zone",
+    "integral_clamp",
+    "integral_speed",
+    "exploration",
+)
 """Those that are fields of `control.controller.ControllerSettings`."""

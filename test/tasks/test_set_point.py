@@ -22,12 +22,23 @@ def test_a_hand_that_stops_short_by_a_constant_offset_arrives() -> None:
 
 
 def test_nothing_integrates_beyond_the_zone() -> None:
-    integral = SetPointIntegral(period=0.02, zone=0.03)
+    integral = SetPointIntegral(period=0.02, gain=1.0, zone=0.03)
     goal = np.array([[0.4, 0.1, 0.5], [0.4, 0.1, 0.5]])
     hand = goal - [[0.029, 0.0, 0.0], [0.031, 0.0, 0.0]]
+    np.testing.assert_array_equal(integral.shift(goal, hand), goal)  # how fast the hand is is not known yet
     shifted = integral.shift(goal, hand)
     np.testing.assert_allclose(shifted[0] - goal[0], [0.02 * 0.029, 0.0, 0.0])
     np.testing.assert_array_equal(shifted[1], goal[1])
+
+
+def test_a_moving_hand_integrates_less() -> None:
+    goal, speeds = np.array([0.4, 0.1, 0.5]), [0.0, 0.03, 0.3]
+    shifts = []
+    for speed in speeds:
+        integral = SetPointIntegral(period=0.02, gain=1.0, slow=0.03)
+        integral.shift(goal, goal - [0.02, 0.02 * speed, 0.0])
+        shifts.append(integral.shift(goal, goal - [0.02, 0.0, 0.0])[0] - goal[0])
+    np.testing.assert_allclose(shifts, 0.02 * 0.02 * np.array([1.0, np.exp(-1.0), 0.0]), atol=1e-12)
 
 
 @settings(max_examples=50, deadline=None)
@@ -41,14 +52,19 @@ def test_the_goal_never_shifts_by_more_than_the_clamp(hands: np.ndarray, gain: f
 def test_reset_forgets_the_offset() -> None:
     integral = SetPointIntegral(period=0.02)
     goal = np.array([0.4, 0.1, 0.5])
-    first = integral.shift(goal, goal - 0.01)
-    integral.shift(goal, goal - 0.01)
+    first = [integral.shift(goal, goal - 0.01) for _ in range(3)]
     integral.reset()
-    np.testing.assert_array_equal(integral.shift(goal, goal - 0.01), first)
+    np.testing.assert_array_equal([integral.shift(goal, goal - 0.01) for _ in range(3)], first)
 
 
-@pytest.mark.parametrize("field", ["gain", "zone", "clamp"])
+@pytest.mark.parametrize("field", ["gain", "zone", "clamp", "slow"])
 @pytest.mark.parametrize("value", [-0.1, np.nan, np.inf])
 def test_a_wrong_value_is_refused(field: str, value: float) -> None:
     with pytest.raises(ConfigError, match=field):
         SetPointIntegral(period=0.02, **{field: value})
+
+
+@pytest.mark.parametrize("field", ["period", "slow"])
+def test_zero_is_refused_where_it_is_divided_by(field: str) -> None:
+    with pytest.raises(ConfigError, match=f"{field} is 0.0; give a number above 0"):
+        SetPointIntegral(**{"period": 0.02, field: 0.0})
