@@ -256,7 +256,7 @@ class OnlineLearner:
             optimizer.state.clear()
 
     def update(self, should_stop: Callable[[], bool] = lambda: False) -> Losses:
-        """Improve the networks: first the forward model, then the policy through that. Needs `is_ready`.
+        """Improve the networks: first the forward model, then the policy through the candidate. Needs `is_ready`.
 
         Args:
             should_stop: asked before every gradient step; true breaks off.
@@ -270,7 +270,8 @@ class OnlineLearner:
                 self._means["forward_model"].update_parameters(self._updater.model)
         for _ in range(self.settings.policy_updates):
             if not should_stop():
-                distances.append(self._updater.update_policy(self.experience, self._rng, 1.0).distance)
+                step = self._updater.update_policy(self.experience, self._rng, 1.0, self.forward_model)
+                distances.append(step.distance)
                 self._means["policy"].update_parameters(self._updater.policy)
         for name in NETWORKS:
             self._limit_move(name)

@@ -335,8 +335,10 @@ class Updater:
         self.model.network.limit_time_constants()
         return ModelUpdate(terms.error, terms.nothing_moves, norm, terms.activity)
 
-    def update_policy(self, memory: WindowSource, rng: np.random.Generator, progress: float) -> PolicyUpdate:
-        """One gradient step of the policy through the forward model.
+    def update_policy(
+        self, memory: WindowSource, rng: np.random.Generator, progress: float, model: ForwardModel | None = None
+    ) -> PolicyUpdate:
+        """One gradient step of the policy through a forward model, by default the one that is trained.
 
         Raises:
             NotFiniteError: the loss or its gradient is not finite; nothing was changed.
@@ -350,13 +352,14 @@ class Updater:
             posture = self._postures.find(self._codec.joint_position(windows.observation[-1]), goal)
         weights = options.loss
         smoothness = weights.smoothness(progress)
-        self.model.requires_grad_(False)
+        model = model or self.model
+        model.requires_grad_(False)
         try:
             terms = policy_loss(
-                self.policy, self.model, windows, goal, posture, options.unroll, weights, smoothness, options.activity
+                self.policy, model, windows, goal, posture, options.unroll, weights, smoothness, options.activity
             )
             norm = self._descend(self.policy_optimizer, terms.total, progress)
             self.policy.network.limit_time_constants()
         finally:
-            self.model.requires_grad_(True)
+            model.requires_grad_(True)
         return PolicyUpdate(float(terms.total.detach()), terms.distance, terms.action_change, norm, terms.activity)

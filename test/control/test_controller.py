@@ -145,10 +145,11 @@ def test_clearing_the_goal_holds_the_hand_where_it_is_then() -> None:
 def test_near_the_goal_the_policy_sees_a_shifted_goal_and_zero_gain_switches_that_off() -> None:
     goal = HAND + np.array([0.01, 0.0, 0.0])
     networks = ScriptedNetworks()
-    controller = Controller(TASK, networks, AT_ONCE)
+    controller = Controller(TASK, networks, replace(AT_ONCE, integral_gain=1.0))
     controller.set_goal(goal)
     run(controller, samples(500))
-    np.testing.assert_allclose(networks.goals[-1], goal + np.array([50 * 0.02 * 0.01, 0.0, 0.0]))
+    # All 50 control steps but the first one, in which the hand's speed is not known yet.
+    np.testing.assert_allclose(networks.goals[-1], goal + np.array([49 * 0.02 * 0.01, 0.0, 0.0]))
     controller.apply(replace(AT_ONCE, integral_gain=0.0))
     run(controller, samples(20, start=1000 * MS))
     np.testing.assert_array_equal(networks.goals[-1], goal)
