@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from spiking_controller.learning.segment_store import SegmentStore
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.reach import ReachTask
 
+FEWEST_SEGMENTS: Final = 3
+"""A goal that was given up sooner says nothing about how close the hand comes."""
+_GOALS_REMEMBERED: Final = 10
 LONGEST_GOAL: Final = 8
 """So many segments in a row count as on the way to one goal, at most."""
 
@@ -60,6 +64,7 @@ class Experience:
         recent: the latest since `start_anew`; first in, first out.
         old: a sample of what was in `recent` before.
         held_back: never learnt from; first in, first out.
+        final_distances: from hand to goal at the end of the latest goals, m; of those that took `FEWEST_SEGMENTS`.
     """
 
     def __init__(
@@ -78,10 +83,13 @@ class Experience:
         self.settings = settings
         self._rng = rng
         self._task = task
+        self._codec = ObservationCodec(task)
         self._directory = directory
         self._goal: NDArray[np.float64] | None = None
         self._goals = 0
         self._of_goal = 0
+        self._distance = 0.0
+        self.final_distances: deque[float] = deque(maxlen=_GOALS_REMEMBERED)
         if directory is not None:
             self._claim(directory)
         self.recent = self._memory("recent", settings.recent_segments)
@@ -90,7 +98,7 @@ class Experience:
 
     def _memory(self, name: str, capacity: int) -> ReplayMemory:
         task = self._task
-        sizes = self.settings.segment_steps, ObservationCodec(task).size, task.controlled_joints, task.goal_dimensions
+        sizes = self.settings.segment_steps, self._codec.size, task.controlled_joints, task.goal_dimensions
         if self._directory is None:
             return ReplayMemory(capacity, *sizes)
         return SegmentStore(self._directory / f"{name}.npy", capacity, *sizes)
@@ -130,10 +138,14 @@ class Experience:
     def add(self, segment: Segment) -> None:
         """Keep a segment, to learn from or to judge on."""
         if self._goal is None or self._of_goal == LONGEST_GOAL or not np.array_equal(segment.goal, self._goal):
+            if self._of_goal >= FEWEST_SEGMENTS:
+                self.final_distances.append(self._distance)
             self._goal = np.array(segment.goal)
             self._goals += 1
             self._of_goal = 0
         self._of_goal += 1
+        hand = self._codec.hand_position(segment.observation[-1])
+        self._distance = float(np.linalg.norm(segment.goal - hand))
         if self._goals % self.settings.hold_back_every == 0:
             self.held_back.add_segment(segment)
             return

@@ -1,6 +1,5 @@
 """Learning while the arm works: improves running networks on recorded steps, and lets only better ones out."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
@@ -28,6 +27,7 @@ from spiking_controller.learning.prediction import (
     prediction_error,
 )
 from spiking_controller.learning.replay import ReplayMemory, Windows
+from spiking_controller.learning.surprise import Surprise
 from spiking_controller.learning.updates import NETWORKS, NetworkName, Updater
 from spiking_controller.robots.limits import TorqueLimiter
 from spiking_controller.tasks.goals import sample_goals
@@ -39,10 +39,10 @@ Network: TypeAlias = Policy | ForwardModel
 _GOAL_POOL = 1000
 _STARTS_PER_SEGMENT = 3
 _REMEMBERED = 10
-_SURPRISE = 1.25
-"""The arm has changed if the running forward model's error is so many times its usual one."""
-_USUAL_SHARE = 0.03
-"""Of the latest error in the usual one, a running mean."""
+_SURPRISING_ERROR = 1.35
+"""The arm has changed if the running forward model's relative error is so many times its usual one."""
+_SURPRISING_DISTANCE = 2.0
+"""It needs another policy if goals end so many times farther away than usual."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,9 @@ class OnlineSettings:
     Attributes:
         minimum_segments, minimum_held_back: nothing is learnt before there are so many of each.
         model_updates, policy_updates: gradient steps per call of `update`.
-        model_learning_rate, policy_learning_rate: largest ones, of Adam; for while the running forward model errs
-            clearly more than usual, which says that the arm has changed. Usually it is the training's `final_rate`.
+        model_learning_rate, policy_learning_rate: largest ones, of Adam. The forward model's is for while it errs
+            clearly more than usual, the policy's for while goals end clearly farther away than usual. Usually it is the
+            training's `final_rate`.
         annealing: calls of `update` in which the rates fall from the largest to the usual ones, as half a cosine
             (warm restarts; Loshchilov, Hutter 2017).
         margin: share by which a network's figure must improve on that of the running one.
@@ -65,10 +66,10 @@ class OnlineSettings:
 
     minimum_segments: int = 12
     minimum_held_back: int = 6
-    model_updates: int = 60
-    policy_updates: int = 20
+    model_updates: int = 20
+    policy_updates: int = 30
     model_learning_rate: float = 1e-3
-    policy_learning_rate: float = 1e-3
+    policy_learning_rate: float = 5e-4
     annealing: int = 150
     margin: float = 0.03
     discard_margin: float = 0.25
@@ -96,12 +97,15 @@ class Judgement(NamedTuple):
 
     Attributes:
         joint_rad, hand_m: error of the forward model `PREDICTED_STEPS` steps ahead in open loop.
+        relative_error: `joint_rad` as a share of that of the prediction that nothing moves, which depends less on
+            where the arm was sent.
         final_distance_m: at the end of imagined roll-outs of the policy.
         torque_change: mean difference to the running policy's torque, as a share of the torque scale.
     """
 
     joint_rad: float
     hand_m: float
+    relative_error: float
     final_distance_m: float
     torque_change: float
 
@@ -136,6 +140,8 @@ class _Verdict(NamedTuple):
 
 PREDICTED_STEPS = 10
 """The gate judges the forward model this many control steps ahead."""
+USUALLY_REACHED = 0.005
+"""Goals that end closer than this are equally good, m."""
 IMAGINED_STEPS = 100
 """The gate judges the policy at the end of this many imagined control steps: where it ends, not how fast it starts."""
 
@@ -151,6 +157,7 @@ class OnlineLearner:
         running: the version that candidates are compared with and trained on from.
         experience: what there is to learn from and to judge on.
         policy, forward_model: the candidate.
+        surprises: of either network; they say at which share of the largest learning rates the networks learn now.
     """
 
     def __init__(
@@ -199,11 +206,13 @@ class OnlineLearner:
         }
         self.policy: Policy = self._means["policy"].module
         self.forward_model: ForwardModel = self._means["forward_model"].module
-        self.rate_share = 1.0
-        """Share of the largest learning rates at which the networks learn now."""
-        self._annealed = settings.annealing
-        self._set_rate()
-        self._usual_error: float | None = None
+        usual_rate = checkpoint.config.final_rate
+        self.surprises: dict[NetworkName, Surprise] = {
+            "policy": Surprise(_SURPRISING_DISTANCE, USUALLY_REACHED, settings.annealing, usual_rate),
+            "forward_model": Surprise(_SURPRISING_ERROR, 0.0, settings.annealing, usual_rate),
+        }
+        for name in NETWORKS:
+            self._updater.set_rate(name, usual_rate)
         self._known: dict[str, Checkpoint] = {}
         self.remember(checkpoint)
         self.discard()
@@ -303,7 +312,7 @@ class OnlineLearner:
                 f"{self.settings.largest_torque_change:g}, and is discarded",
             )
         self.discard(tuple(name for name, verdict in verdicts.items() if verdict.discarded))
-        self._watch_surprise(running.joint_rad)
+        self._watch_surprises(running.relative_error)
         accepted = tuple(name for name in NETWORKS if verdicts[name].accepted)
         reason = "; ".join(f"{name.replace('_', ' ')}: {verdicts[name].reason}" for name in reversed(NETWORKS)) + "."
         if not accepted:
@@ -324,26 +333,19 @@ class OnlineLearner:
     def _candidate(self, name: NetworkName) -> Network:
         return self.policy if name == "policy" else self.forward_model
 
-    def _watch_surprise(self, error: float) -> None:
-        """Learn fast, and mostly from what comes now, if the running forward model's error (rad) has risen."""
-        if self._usual_error is None:
-            self._usual_error = error
-        if error > _SURPRISE * self._usual_error:
-            if self._annealed >= self.settings.annealing:
-                self.experience.start_anew()
-            self._annealed = 0
-        else:
-            self._annealed += 1
-        self._usual_error += _USUAL_SHARE * (error - self._usual_error)
-        self._set_rate()
+    def _watch_surprises(self, relative_error: float) -> None:
+        """Learn fast, and mostly from what comes now, if the arm has changed.
 
-    def _set_rate(self) -> None:
-        """By how many updates ago the arm has changed."""
-        fallen = 0.5 - 0.5 * math.cos(math.pi * min(self._annealed / self.settings.annealing, 1.0))
-        before, usual = self.rate_share, self.running.config.final_rate
-        self.rate_share = 1.0 - fallen * (1.0 - usual)
-        for name in NETWORKS:
-            self._updater.slow_down(name, self.rate_share / before)
+        A few segments, or goals, tell little; nothing is surprising until there are as many as are kept.
+        """
+        experience = self.experience
+        held_back, distances = experience.held_back, experience.final_distances
+        if len(held_back) == held_back.capacity and self.surprises["forward_model"].see(relative_error):
+            experience.start_anew()
+        if len(distances) == distances.maxlen:
+            self.surprises["policy"].see(float(np.median(distances)))
+        for name, surprise in self.surprises.items():
+            self._updater.set_rate(name, surprise.rate_share)
 
     def _move(self, name: NetworkName) -> float:
         """How far the candidate's weights are from the running ones, as a share of the norm of these."""
@@ -389,6 +391,8 @@ class OnlineLearner:
             ten_step_error(self._codec, model, windows, self._warm_up)
             for model in (self.running.forward_model, self.forward_model)
         ]
+        angle = self._codec.joint_position(windows.observation[[self._warm_up, self._warm_up + PREDICTED_STEPS]])
+        motion = max(float(np.abs(angle[1] - angle[0]).mean()), 1e-9)
         better = self.forward_model if errors[1].joint_rad < errors[0].joint_rad else self.running.forward_model
         # Half of the roll-outs hold or reach what was asked for, half go somewhere else; the same in every judgement.
         number = np.arange(batch)
@@ -401,7 +405,7 @@ class OnlineLearner:
         torques = [self._safe_torque(policy, windows) for policy in policies]
         change = float(np.abs(torques[1] - torques[0]).mean())
         running, candidate = (
-            Judgement(error.joint_rad, error.hand_m, distance, difference)
+            Judgement(error.joint_rad, error.hand_m, error.joint_rad / motion, distance, difference)
             for error, distance, difference in zip(errors, distances, (0.0, change), strict=True)
         )
         return running, candidate

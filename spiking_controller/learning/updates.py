@@ -276,6 +276,11 @@ class Updater:
             network.load_state_dict(weights)
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state["state"]})
 
+    def set_rate(self, name: NetworkName, share: float) -> None:
+        """Learn at a share of a network's configured learning rates."""
+        for group in self.learners[name][1].param_groups:
+            group["full_rate"] = share * group["configured_rate"]
+
     def slow_down(self, name: NetworkName, factor: float) -> None:
         """Multiply a network's learning rates by a factor, for good."""
         for group in self.learners[name][1].param_groups:
@@ -292,7 +297,12 @@ class Updater:
         # Time constants last; runs of parameters with the same settings share a group.
         named = sorted(network.named_parameters(), key=lambda item: "log_tau" in item[0])
         groups = [
-            {"params": [parameter for _, parameter in run], "full_rate": rate, "weight_decay": decay}
+            {
+                "params": [parameter for _, parameter in run],
+                "configured_rate": rate,
+                "full_rate": rate,
+                "weight_decay": decay,
+            }
             for (rate, decay), run in itertools.groupby(named, settings)
         ]
         return torch.optim.AdamW(groups, lr=options.learning_rate, fused=True)

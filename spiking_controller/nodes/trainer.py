@@ -363,7 +363,10 @@ class TrainerNode(Node):
             "segments in memory": len(experience.recent),
             "old segments": len(experience.old),
             "segments held back": len(experience.held_back),
-            "share of the largest learning rates": f"{learner.rate_share:.3f}",
+            **{
+                f"share of the largest learning rate, {name.replace('_', ' ')}": f"{surprise.rate_share:.3f}"
+                for name, surprise in learner.surprises.items()
+            },
             "memory on disk (MB)": f"{experience.bytes_on_disk / 1e6:.1f}",
             "last rejection": self._last_rejection,
             **{f"dropped: {reason}": count for reason, count in sorted(builder.dropped.items())},
