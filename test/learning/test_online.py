@@ -149,26 +149,41 @@ def test_weights_that_moved_too_far_are_refused_unseen(segments: list[Segment], 
     assert same_weights(getattr(learner, network), getattr(learner.running, network))
 
 
-def test_an_arm_that_has_changed_is_learnt_fast_at_first(segments: list[Segment]) -> None:
-    learner = filled(shipped(), segments, replace(QUICK, annealing=10))
-    usual = learner.running.config.final_rate
-    rates = [group["full_rate"] for group in learner._updater.model_optimizer.param_groups]
-    assert rates[0] == pytest.approx(usual * QUICK.model_learning_rate)
-    learner.propose()
-    assert learner.rate_share == pytest.approx(usual)
-    assert usual < 1.0
+def changed_arm(segments: list[Segment], times: int) -> list[Segment]:
+    """Of an arm whose motors give less than they are told to."""
+    return [segment._replace(action=0.3 * segment.action) for segment in segments] * times
+
+
+def test_a_forward_model_that_errs_more_than_usual_learns_fast_and_from_what_is_new(segments: list[Segment]) -> None:
+    checkpoint = shipped()
+    learner = OnlineLearner(checkpoint, experience(checkpoint, replace(KEPT, held_back_segments=6)), QUICK)
     for segment in segments:
-        learner.experience.add(segment._replace(action=0.3 * segment.action))
+        learner.experience.add(segment)
+    usual, surprises, adam = checkpoint.config.final_rate, learner.surprises, learner._updater.model_optimizer
+    assert adam.param_groups[0]["full_rate"] == pytest.approx(usual * QUICK.model_learning_rate)
     learner.propose()
-    assert learner.rate_share == 1.0
-    assert learner._updater.model_optimizer.param_groups[0]["full_rate"] == pytest.approx(QUICK.model_learning_rate)
-    shares = []
-    for _ in range(60):
+    learner.propose()
+    assert surprises["forward_model"].rate_share == pytest.approx(usual)
+    known = len(learner.experience.recent)
+    for segment in changed_arm(segments, 1):
+        learner.experience.add(segment)
+    added = len(learner.experience.recent) - known
+    learner.propose()
+    assert surprises["forward_model"].rate_share == 1.0
+    assert adam.param_groups[0]["full_rate"] == pytest.approx(QUICK.model_learning_rate)
+    assert len(learner.experience.recent) == 0
+    assert len(learner.experience.old) == known + added
+    assert surprises["policy"].rate_share == pytest.approx(usual), "goals end where they always did"
+
+
+def test_a_policy_whose_goals_end_farther_away_than_usual_learns_fast(segments: list[Segment]) -> None:
+    learner = filled(shipped(), segments)
+    surprises, distances = learner.surprises, learner.experience.final_distances
+    for distance in (0.001, 0.004, 0.001, 0.02):
+        distances.extend([distance] * 10)
         learner.propose()
-        shares.append(learner.rate_share)
-    falling = shares[shares.index(next(share for share in shares if share < 1.0)) :]
-    assert falling == sorted(falling, reverse=True)
-    assert shares[-1] == pytest.approx(usual)
+        assert (surprises["policy"].rate_share == 1.0) == (distance > 0.01), distance
+    assert surprises["forward_model"].rate_share < 1.0
 
 
 def test_learning_never_moves_weights_farther_than_allowed(segments: list[Segment]) -> None:
@@ -180,7 +195,7 @@ def test_learning_never_moves_weights_farther_than_allowed(segments: list[Segmen
 
 def test_only_the_network_that_is_better_is_let_out(untrained: Checkpoint, segments: list[Segment]) -> None:
     learner = filled(untrained, segments, replace(QUICK, policy_updates=0))
-    for _ in range(3):
+    for _ in range(8):
         learner.update()
     disturb(learner.policy, 1e-4)
     proposal = learner.propose()
