@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -149,8 +149,8 @@ IMAGINED_STEPS = 100
 class OnlineLearner:
     """Trains copies of the running networks, and decides when they may take over.
 
-    What may take over, the candidate, is the running mean of the weights that are trained, over about the gradient steps
-    of one `update` (Polyak, Juditsky 1992): at rates that learn a changed arm in minutes, single steps scatter widely.
+    What may take over, the candidate, is the running mean of the trained weights, over about the gradient steps of one
+    `update` (Polyak, Juditsky 1992): at rates that learn a changed arm in minutes, single steps scatter widely.
     Either network is judged by its own figure, so that a forward model that has learnt need not wait for the policy.
 
     Attributes:
@@ -204,8 +204,8 @@ class OnlineLearner:
             name: AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(1.0 - 1.0 / max(steps[name], 1)))
             for name, (network, _) in self._updater.learners.items()
         }
-        self.policy: Policy = self._means["policy"].module
-        self.forward_model: ForwardModel = self._means["forward_model"].module
+        self.policy = cast(Policy, self._means["policy"].module)
+        self.forward_model = cast(ForwardModel, self._means["forward_model"].module)
         usual_rate = checkpoint.config.final_rate
         self.surprises: dict[NetworkName, Surprise] = {
             "policy": Surprise(_SURPRISING_DISTANCE, USUALLY_REACHED, settings.annealing, usual_rate),
@@ -261,7 +261,7 @@ class OnlineLearner:
             network, optimizer = self._updater.learners[name]
             for each in (network, self._candidate(name)):
                 each.load_state_dict(self._running(name).state_dict())
-            self._means[name].n_averaged.fill_(1)  # type: ignore[operator]
+            self._means[name].n_averaged.fill_(1)
             optimizer.state.clear()
 
     def update(self, should_stop: Callable[[], bool] = lambda: False) -> Losses:
