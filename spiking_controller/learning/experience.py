@@ -153,11 +153,16 @@ class Experience:
             self._keep_as_old(self.recent.next_slot)
         self.recent.add_segment(segment)
 
-    def start_anew(self) -> None:
-        """The arm has changed: what is recent now counts as old from here on."""
-        for slot in range(len(self.recent)):
+    def start_anew(self, keep: int = 0) -> None:
+        """The arm has changed: what is recent now counts as old from here on; the latest `keep` segments as both."""
+        recent = self.recent
+        first = max(recent.added - min(keep, len(recent)), 0)
+        latest = [recent.segment(number % recent.capacity) for number in range(first, recent.added)]
+        for slot in range(len(recent)):
             self._keep_as_old(slot)
-        self.recent.clear()
+        recent.clear()
+        for segment in latest:
+            recent.add_segment(segment)
 
     def _keep_as_old(self, slot: int) -> None:
         old = self.old

@@ -41,7 +41,7 @@ _STARTS_PER_SEGMENT = 3
 _REMEMBERED = 10
 _SURPRISING_ERROR = 1.35
 """The arm has changed if the running forward model's relative error is so many times its usual one."""
-_SURPRISING_DISTANCE = 2.0
+_SURPRISING_DISTANCE = 3.0
 """It needs another policy if goals end so many times farther away than usual."""
 
 
@@ -341,7 +341,8 @@ class OnlineLearner:
         experience = self.experience
         held_back, distances = experience.held_back, experience.final_distances
         if len(held_back) == held_back.capacity and self.surprises["forward_model"].see(relative_error):
-            experience.start_anew()
+            # A surprise shows when about half of the held-back segments are of the changed arm.
+            experience.start_anew(keep=held_back.capacity // 2 * (experience.settings.hold_back_every - 1))
         if len(distances) == distances.maxlen:
             self.surprises["policy"].see(float(np.median(distances)))
         for name, surprise in self.surprises.items():

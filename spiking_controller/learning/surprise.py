@@ -45,7 +45,9 @@ class Surprise:
         surprising = self._seen > 1 and figure > self._factor * self._usual
         begins = surprising and self._since >= self._annealing
         self._since = 0 if surprising else min(self._since + 1, self._annealing)
-        self._usual += max(USUAL_SHARE, 1.0 / self._seen) * (figure - self._usual)
+        # What has surprised once surprises again only if it rises farther.
+        share = 1.0 if surprising else max(USUAL_SHARE, 1.0 / self._seen)
+        self._usual += share * (figure - self._usual)
         fallen = 0.5 - 0.5 * math.cos(math.pi * self._since / self._annealing)
         self.rate_share = 1.0 - fallen * (1.0 - self._usual_rate)
         return begins

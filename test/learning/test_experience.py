@@ -67,6 +67,18 @@ def test_whole_goals_are_held_back_and_a_long_one_counts_as_several() -> None:
     assert numbers(kept.recent)[-1] == 9, "the next goal is on its own"
 
 
+def test_the_latest_segments_may_count_as_old_and_recent() -> None:
+    kept = experience()
+    for number in range(1, 60):
+        kept.add(segment(number))
+    latest = sorted(numbers(kept.recent))[-2:]
+    kept.start_anew(keep=2)
+    assert numbers(kept.recent) == latest
+    assert set(latest) <= set(numbers(kept.old))
+    kept.start_anew(keep=100)
+    assert numbers(kept.recent) == latest
+
+
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_after_a_change_of_the_arm_everything_before_is_old(on_disk: bool, tmp_path: Path) -> None:
     folder = tmp_path if on_disk else None

@@ -171,7 +171,7 @@ def test_a_forward_model_that_errs_more_than_usual_learns_fast_and_from_what_is_
     learner.propose()
     assert surprises["forward_model"].rate_share == 1.0
     assert adam.param_groups[0]["full_rate"] == pytest.approx(QUICK.model_learning_rate)
-    assert len(learner.experience.recent) == 0
+    assert len(learner.experience.recent) == 9, "the latest, as many as half of the held-back ones stand for"
     assert len(learner.experience.old) == known + added
     assert surprises["policy"].rate_share == pytest.approx(usual), "goals end where they always did"
 
