@@ -11,8 +11,9 @@ def test_rates_jump_with_a_surprise_and_fall_as_half_a_cosine() -> None:
     assert [surprise.see(1.0) for _ in range(50)] == [False] * 50
     assert surprise.rate_share == pytest.approx(0.1)
     assert surprise.see(1.4), "surprising after a quiet time"
-    assert not surprise.see(1.4), "it has begun already"
     assert surprise.rate_share == 1.0
+    assert not surprise.see(2.0), "it has begun already"
+    assert surprise.rate_share == 1.0, "but rises farther"
     shares = []
     for _ in range(10):
         surprise.see(1.0)
