@@ -43,7 +43,7 @@ class ExperienceSettings:
     segment_steps: int = 32
     recent_segments: int = 1000
     old_segments: int = 4000
-    old_share: float = 0.2
+    old_share: float = 0.1
     held_back_segments: int = 36
     hold_back_every: int = 4
 

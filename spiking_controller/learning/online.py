@@ -28,6 +28,7 @@ from spiking_controller.learning.prediction import (
 )
 from spiking_controller.learning.replay import ReplayMemory, Windows
 from spiking_controller.learning.surprise import Surprise
+from spiking_controller.learning.symmetry import TurnedWindows
 from spiking_controller.learning.updates import NETWORKS, NetworkName, Updater
 from spiking_controller.robots.limits import TorqueLimiter
 from spiking_controller.tasks.goals import sample_goals
@@ -55,6 +56,7 @@ class OnlineSettings:
         model_learning_rate, policy_learning_rate: largest ones, of Adam. The forward model's is for while it errs
             clearly more than usual, the policy's for while goals end clearly farther away than usual. Usually it is the
             training's `final_rate`.
+        model_weight_decay: λ of AdamW for the forward model; keeps it from remembering the few goals there are.
         annealing: calls of `update` in which the rates fall from the largest to the usual ones, as half a cosine
             (warm restarts; Loshchilov, Hutter 2017).
         margin: share by which a network's figure must improve on that of the running one.
@@ -70,6 +72,7 @@ class OnlineSettings:
     policy_updates: int = 30
     model_learning_rate: float = 1e-3
     policy_learning_rate: float = 5e-4
+    model_weight_decay: float = 0.5
     annealing: int = 150
     margin: float = 0.03
     discard_margin: float = 0.25
@@ -179,6 +182,8 @@ class OnlineLearner:
         self.experience = experience
         self._rng = np.random.default_rng(seed)
         task = checkpoint.task
+        self._source = TurnedWindows(experience, task)
+        self._candidate_predicts_better = False
         self._codec = ObservationCodec(task)
         self._law = TorqueLaw(task)
         self._limiter = TorqueLimiter(task.arm.limits, task.soft_limit_fraction)
@@ -265,7 +270,7 @@ class OnlineLearner:
             optimizer.state.clear()
 
     def update(self, should_stop: Callable[[], bool] = lambda: False) -> Losses:
-        """Improve the networks: first the forward model, then the policy through the candidate. Needs `is_ready`.
+        """Improve the networks: the forward model, then the policy through the better model. Needs `is_ready`.
 
         Args:
             should_stop: asked before every gradient step; true breaks off.
@@ -273,13 +278,14 @@ class OnlineLearner:
             NotFiniteError: a loss or gradient is not finite; `discard` mends it.
         """
         model_losses, distances = [], []
+        imagined = self.forward_model if self._candidate_predicts_better else self.running.forward_model
         for _ in range(self.settings.model_updates):
             if not should_stop():
-                model_losses.append(self._updater.update_model(self.experience, self._rng, 1.0).error)
+                model_losses.append(self._updater.update_model(self._source, self._rng, 1.0).error)
                 self._means["forward_model"].update_parameters(self._updater.model)
         for _ in range(self.settings.policy_updates):
             if not should_stop():
-                step = self._updater.update_policy(self.experience, self._rng, 1.0, self.forward_model)
+                step = self._updater.update_policy(self._source, self._rng, 1.0, imagined)
                 distances.append(step.distance)
                 self._means["policy"].update_parameters(self._updater.policy)
         for name in NETWORKS:
@@ -394,7 +400,8 @@ class OnlineLearner:
         ]
         angle = self._codec.joint_position(windows.observation[[self._warm_up, self._warm_up + PREDICTED_STEPS]])
         motion = max(float(np.abs(angle[1] - angle[0]).mean()), 1e-9)
-        better = self.forward_model if errors[1].joint_rad < errors[0].joint_rad else self.running.forward_model
+        self._candidate_predicts_better = errors[1].joint_rad < errors[0].joint_rad
+        better = self.forward_model if self._candidate_predicts_better else self.running.forward_model
         # Half of the roll-outs hold or reach what was asked for, half go somewhere else; the same in every judgement.
         number = np.arange(batch)
         goal = np.where((number % 2 == 0)[:, None], windows.goal, self._reachable[number % len(self._reachable)])
@@ -463,7 +470,11 @@ def _gentle(config: TrainingConfig, settings: OnlineSettings) -> TrainingConfig:
         config,
         constant_share=1.0,
         time_constant_learning_rate=settings.policy_learning_rate,
-        model_updates=replace(config.model_updates, learning_rate=settings.model_learning_rate),
+        model_updates=replace(
+            config.model_updates,
+            learning_rate=settings.model_learning_rate,
+            weight_decay=settings.model_weight_decay,
+        ),
         policy_updates=replace(config.policy_updates, learning_rate=settings.policy_learning_rate),
     )
 

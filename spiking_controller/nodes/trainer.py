@@ -96,6 +96,9 @@ LEARNING_PARAMETERS = [
         "policy_learning_rate", _ONLINE.policy_learning_rate, "Largest learning rate of the policy (Adam).", 0.0, 0.1
     ),
     ParameterSpec(
+        "model_weight_decay", _ONLINE.model_weight_decay, "Weight decay of the forward model (AdamW).", 0.0, 10.0
+    ),
+    ParameterSpec(
         "annealing", _ONLINE.annealing, "Updates in which the rates fall again after the arm has changed.", 1, 100000
     ),
     ParameterSpec(

@@ -95,6 +95,17 @@ class KinematicChain:
         rotations.append(rotation @ _rotation_matrix(model.site_quat[site_id]))
         return cls(np.array(rotations), np.array(translations), columns, len(joint_names))
 
+    @property
+    def vertical_base_axis(self) -> FloatArray | None:
+        """x and y of the vertical axis about which the first entry of the joint vector turns the whole chain, m.
+
+        None if that joint is not the chain's first, or turns about another axis.
+        """
+        upright = np.allclose(self._rotation[0, :, 2], (0.0, 0.0, 1.0))
+        if not upright or self._columns[0] != 0:
+            return None
+        return self._translation[0, :2].copy()
+
     def position(self, joint_position: ArrayLike) -> FloatArray:
         """Position of the site.
 

@@ -208,7 +208,7 @@ def test_after_a_rollback_learning_goes_on_from_the_earlier_version(
     untrained: Checkpoint, segments: list[Segment]
 ) -> None:
     learner = filled(untrained, segments, QUICK)
-    for _ in range(3):
+    for _ in range(8):
         learner.update()
     proposal = learner.propose()
     assert not learner.follow(proposal.sha256), "that is where it is"
