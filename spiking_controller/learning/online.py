@@ -69,10 +69,10 @@ class OnlineSettings:
     minimum_segments: int = 12
     minimum_held_back: int = 6
     model_updates: int = 20
-    policy_updates: int = 30
+    policy_updates: int = 20
     model_learning_rate: float = 1e-3
     policy_learning_rate: float = 5e-4
-    model_weight_decay: float = 0.5
+    model_weight_decay: float = 1.0
     annealing: int = 150
     margin: float = 0.03
     discard_margin: float = 0.25
