@@ -14,16 +14,17 @@ STEPS = 20
 
 
 def recorded(task: ReachTask, turn: float) -> np.ndarray:
-    """Observations [STEPS + 1, observation] of a loaded arm that starts turned from home and moves under fixed torques."""
+    """Observations [STEPS + 1, observation] of a loaded arm that starts turned from home, under fixed torques."""
     codec = ObservationCodec(task)
     arm = ArmSimulation(task.arm, task.control_period, condition=ArmCondition(payload_mass=0.5))
     arm.data.qpos[arm.model.joint(task.arm.joint_names[0]).qposadr[0]] += turn
     found = []
+    joints = np.arange(task.controlled_joints)
     torque = np.zeros(len(task.arm.joint_names))
     for step in range(STEPS + 1):
         position, velocity = arm.joint_position, arm.joint_velocity
         found.append(codec.encode(position, velocity, task.arm.chain.position(position)))
-        torque[: task.controlled_joints] = 0.1 * task.torque_scale * np.sin(0.3 * step + np.arange(task.controlled_joints))
+        torque[joints] = 0.1 * task.torque_scale * np.sin(0.3 * step + joints)
         arm.advance(torque)
     return np.array(found)
 
