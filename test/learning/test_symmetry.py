@@ -40,7 +40,8 @@ class OneWindow:
 
     def windows(self, rng: np.random.Generator, batch: int, length: int) -> Windows:
         one = self.window
-        return Windows(*(array.repeat(batch, axis=1) for array in one[:3]), one.goal.repeat(batch, axis=0))
+        observation, action, previous = (array.repeat(batch, axis=1) for array in one[:3])
+        return Windows(observation, action, previous, one.goal.repeat(batch, axis=0))
 
 
 @pytest.mark.parametrize("name", ["panda_reach", "planar_reach"])
@@ -67,6 +68,7 @@ def test_an_arm_that_does_not_stand_upright_is_left_alone(monkeypatch: pytest.Mo
 
 def test_only_a_vertical_first_axis_counts() -> None:
     chain = get_task("panda_reach").arm.chain
+    assert chain.vertical_base_axis is not None
     np.testing.assert_allclose(chain.vertical_base_axis, [0.0, 0.0], atol=1e-12)
     lying = chain._rotation.copy()
     lying[0] = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]]) @ lying[0]
