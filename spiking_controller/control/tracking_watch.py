@@ -16,7 +16,7 @@ BEFORE: Final = 10
 USUAL_SHARE: Final = 0.75
 """This share of the goals before ended closer than what new networks are measured against."""
 LONGEST_TRIAL: Final = 30
-"""Networks whose goals are all given up early stay without a verdict after this many of them."""
+"""Networks whose goals are all given up early are not waited for any longer after this many of them."""
 FINEST: Final = 0.005
 """Errors below this are equally good, m."""
 
@@ -26,6 +26,7 @@ class TrackingWatch:
 
     Attributes:
         on_trial: whether the networks that run are still to be judged.
+        settling: whether earlier networks run again and how well they do is not yet known; others would not be judged.
     """
 
     def __init__(self, factor: float, goals: int) -> None:
@@ -40,6 +41,7 @@ class TrackingWatch:
         self._before: deque[float] = deque(maxlen=BEFORE)
         self._since: list[float] = []
         self.on_trial = False
+        self.settling = False
         self._unjudged = 0
         self._steps: deque[tuple[int, float]] = deque()
         self._goal_since: int | None = None
@@ -56,6 +58,7 @@ class TrackingWatch:
         """
         self._end_trial()
         self._before.clear()
+        self.settling = self._factor > 0.0
 
     def _end_trial(self) -> None:
         self.on_trial = False
@@ -81,13 +84,15 @@ class TrackingWatch:
         steps, since = list(self._steps), self._goal_since
         self._forget_goal()
         if not steps or since is None or steps[-1][0] - since < SHORTEST_HOLD:
-            self._unjudged += self.on_trial
+            self._unjudged += self.on_trial or self.settling
             if self._unjudged >= LONGEST_TRIAL:
                 self._end_trial()
+                self.settling = False
             return ""
         error = float(np.mean([distance for _, distance in steps]))
         if not self.on_trial:
             self._before.append(error)
+            self.settling = self.settling and len(self._before) < self._goals
             return ""
         self._since.append(error)
         return self._judge() if len(self._since) >= self._goals else ""

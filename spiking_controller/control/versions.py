@@ -41,8 +41,9 @@ class VersionChain(Generic[AnyVersion]):
 
     A version is taken only if it was trained on from the one that runs or waits. It takes over between two ticks: when
     no goal is being reached, or as the goal changes, but not while the running one is still on trial. A version on
-    trial that tracks its goals worse than the one before gives way to that one again, for good. A version with the same
-    policy as the one before it needs no trial: it moves the arm in the same way.
+    trial that tracks its goals worse than the one before gives way to that one again, for good; then no other policy
+    takes over until it is known how well that one does now. A version with the same policy as the one before it needs
+    no trial: it moves the arm in the same way.
 
     Attributes:
         running: the version that drives the arm.
@@ -115,6 +116,8 @@ class VersionChain(Generic[AnyVersion]):
         if self.waiting is None or self._watch.on_trial:
             return False
         acts_differently = self.waiting.policy_digest != self.running.policy_digest
+        if acts_differently and self._watch.settling:
+            return False
         self.previous = self.running
         self._run(self.waiting)
         self.waiting = None

@@ -75,6 +75,20 @@ def test_networks_that_have_been_given_back_are_not_judged(watch: TrackingWatch)
     assert hold(watch, [0.3] * 6) == [""] * 6
 
 
+def test_networks_that_run_again_settle_until_enough_goals_are_known(watch: TrackingWatch) -> None:
+    assert not watch.settling
+    watch.settle()
+    for _ in range(3):
+        assert watch.settling
+        hold(watch, [0.01])
+    assert not watch.settling
+    watch.settle()
+    hold(watch, [0.3] * 29, seconds=1.0)
+    assert watch.settling
+    hold(watch, [0.3], seconds=1.0)
+    assert not watch.settling, "goals that are given up early are not waited for for ever"
+
+
 def test_networks_whose_goals_are_always_given_up_early_stay(watch: TrackingWatch) -> None:
     hold(watch, [0.01] * 4)
     watch.new_networks()

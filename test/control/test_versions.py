@@ -138,6 +138,26 @@ def test_a_version_with_the_same_policy_is_not_on_trial_and_not_blamed(loop: Loo
     assert loop.chain.counts["rollback"] == 0
 
 
+def test_harm_that_comes_right_after_a_rollback_is_rolled_back_too(loop: Loop) -> None:
+    for _ in range(4):
+        loop.goal(0.01)
+    assert loop.chain.offer(version("second", "first")) == ""
+    for _ in range(4):
+        loop.goal(0.2)
+    assert loop.running == "first"
+    loop.chain.offer(version("harmful", "first"))
+    loop.chain.offer(version("child", "harmful", policy="first"))
+    loop.goal(0.01)
+    assert loop.running == "child", "the same policy need not wait"
+    loop.chain.offer(version("harmful again", "child"))
+    for _ in range(2):
+        assert loop.running == "child"
+        loop.goal(0.01)
+    assert loop.running == "harmful again"
+    assert [bool(loop.goal(0.3)) for _ in range(3)] == [False, False, True]
+    assert loop.running == "child"
+
+
 def test_after_a_rollback_the_present_arm_is_the_measure() -> None:
     loop = Loop()
     for _ in range(4):
