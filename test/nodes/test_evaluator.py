@@ -16,6 +16,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.publisher import Publisher
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
 
@@ -54,7 +55,8 @@ class Listener(Node):
         self.numbers: dict[str, Float64MultiArray] = {}
         self.statuses: dict[str, DiagnosticStatus] = {}
         self.create_subscription(String, "evaluator/complete_figures", self._on_complete, messages.LATCHED)
-        self.create_subscription(String, "evaluator/figures", self._on_running, messages.LATCHED)
+        all_latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self.create_subscription(String, "evaluator/figures", self._on_running, all_latched)
         for name in ("joint_error", "hand_error", "following_error", "torque_difference", "firing_rate"):
             self._hear_numbers(name)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, messages.RELIABLE)
@@ -263,7 +265,7 @@ def test_play_and_evaluator_are_enough(graph: Any, listener: Any, tmp_path: Path
     assert heard.statuses["/evaluator: stream"].message == "waiting for joint states"
     command = [sys.executable, "-m", "spiking_controller.cli", "play", str(BAG), "--clock", "--delay", "5"]
     played = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
-    assert "played 15" in played.stdout
+    assert "played 17400 messages" in played.stdout
     spin_until(lambda: heard.complete, "complete figures after the silence")
     assert node.stop(signal.SIGINT) == 0
     figures = json.loads(file.read_text())
