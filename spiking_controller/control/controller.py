@@ -169,11 +169,15 @@ class Controller:
         return None if self._goal is None else self._goal.copy()
 
     def set_goal(self, goal: FloatArray) -> None:
-        """Send the hand to a goal (see `goals.GoalChecker`), m, [d]."""
+        """Send the hand to a goal (see `goals.GoalChecker`), m, [d].
+
+        The set-point integral starts anew, unless it is the same goal again: some nodes repeat theirs all the time.
+        """
+        if self._goal is None or not np.array_equal(goal, self._goal):
+            self._integral.reset()
         self._goal = np.array(goal, dtype=np.float64)
         self._is_reaching = True
         self.goal_changes += 1
-        self._integral.reset()
 
     @property
     def is_reaching(self) -> bool:

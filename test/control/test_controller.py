@@ -155,6 +155,19 @@ def test_near_the_goal_the_policy_sees_a_shifted_goal_and_zero_gain_switches_tha
     np.testing.assert_array_equal(networks.goals[-1], goal)
 
 
+def test_a_goal_that_is_repeated_keeps_its_integral() -> None:
+    goal = HAND + np.array([0.01, 0.0, 0.0])
+    networks = ScriptedNetworks()
+    controller = Controller(TASK, networks, replace(AT_ONCE, integral_gain=1.0))
+    for second in range(4):
+        controller.set_goal(goal)
+        run(controller, samples(100, start=200 * second * MS))
+    np.testing.assert_allclose(networks.goals[-1], goal + np.array([39 * 0.02 * 0.01, 0.0, 0.0]))
+    controller.set_goal(goal + 0.01)
+    run(controller, samples(10, start=800 * MS))
+    np.testing.assert_array_equal(networks.goals[-1], goal + 0.01)
+
+
 def test_a_jump_of_time_resets_the_networks_and_starts_softly_again() -> None:
     networks = ScriptedNetworks(0.1)
     controller = Controller(TASK, networks)
