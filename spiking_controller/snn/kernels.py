@@ -170,9 +170,27 @@ def _write_grad_state(record, grad_state, row, block):  # type: ignore[no-untype
 
 
 @njit(**_INLINE)
+def _moves(levels):  # type: ignore[no-untyped-def]
+    """Whether the threshold moves: `neurons.Threshold.moves`. Without, a tick has half as much to read and write."""
+    _, decrement, strength = levels
+    return decrement != _ZERO or strength != _ZERO
+
+
+@njit(**_INLINE)
 def _tick(state, drive, decays, levels, share, bit, pattern):  # type: ignore[no-untyped-def]
     """One tick of a block: changes its state, and sets that bit of `pattern` where a neuron fires."""
     rest, decrement, strength = levels
+    if not _moves(levels):
+        for i in range(drive.shape[0]):
+            keep = decays[_DECAY_MEMBRANE + i]
+            current = decays[_DECAY_SYNAPTIC + i] * state[_SYNAPTIC + i] + drive[i]
+            charged = keep * state[_MEMBRANE + i] + (_ONE - keep) * current
+            fires = charged > rest
+            state[_SYNAPTIC + i] = current
+            state[_MEMBRANE + i] = charged - rest if fires else charged
+            state[_MEAN + i] += share if fires else _ZERO
+            pattern[i] |= bit if fires else _NO_BIT
+        return
     for i in range(drive.shape[0]):
         keep = decays[_DECAY_MEMBRANE + i]
         current = decays[_DECAY_SYNAPTIC + i] * state[_SYNAPTIC + i] + drive[i]
@@ -251,9 +269,15 @@ def _add_to_rows(index, row, rows):  # type: ignore[no-untyped-def]
 
 @njit(**_INLINE)
 def _add_product(scale, rows, into):  # type: ignore[no-untyped-def]
-    """into += scale @ rows, four rows in one pass; [k], [k, n], [n]."""
-    whole = rows.shape[0] - rows.shape[0] % 4
-    for r in range(0, whole, 4):
+    """into += scale @ rows, six rows in one pass, then four, two, one; [k], [k, n], [n]."""
+    sixes = rows.shape[0] - rows.shape[0] % 6
+    for r in range(0, sixes, 6):
+        a, b, c, d, e, f = scale[r], scale[r + 1], scale[r + 2], scale[r + 3], scale[r + 4], scale[r + 5]
+        for i in range(into.shape[0]):
+            first = a * rows[r, i] + b * rows[r + 1, i] + c * rows[r + 2, i]
+            into[i] += first + (d * rows[r + 3, i] + e * rows[r + 4, i] + f * rows[r + 5, i])
+    whole = rows.shape[0] - (rows.shape[0] - sixes) % 4
+    for r in range(sixes, whole, 4):
         a, b, c, d = scale[r], scale[r + 1], scale[r + 2], scale[r + 3]
         for i in range(into.shape[0]):
             into[i] += (a * rows[r, i] + b * rows[r + 1, i]) + (c * rows[r + 2, i] + d * rows[r + 3, i])
@@ -348,6 +372,17 @@ def scan_forward(
 def _tick_again(records, drive, decays, levels, surrogate):  # type: ignore[no-untyped-def]
     """`_tick` in the backward pass: from one record into the next; leaves the surrogate derivative in the first."""
     rest, decrement, strength = levels
+    if not _moves(levels):
+        for i in range(drive.shape[0]):
+            keep = decays[_DECAY_MEMBRANE + i]
+            current = decays[_DECAY_SYNAPTIC + i] * records[_SYNAPTIC + i] + drive[i]
+            charged = keep * records[_MEMBRANE + i] + (_ONE - keep) * current
+            above = charged - rest
+            records[_RECORD + _SYNAPTIC + i] = current
+            records[_RECORD + _MEMBRANE + i] = above if above > _ZERO else charged
+            records[_SLOPE + i] = above
+        _apply_surrogate(records[_SLOPE : _SLOPE + drive.shape[0]], surrogate)
+        return
     for i in range(drive.shape[0]):
         keep = decays[_DECAY_MEMBRANE + i]
         current = decays[_DECAY_SYNAPTIC + i] * records[_SYNAPTIC + i] + drive[i]
@@ -365,9 +400,26 @@ def _tick_again(records, drive, decays, levels, surrogate):  # type: ignore[no-u
 
 
 @njit(**_INLINE)
-def _tick_back(records, grad_spikes, decays, strength, learns, grad_block):  # type: ignore[no-untyped-def]
+def _tick_back(records, grad_spikes, decays, levels, learns, grad_block):  # type: ignore[no-untyped-def]
     """The way back through one tick of a block: from the gradients in its second record to those in its first."""
     size = grad_spikes.shape[0]
+    if not _moves(levels):
+        if learns:
+            for i in range(size):
+                current = records[_RECORD + _SYNAPTIC + i]
+                g_charged = records[_RECORD + _GRAD_MEMBRANE + i] + records[_SLOPE + i] * grad_spikes[i]
+                g_current = records[_RECORD + _GRAD_SYNAPTIC + i] + (_ONE - decays[_DECAY_MEMBRANE + i]) * g_charged
+                grad_block[_DECAY_MEMBRANE + i] += g_charged * (records[_MEMBRANE + i] - current)
+                grad_block[_DECAY_SYNAPTIC + i] += g_current * records[_SYNAPTIC + i]
+                grad_block[_BIAS + i] += g_current
+        for i in range(size):
+            keep = decays[_DECAY_MEMBRANE + i]
+            g_charged = records[_RECORD + _GRAD_MEMBRANE + i] + records[_SLOPE + i] * grad_spikes[i]
+            g_current = records[_RECORD + _GRAD_SYNAPTIC + i] + (_ONE - keep) * g_charged
+            records[_GRAD_MEMBRANE + i] = g_charged * keep
+            records[_GRAD_SYNAPTIC + i] = g_current * decays[_DECAY_SYNAPTIC + i]
+            records[_SLOPE + i] = g_current
+        return
     if learns:
         for i in range(size):
             current = records[_RECORD + _SYNAPTIC + i]
@@ -384,7 +436,7 @@ def _tick_back(records, grad_spikes, decays, strength, learns, grad_block):  # t
         g_above = records[_SLOPE + i] * (grad_spikes[i] + g_after)
         g_charged = records[_RECORD + _GRAD_MEMBRANE + i] + g_above
         g_current = records[_RECORD + _GRAD_SYNAPTIC + i] + (_ONE - keep) * g_charged
-        records[_GRAD_ADAPTATION + i] = decays[_DECAY_ADAPTATION + i] * g_after - strength * g_above
+        records[_GRAD_ADAPTATION + i] = decays[_DECAY_ADAPTATION + i] * g_after - levels[2] * g_above
         records[_GRAD_MEMBRANE + i] = g_charged * keep
         records[_GRAD_SYNAPTIC + i] = g_current * decays[_DECAY_SYNAPTIC + i]
         records[_SLOPE + i] = g_current
@@ -435,7 +487,7 @@ def scan_backward(
         drive, state, decay, base_rest, base_decrement, adaptation_strength, fired, ends: see `scan_forward`.
         surrogate: its code.
         learns: whether gradients of parameters are needed.
-        grad_drive: receives the gradient of the drive; a drive of one tick receives the sum over ticks.
+        grad_drive: receives the gradient of the drive; a drive of one tick receives the sum over ticks. May be `drive`.
         grad_parameters: of the decay factors and the bias, [4, neurons]; added to, if `learns`.
         grad_readout: of the weights to the readout, [neurons, outputs]; likewise.
     """
@@ -460,7 +512,7 @@ def scan_backward(
             _read_grad_state(last, grad_state, row, block)
             for tick in range(ticks - 1, -1, -1):
                 pair = records[tick * _RECORD :]
-                _tick_back(pair, grad_spikes[tick, block], decays[number], levels[2], learns, grad_blocks[number])
+                _tick_back(pair, grad_spikes[tick, block], decays[number], levels, learns, grad_blocks[number])
                 g_drive = grad_drive[row, 0 if constant else tick, block]
                 if constant and tick < ticks - 1:
                     for i in range(g_drive.shape[0]):
@@ -657,7 +709,7 @@ def tick_wise_backward(
             for number in range(decays.shape[0]):
                 block = slice(number * _BLOCK, min((number + 1) * _BLOCK, neurons))
                 pair = records[number, tick * _RECORD :]
-                _tick_back(pair, g_spikes[block], decays[number], levels[2], learns, grad_blocks[number])
+                _tick_back(pair, g_spikes[block], decays[number], levels, learns, grad_blocks[number])
                 _write(pair, _SLOPE, g_drive[block])
             g_fed_back[:] = _ZERO
             if spread.shape[0] > 0:

@@ -39,13 +39,18 @@ class Threshold(NamedTuple):
 
     Attributes:
         rest: value of the base right after a spike.
-        decrement: linear decay of the base per tick; 0 keeps it at rest.
-        adaptation_strength: ξ, how much one unit of the adaptation variable raises the threshold; 0 gives plain LIF.
+        decrement: linear decay of the base per tick.
+        adaptation_strength: ξ, how much one unit of the adaptation variable raises the threshold.
     """
 
     rest: float = 1.0
     decrement: float = 0.0
     adaptation_strength: float = 0.0
+
+    @property
+    def moves(self) -> bool:
+        """Whether it ever leaves `rest`; plain LIF neurons have one that does not."""
+        return self.decrement != 0.0 or self.adaptation_strength != 0.0
 
 
 def initial_state(batch: int, neurons: int, threshold: Threshold, like: Tensor) -> LIFState:
@@ -67,6 +72,8 @@ def adaptive_lif_step(
         a     <- β_ada·a + spike
         base  <- rest if spike else base - decrement       (no gradient)
 
+    If the threshold does not move, ϑ = rest, and a and base stay as they are.
+
     Args:
         drive: weighted input of this tick, [batch, neurons].
         state: the layer's state before the tick.
@@ -78,6 +85,10 @@ def adaptive_lif_step(
     """
     synaptic = decay.synaptic * state.synaptic_current + drive
     membrane = decay.membrane * state.membrane + (1.0 - decay.membrane) * synaptic
+    if not threshold.moves:
+        spikes = spike_function(surrogate)(membrane - threshold.rest)
+        reset = membrane - threshold.rest * spikes.detach()
+        return spikes, LIFState(synaptic, reset, state.adaptation, state.threshold_base)
     lowered = state.threshold_base - threshold.decrement
     level = lowered + threshold.adaptation_strength * state.adaptation
     spikes = spike_function(surrogate)(membrane - level)

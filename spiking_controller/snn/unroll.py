@@ -118,7 +118,7 @@ class _FeatureFeed:
         self._weight, self._grad_weight = torch.zeros(neurons, width), torch.empty(width, neurons)
         # Views of single steps, here and below, made once: making them costs as much as a small product.
         self._source_at = torch.zeros(steps, batch, width).unbind()
-        self.fed_at, self.grad = torch.empty(steps, batch, neurons).unbind(), torch.empty(batch, neurons)
+        self.fed_at = torch.empty(steps, batch, neurons).unbind()
 
     def start(self, parameters: LayerParameters) -> None:
         """Begin an unroll with these parameters."""
@@ -136,14 +136,14 @@ class _FeatureFeed:
         self._grad_weight.zero_()
 
     def backward(self, step: int, learns: bool) -> tuple[Tensor, Tensor]:
-        """Back through a step, from the gradient of what was fed, which stands in `grad`, [batch × ticks, neurons].
+        """Back through a step, from the gradient of what was fed, which has taken its place in `fed_at[step]`.
 
         Returns:
             The gradient of the source as two factors, that of the features filled up with columns of zeros.
         """
         if learns:
-            self._grad_weight.addmm_(self._source_at[step].t(), self.grad)
-        return self.grad, self._weight
+            self._grad_weight.addmm_(self._source_at[step].t(), self.fed_at[step])
+        return self.fed_at[step], self._weight
 
     def gradients(self) -> tuple[Tensor, Tensor | None]:
         """Gradients of A and B."""
@@ -164,10 +164,10 @@ class _SpikeFeed:
         self._is_full = compress is None
         self._gather = torch.empty((expand if compress is None else compress).t().shape)
         self._grad_gather, self._grad_spread = torch.empty_like(self._gather), torch.empty(width, neurons)
-        self.fed_at, self.grad = torch.empty(steps, rows, neurons).unbind(), torch.empty(rows, neurons)
+        self.fed_at = torch.empty(steps, rows, neurons).unbind()
         # What weights of neurons that fired add up to: latent values, or with a full matrix what the layer receives.
         self._sum_at = self.fed_at if self._is_full else torch.empty(steps, rows, width).unbind()
-        self._grad_sum = self.grad if self._is_full else torch.empty(rows, width)
+        self._grad_sum = torch.empty(0 if self._is_full else rows, width)
 
     def start(self, parameters: LayerParameters) -> None:
         self._bias, self._expand, self._compress = parameters.bias, parameters.expand, parameters.compress
@@ -185,14 +185,15 @@ class _SpikeFeed:
         self._grad_spread.zero_()
 
     def backward(self, step: int, learns: bool) -> tuple[Tensor, Tensor]:
+        grad = grad_sum = self.fed_at[step]
         if not self._is_full:
-            torch.mm(self.grad, self._expand, out=self._grad_sum)
+            grad_sum = torch.mm(grad, self._expand, out=self._grad_sum)
             if learns:
-                self._grad_spread.addmm_(self._sum_at[step].t(), self.grad)
+                self._grad_spread.addmm_(self._sum_at[step].t(), grad)
         if learns:
-            by_tick = _by_tick(self._grad_sum, self.ticks)
+            by_tick = _by_tick(grad_sum, self.ticks)
             kernels.add_to_fired(*self._before.fired(step), by_tick, self._grad_gather.numpy())
-        return self._grad_sum, self._expand if self._compress is None else self._compress
+        return grad_sum, self._expand if self._compress is None else self._compress
 
     def gradients(self) -> tuple[Tensor, Tensor | None]:
         gathered = self._grad_gather.t().clone()
@@ -312,21 +313,21 @@ class _Layer:
         # What is fed back are the mean spikes, so that both gradients are one.
         if grad_mean_spikes is not None:
             self._grad_fed_back += grad_mean_spikes
-        ticks = self._feed.ticks
+        fed = _by_tick(self._feed.fed_at[step], self._feed.ticks)
         kernels.scan_backward(
             grad_spikes,
             grad_currents,
             self._readout,
             self._grad_fed_back_np,
             self._grad_state,
-            _by_tick(self._feed.fed_at[step], ticks),
+            fed,
             self._state[step],
             self._decay,
             *self._threshold,
             *self.fired(step),
             kernels.SURROGATE_CODES[self._options.surrogate],
             self._learns,
-            _by_tick(self._feed.grad, ticks),
+            fed,
             self._grad_parameters,
             self._grad_readout,
         )
@@ -378,7 +379,7 @@ class _StepWiseLayer(_Layer):
         self._grad_compress = None if self._compress is None else torch.zeros_like(self._compress)
 
     def _back_through_recurrence(self, step: int) -> None:
-        grad, source = self._feed.grad, self._fed_back_at[step]
+        grad, source = self._feed.fed_at[step], self._fed_back_at[step]
         if self._feed.ticks > 1:
             grad = grad.view(len(source), self._feed.ticks, -1).sum(1)
         if self._compress is None:
@@ -474,7 +475,7 @@ class _TickWiseLayer(_Layer):
             self._grad_parameters,
             self._grad_readout,
         )
-        grad_drive, grad_fed = torch.from_numpy(self._grad_drive), self._feed.grad
+        grad_drive, grad_fed = torch.from_numpy(self._grad_drive), self._feed.fed_at[step]
         if self._feed.ticks == 1:
             torch.sum(grad_drive, 1, out=grad_fed)
         else:
