@@ -52,7 +52,7 @@ def with_snntorch_modules(checkpoint: Checkpoint) -> SpikingAgent:
     for learner in (checkpoint.policy, checkpoint.forward_model):
         if not isinstance(learner.network, SpikingNetwork):
             raise ConfigError(f"{checkpoint.source} holds no spiking networks; give a checkpoint that does.")
-        learner.network = SnntorchNetwork(learner.network)
+        learner.network = SnntorchNetwork(learner.network, tuned=True)
     return SpikingAgent(checkpoint.policy, checkpoint.forward_model)
 
 

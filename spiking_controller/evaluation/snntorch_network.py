@@ -48,8 +48,8 @@ class SnntorchNetwork(nn.Module):
 
     Weights are `nn.Linear`, latent compression a pair of them; neurons are `snntorch.Synaptic` with a learnable alpha
     and beta per neuron, called tick by tick with their state passed in and out; the readout is one without reset.
-    Since the input is constant over a control step, the first layer's product is taken once per step (or for a whole
-    window), not once per tick.
+    The features are constant over a control step; still their product is taken in every tick, as in snntorch's own
+    examples, unless the network is to be `tuned`: then once per step, or for a whole window.
 
     What differs from `SpikingNetwork`:
         - snntorch has no adaptive threshold: the neurons are plain LIF with threshold 1, whatever the original's are.
@@ -63,15 +63,19 @@ class SnntorchNetwork(nn.Module):
     backend: Backend = "torch"
     compiled = False
 
-    def __init__(self, original: SpikingNetwork) -> None:
+    def __init__(self, original: SpikingNetwork, *, tuned: bool) -> None:
         """Build the counterpart of a network and copy its present weights and time constants.
 
+        Args:
+            original: the network.
+            tuned: take out of the ticks what need not be in them; the values stay the same.
         Raises:
             ConfigError: the network is recurrent from tick to tick.
         """
         super().__init__()
         if original.config.recurrence == "tick":
             raise ConfigError("recurrence 'tick' has no counterpart from snntorch modules; choose none or step.")
+        self._tuned = tuned
         self.config = original.config
         self.inputs = original.inputs
         self.outputs = original.outputs
@@ -134,7 +138,7 @@ class SnntorchNetwork(nn.Module):
         """Many control steps from features [steps, batch, inputs]; see `SpikingNetwork.unroll`."""
         del effective
         readouts, activity, state = [], [], state.detach()
-        for drive in self.input(features):
+        for drive in self.input(features) if self._tuned else features:
             readout, state, spikes = self._step(drive, state)
             readouts.append(readout)
             activity.append([layer.mean(0) for layer in spikes])
@@ -146,18 +150,23 @@ class SnntorchNetwork(nn.Module):
     ) -> tuple[Tensor, SnntorchState, tuple[Tensor, ...]]:
         """One control step from features [batch, inputs]; see `SpikingNetwork.step`."""
         del effective
-        return self._step(self.input(features), state)
+        return self._step(self.input(features) if self._tuned else features, state)
 
-    def _step(self, input_drive: Tensor, state: SnntorchState) -> tuple[Tensor, SnntorchState, tuple[Tensor, ...]]:
-        """One control step from the first layer's drive, [batch, neurons]."""
+    def _step(self, source: Tensor, state: SnntorchState) -> tuple[Tensor, SnntorchState, tuple[Tensor, ...]]:
+        """One control step, from the first layer's drive, [batch, neurons], if tuned, else from the features."""
         synaptic, membrane = list(state.synaptic), list(state.membrane)
         readout_synaptic, readout_membrane = state.readout_synaptic, state.readout_membrane
-        feedback = [project(spikes) for project, spikes in zip(self.recurrent, state.mean_spikes, strict=False)]
+        feedback = self._feedback(state) if self._tuned else []
         recorded: tuple[list[Tensor], ...] = tuple([] for _ in self.neurons)
         for _ in range(self.config.ticks):
             output = torch.zeros(())
+            if not self._tuned:
+                feedback = self._feedback(state)
             for index, neuron in enumerate(self.neurons):
-                drive = self.between[index - 1](recorded[index - 1][-1]) if index else input_drive
+                if index:
+                    drive = self.between[index - 1](recorded[index - 1][-1])
+                else:
+                    drive = source if self._tuned else self.input(source)
                 if feedback:
                     drive = drive + feedback[index]
                 spikes, synaptic[index], membrane[index] = neuron(drive, synaptic[index], membrane[index])
@@ -168,6 +177,10 @@ class SnntorchNetwork(nn.Module):
         mean_spikes = tuple(layer.mean(0) for layer in spikes_by_layer) if feedback else state.mean_spikes
         after = SnntorchState(tuple(synaptic), tuple(membrane), mean_spikes, readout_synaptic, readout_membrane)
         return readout_membrane, after, spikes_by_layer
+
+    def _feedback(self, state: SnntorchState) -> list[Tensor]:
+        """What each layer receives from its spikes of the step before; none without recurrence."""
+        return [project(spikes) for project, spikes in zip(self.recurrent, state.mean_spikes, strict=False)]
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:

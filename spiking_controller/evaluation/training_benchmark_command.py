@@ -66,9 +66,12 @@ def _report(results: list[UpdateTimes], repeats: int, processor_share: float) ->
                 "update": times.update,
                 "seconds_median": statistics.median(times.ours),
                 "snntorch_seconds_median": statistics.median(times.snntorch),
+                "tuned_seconds_median": statistics.median(times.tuned),
                 "ratio": times.ratio,
+                "tuned_ratio": times.tuned_ratio,
                 "seconds": times.ours,
                 "snntorch_seconds": times.snntorch,
+                "tuned_seconds": times.tuned,
             }
             for times in results
         ],
@@ -83,12 +86,13 @@ def table(report: dict[str, Any]) -> str:
         f"{report['ticks']} ticks, PyTorch threads: {report['threads']}",
         f"{report['processor']}, {report['cores']} cores; {versions}",
         "",
-        f"{'hidden':>6}{'batch':>7}  {'update':14}{'ours':>10}{'snntorch':>11}{'ratio':>8}",
+        f"{'hidden':>6}{'batch':>7}  {'update':14}{'ours':>10}{'snntorch':>11}{'ratio':>8}{'tuned':>11}{'ratio':>8}",
     ]
     for row in report["results"]:
         lines.append(
             f"{row['hidden']:>6}{row['batch']:>7}  {row['update']:14}{row['seconds_median']:>8.3f} s"
-            f"{row['snntorch_seconds_median']:>9.3f} s{row['ratio']:>8.2f}"
+            f"{row['snntorch_seconds_median']:>9.3f} s{row['ratio']:>8.2f}{row['tuned_seconds_median']:>9.3f} s"
+            f"{row['tuned_ratio']:>8.2f}"
         )
     if report["processor_share"] < _IDLE_SHARE:
         lines += [

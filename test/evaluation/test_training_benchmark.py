@@ -25,6 +25,7 @@ from spiking_controller.learning.updates import Updater
 from spiking_controller.snn.network import NetworkConfig, SpikingNetwork
 
 
+@pytest.mark.parametrize("tuned", [False, True], ids=["as-written", "tuned"])
 @pytest.mark.parametrize(
     "config",
     [
@@ -34,7 +35,7 @@ from spiking_controller.snn.network import NetworkConfig, SpikingNetwork
     ],
     ids=["feed-forward", "recurrent", "full-rank"],
 )
-def test_without_adaptation_both_networks_fire_the_same_spikes(config: NetworkConfig) -> None:
+def test_plain_neurons_of_both_networks_fire_the_same_spikes(config: NetworkConfig, tuned: bool) -> None:
     ours = SpikingNetwork(config, 9, 3, seed=1, backend="torch")
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
@@ -45,7 +46,7 @@ def test_without_adaptation_both_networks_fire_the_same_spikes(config: NetworkCo
             weight.mul_(0.3)
         for bias in ours.bias:
             bias.mul_(0.3).add_(0.6)
-    theirs = SnntorchNetwork(ours)
+    theirs = SnntorchNetwork(ours, tuned=tuned)
     effective, state, other = ours.effective(), ours.initial_state(5), theirs.initial_state(5)
     fired = torch.zeros(2)
     with torch.no_grad():
@@ -62,7 +63,7 @@ def test_without_adaptation_both_networks_fire_the_same_spikes(config: NetworkCo
 
 def test_they_fire_differently_only_where_one_reset_leaves_the_membrane_above_threshold() -> None:
     ours = SpikingNetwork(NetworkConfig(hidden=(24,), neuron="lif", ticks=1, tick=0.02), 9, 3, seed=1, backend="torch")
-    theirs = SnntorchNetwork(ours)
+    theirs = SnntorchNetwork(ours, tuned=True)
     effective, state, other = ours.effective(), ours.initial_state(5), theirs.initial_state(5)
     share = 1.0 - effective.decays[0].membrane
     differences = 0
@@ -79,8 +80,10 @@ def test_they_fire_differently_only_where_one_reset_leaves_the_membrane_above_th
     assert differences > 0
 
 
-def test_an_unroll_is_its_steps() -> None:
-    network = SnntorchNetwork(SpikingNetwork(NetworkConfig(hidden=(24, 20), recurrence="step", rank=6), 9, 3, seed=1))
+@pytest.mark.parametrize("tuned", [False, True], ids=["as-written", "tuned"])
+def test_an_unroll_is_its_steps(tuned: bool) -> None:
+    config = NetworkConfig(hidden=(24, 20), recurrence="step", rank=6)
+    network = SnntorchNetwork(SpikingNetwork(config, 9, 3, seed=1), tuned=tuned)
     features = torch.randn(6, 5, 9, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         readout, activity, after = network.unroll(features, network.initial_state(5), None)
@@ -96,7 +99,7 @@ def test_an_unroll_is_its_steps() -> None:
 def test_recurrence_from_tick_to_tick_is_refused() -> None:
     network = SpikingNetwork(NetworkConfig(hidden=(4,), recurrence="tick"), 3, 2, seed=1)
     with pytest.raises(ConfigError, match="recurrence 'tick'"):
-        SnntorchNetwork(network)
+        SnntorchNetwork(network, tuned=False)
 
 
 def test_both_networks_learn_the_same_numbers_but_for_gains_and_adaptation() -> None:
@@ -104,7 +107,7 @@ def test_both_networks_learn_the_same_numbers_but_for_gains_and_adaptation() -> 
     for learner in build_networks(config):
         ours = learner.network
         assert isinstance(ours, SpikingNetwork)
-        theirs = SnntorchNetwork(ours)
+        theirs = SnntorchNetwork(ours, tuned=True)
         without = sum(ours.config.hidden) + 1 + ours.outputs
         assert _learnable(theirs) == _learnable(ours) - without
 
@@ -113,7 +116,8 @@ def _learnable(network: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def test_an_update_of_snntorch_modules_reaches_every_parameter() -> None:
+@pytest.mark.parametrize("tuned", [False, True], ids=["as-written", "tuned"])
+def test_an_update_of_snntorch_modules_reaches_every_parameter(tuned: bool) -> None:
     network = NetworkConfig(hidden=(16, 16), rank=4)
     config = TrainingConfig(
         task="planar_reach",
@@ -122,7 +126,7 @@ def test_an_update_of_snntorch_modules_reaches_every_parameter() -> None:
         model_updates=ModelUpdates(batch=8, warm_up=2, unroll=6),
         policy_updates=PolicyUpdates(batch=8, warm_up=2, unroll=6),
     )
-    policy, model = with_snntorch_modules(*build_networks(config))
+    policy, model = with_snntorch_modules(*build_networks(config), tuned=tuned)
     rng = np.random.default_rng(3)
     memory = ReplayMemory(4, 20, 6, 2, 2)
     memory.observation[:] = 0.3 * rng.standard_normal(memory.observation.shape)
@@ -150,7 +154,7 @@ def _named(learner: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
 
 def test_decay_factors_of_snntorch_modules_come_back_into_their_bounds() -> None:
     config = NetworkConfig(hidden=(6,))
-    network = SnntorchNetwork(SpikingNetwork(config, 4, 2, seed=4))
+    network = SnntorchNetwork(SpikingNetwork(config, 4, 2, seed=4), tuned=True)
     for neuron in (*network.neurons, network.readout_neuron):
         with torch.no_grad():
             neuron.alpha[0], neuron.beta[0], neuron.beta[1] = 1.5, 0.9999, -0.1
@@ -172,8 +176,9 @@ def test_both_updates_run_through_45_control_steps_of_7_ticks() -> None:
 
 
 def test_the_ratio_is_that_of_the_medians() -> None:
-    times = UpdateTimes(Size(1, 1), "policy", ours=(1.0, 2.0, 90.0), snntorch=(8.0, 0.1, 9.0))
+    times = UpdateTimes(Size(1, 1), "policy", ours=(1.0, 2.0, 90.0), snntorch=(8.0, 0.1, 9.0), tuned=(6.0,) * 3)
     assert times.ratio == 4.0
+    assert times.tuned_ratio == 3.0
 
 
 @pytest.mark.parametrize(("share", "said"), [(0.99, False), (0.4, True)])
@@ -204,11 +209,13 @@ def test_the_command_prints_a_table_and_writes_json(tmp_path: Path, capsys: pyte
         (8, 4, "policy"),
     ]
     for row in figures["results"]:
-        assert len(row["seconds"]) == len(row["snntorch_seconds"]) == 1
+        assert len(row["seconds"]) == len(row["snntorch_seconds"]) == len(row["tuned_seconds"]) == 1
         assert min(row["seconds"]) > 0
         assert row["ratio"] == pytest.approx(row["snntorch_seconds_median"] / row["seconds_median"])
+        assert row["tuned_ratio"] == pytest.approx(row["tuned_seconds_median"] / row["seconds_median"])
         line = next(line for line in printed.splitlines() if row["update"] in line and line.split()[0] == "8")
-        assert line.split()[-1] == f"{row['ratio']:.2f}"
+        assert line.split()[-1] == f"{row['tuned_ratio']:.2f}"
+        assert line.split()[-4] == f"{row['ratio']:.2f}"
 
 
 @pytest.mark.parametrize(
