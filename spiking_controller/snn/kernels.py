@@ -3,6 +3,8 @@
 The mathematics is that of `neurons.adaptive_lif_step`; the plain PyTorch loop there is the reference that these
 kernels are tested against. Arrays are float32 and C-contiguous: `[batch, ticks, neurons]` over a step,
 `[batch, 4, neurons]` for a state, `[neurons]` for a parameter. A drive of one tick is held constant over the step.
+Where the threshold does not move, a state may leave out its last two, adaptation and threshold base, and the gradient of
+a state its last.
 
 Spikes are few, and a step keeps them as lists of who fired, int32: `fired` [batch·ticks·neurons] has the numbers of the
 neurons row by row and tick by tick without gaps, `ends` [batch, ticks] says where each list ends. Weights behind spikes
@@ -137,11 +139,12 @@ def _to_neurons(blocks, parameters):  # type: ignore[no-untyped-def]
 
 @njit(**_INLINE)
 def _read_state(scratch, state, row, block):  # type: ignore[no-untyped-def]
-    """A block's state, from [batch, 4, neurons]."""
+    """A block's state, from [batch, 4, neurons], or without the last two, [batch, 2, neurons]."""
     _read(scratch, _SYNAPTIC, state[row, 0, block])
     _read(scratch, _MEMBRANE, state[row, 1, block])
-    _read(scratch, _ADAPTATION, state[row, 2, block])
-    _read(scratch, _BASE, state[row, 3, block])
+    if state.shape[1] > 2:
+        _read(scratch, _ADAPTATION, state[row, 2, block])
+        _read(scratch, _BASE, state[row, 3, block])
 
 
 @njit(**_INLINE)
@@ -149,16 +152,18 @@ def _write_state(scratch, state, row, block):  # type: ignore[no-untyped-def]
     """The inverse of `_read_state`."""
     _write(scratch, _SYNAPTIC, state[row, 0, block])
     _write(scratch, _MEMBRANE, state[row, 1, block])
-    _write(scratch, _ADAPTATION, state[row, 2, block])
-    _write(scratch, _BASE, state[row, 3, block])
+    if state.shape[1] > 2:
+        _write(scratch, _ADAPTATION, state[row, 2, block])
+        _write(scratch, _BASE, state[row, 3, block])
 
 
 @njit(**_INLINE)
 def _read_grad_state(record, grad_state, row, block):  # type: ignore[no-untyped-def]
-    """A block's gradients of the state, from [batch, 3, neurons]."""
+    """A block's gradients of the state, from [batch, 3, neurons], or without the last, [batch, 2, neurons]."""
     _read(record, _GRAD_SYNAPTIC, grad_state[row, 0, block])
     _read(record, _GRAD_MEMBRANE, grad_state[row, 1, block])
-    _read(record, _GRAD_ADAPTATION, grad_state[row, 2, block])
+    if grad_state.shape[1] > 2:
+        _read(record, _GRAD_ADAPTATION, grad_state[row, 2, block])
 
 
 @njit(**_INLINE)
@@ -166,7 +171,8 @@ def _write_grad_state(record, grad_state, row, block):  # type: ignore[no-untype
     """The inverse of `_read_grad_state`."""
     _write(record, _GRAD_SYNAPTIC, grad_state[row, 0, block])
     _write(record, _GRAD_MEMBRANE, grad_state[row, 1, block])
-    _write(record, _GRAD_ADAPTATION, grad_state[row, 2, block])
+    if grad_state.shape[1] > 2:
+        _write(record, _GRAD_ADAPTATION, grad_state[row, 2, block])
 
 
 @njit(**_INLINE)

@@ -221,9 +221,9 @@ class _Layer:
             else _SpikeFeed(steps, batch, ticks, parameters, before)
         )
         self._fired, self._ends = kernels.empty_lists(steps, batch, ticks, neurons)
-        self._state, self._grad_state = (
-            np.empty((*n, neurons), np.float32) for n in ((steps + 1, batch, 4), (batch, 3))
-        )
+        fields = 4 if threshold.moves else 2
+        self._state = np.empty((steps + 1, batch, fields, neurons), np.float32)
+        self._grad_state = np.empty((batch, 3 if threshold.moves else 2, neurons), np.float32)
         # What recurrence feeds back after each step, the first being the state before the unroll.
         self._fed_back, self._grad_fed_back = torch.empty(steps + 1, batch, neurons), torch.empty(batch, neurons)
         self._fed_back_at = self._fed_back.unbind()
@@ -236,12 +236,14 @@ class _Layer:
         self._decay = torch.stack(tuple(parameters.decay)).numpy()
         self._readout = parameters.readout.numpy()
         self._gather_readout = np.ascontiguousarray(self._readout.T)
-        self._state[0] = torch.stack(tuple(neurons), 1).numpy()
+        fields = self._state.shape[2]
+        self._state[0], self._unmoved = torch.stack(neurons[:fields], 1).numpy(), neurons[fields:]
         self._fed_back_at[0].copy_(fed_back)
 
     def state(self) -> tuple[LIFState, Tensor]:
         """Neurons and what recurrence feeds back after the last step, copied."""
-        return LIFState(*torch.from_numpy(self._state[-1]).clone().unbind(1)), self._fed_back[-1].clone()
+        moved = torch.from_numpy(self._state[-1]).clone().unbind(1)
+        return LIFState(*moved, *self._unmoved), self._fed_back[-1].clone()
 
     def mean_spikes(self) -> Tensor:
         """Mean spikes per tick in all steps, [steps, batch, neurons], copied."""
