@@ -3,8 +3,8 @@
 The mathematics is that of `neurons.adaptive_lif_step`; the plain PyTorch loop there is the reference that these
 kernels are tested against. Arrays are float32 and C-contiguous: `[batch, ticks, neurons]` over a step,
 `[batch, 4, neurons]` for a state, `[neurons]` for a parameter. A drive of one tick is held constant over the step.
-Where the threshold does not move, a state may leave out its last two, adaptation and threshold base, and the gradient of
-a state its last.
+Where the threshold does not move, a state may leave out its last two, adaptation and threshold base, and its gradient
+the last.
 
 Spikes are few, and a step keeps them as lists of who fired, int32: `fired` [batch·ticks·neurons] has the numbers of the
 neurons row by row and tick by tick without gaps, `ends` [batch, ticks] says where each list ends. Weights behind spikes
