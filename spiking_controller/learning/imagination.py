@@ -23,14 +23,13 @@ class Imagined(NamedTuple):
         observation: after each step, [steps, batch, observation].
         action: taken in each step, [steps, batch, controlled].
         readout: the policy's readout behind it, [steps, batch, controlled].
-        policy_activity, model_activity: mean spikes per tick of each layer, [steps, batch, neurons].
+        policy_activity: mean spikes per tick of each layer of the policy, [steps, batch, neurons].
     """
 
     observation: Tensor
     action: Tensor
     readout: Tensor
     policy_activity: tuple[Tensor, ...]
-    model_activity: tuple[Tensor, ...]
 
 
 class Beginning(NamedTuple):
@@ -64,17 +63,15 @@ def imagine(policy: Policy, model: ForwardModel, beginning: Beginning, steps: in
         flat = _spiking(policy.network).unroll_parameters(effective).flatten()
         outputs = _ImaginedRollout.apply(policy, model, beginning, steps, *flat)
         observation, action, readout, *activity = outputs
-        layers = len(policy.network.config.hidden)
-        return Imagined(observation, action, readout, tuple(activity[:layers]), tuple(activity[layers:]))
+        return Imagined(observation, action, readout, tuple(activity))
     observation, last, goal, policy_state, model_state = beginning
     with torch.no_grad():
         model_effective = model.effective()
-    observations, actions, readouts, policy_spikes, model_spikes = [], [], [], [], []
+    observations, actions, readouts, policy_spikes = [], [], [], []
     for _ in range(steps):
         action, readout, policy_state, spikes = policy.step(observation, last, goal, policy_state, effective)
         policy_spikes.append(spikes)
-        observation, model_state, spikes = model.step(observation, action, last, model_state, model_effective)
-        model_spikes.append(spikes)
+        observation, model_state, _ = model.step(observation, action, last, model_state, model_effective)
         observations.append(observation)
         actions.append(action)
         readouts.append(readout)
@@ -84,7 +81,6 @@ def imagine(policy: Policy, model: ForwardModel, beginning: Beginning, steps: in
         torch.stack(actions),
         torch.stack(readouts),
         _activity(policy_spikes),
-        _activity(model_spikes),
     )
 
 
@@ -118,7 +114,7 @@ class _ImaginedRollout(torch.autograd.Function):
         result = torch.stack(following), torch.stack(actions)
         ctx.save_for_backward(*result)
         ctx.set_materialize_grads(False)
-        return *result, policy_run.output(), *policy_run.mean_spikes(), *model_run.mean_spikes()
+        return *result, policy_run.output(), *policy_run.mean_spikes()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
@@ -128,8 +124,8 @@ class _ImaginedRollout(torch.autograd.Function):
         model_run: Unroll = ctx.model_run
         policy_run.start_backward(learns=True)
         model_run.start_backward(learns=False)
-        on_observation, on_action, on_readout = grads[:3]
-        on_policy, on_model = grads[3 : 3 + policy_run.layers], grads[3 + policy_run.layers :]
+        on_observation, on_action, on_readout, *on_activity = grads
+        no_activity = [None] * model_run.layers
         following, action = ctx.saved_tensors
         jacobian = model.hand_jacobian(following) if model.predicts == "velocities" else None
         slope = 1.0 - action * action
@@ -143,12 +139,12 @@ class _ImaginedRollout(torch.autograd.Function):
             through_advance, grad_readout = model.pull_back_advance(
                 grad_following, None if jacobian is None else jacobian[step]
             )
-            model_run.backward(step, grad_readout.contiguous(), _of_step(on_model, step))
+            model_run.backward(step, grad_readout.contiguous(), no_activity)
             through_model, grad_now, model_last = model.pull_back_inputs(seen, model_run.grad_features())
             grad_readout = (grad_action + grad_now) * slope[step]
             if on_readout is not None:
                 grad_readout += on_readout[step]
-            policy_run.backward(step, grad_readout, _of_step(on_policy, step))
+            policy_run.backward(step, grad_readout, _of_step(on_activity, step))
             through_policy, policy_last = policy.pull_back_inputs(seen, ctx.inputs[step], policy_run.grad_features())
             grad_following = through_policy.add_(through_model).add_(through_advance)
             grad_action = policy_last + model_last

@@ -33,7 +33,7 @@ def beginning(policy: Policy, model: ForwardModel) -> Beginning:
 
 def loss(imagined: Imagined) -> torch.Tensor:
     total = imagined.observation.square().sum() + imagined.action.sum() + imagined.readout.square().sum()
-    for layer in (*imagined.policy_activity, *imagined.model_activity):
+    for layer in imagined.policy_activity:
         total = total + (layer * torch.linspace(-1.0, 1.0, layer.shape[-1])).sum()
     return total
 
@@ -48,7 +48,7 @@ def assert_both_ways_agree(config: TrainingConfig) -> None:
         imagined = imagine(policy, model, beginning(policy, model), STEPS)
         loss(imagined).backward()
         gradients = [p.grad for p in policy.parameters() if p.grad is not None]
-        results.append([*imagined[:3], *imagined.policy_activity, *imagined.model_activity, *gradients])
+        results.append([*imagined[:3], *imagined.policy_activity, *gradients])
     assert results[0][0].shape == (STEPS, BATCH, ObservationCodec(config.reach_task).size)
     assert len(results[0]) == len(results[1])
     for reference, compiled in zip(*results, strict=True):
