@@ -75,6 +75,11 @@ class VersionChain(Generic[AnyVersion]):
         """sha256 of the version that others must be trained on from: the one that waits, or else the one that runs."""
         return (self.waiting or self.running).sha256
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether another policy may take over: it is known how well the running one does."""
+        return not self._watch.on_trial and not self._watch.settling
+
     def offer(self, version: AnyVersion) -> str:
         """Let a version wait for its turn, in place of one that waits already.
 

@@ -5,7 +5,7 @@ between them; learning happens at stated simulated times, between two control st
 """
 
 import resource
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -236,11 +236,9 @@ class AdaptationRun:
         self._next_update = 0.0
         adapting = plan.change_at + plan.block
         span = plan.goals - plan.block - adapting
-        # Well into the adaptation, when tracking has settled; the second time past the gate.
-        self._attacks: dict[int, Callable[[], None]] = {
-            adapting + span // 3: self._harm_candidate,
-            adapting + 2 * span // 3: self._force_harm,
-        }
+        # Harm is done well into the adaptation, when tracking has settled; the second time past the gate.
+        self._spoil_at, self._force_from = adapting + span // 3, adapting + 2 * span // 3
+        self._has_forced = plan.learning != "harmed"
 
     @property
     def goal(self) -> int:
@@ -258,8 +256,8 @@ class AdaptationRun:
         if self.goal == plan.change_at:
             self.loop.change(CHANGES[plan.change])
             self._note("change", f"the arm changes: {plan.change}.")
-        if plan.learning == "harmed" and self.goal in self._attacks:
-            self._attacks[self.goal]()
+        if plan.learning == "harmed" and self.goal == self._spoil_at:
+            self._harm_candidate()
         outcome = self.loop.reach(self._goals[self.goal], plan.goal_duration)
         row = self._measure(outcome)
         self.rows.append(row)
@@ -269,6 +267,10 @@ class AdaptationRun:
             if self.loop.time >= self._next_update:
                 self._next_update += plan.update_period
                 self._learn()
+        if not self._has_forced and self.goal > self._force_from and self.loop.chain.is_settled:
+            # Now, so that it takes over before the learner proposes what would take its place.
+            self._has_forced = True
+            self._force_harm()
         self._change_goal()
         self.footprints.append(self._footprint())
         return row
