@@ -47,8 +47,8 @@ def study_content(**factors: dict[str, Any]) -> dict[str, Any]:
 def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two factors of one variant each; the second asks for windows longer than an episode, so that its runs crash."""
     path = tmp_path_factory.mktemp("study") / "tiny.yaml"
-    plain = {"policy": {"neuron": "lif"}, "forward_model": {"neuron": "lif"}}
-    content = study_content(neuron={"lif": plain}, unroll={"beyond": {"model_updates": {"unroll": 500}}})
+    adaptive = {"policy": {"neuron": "adaptive_lif"}, "forward_model": {"neuron": "adaptive_lif"}}
+    content = study_content(neuron={"adaptive": adaptive}, unroll={"beyond": {"model_updates": {"unroll": 500}}})
     path.write_text(yaml.safe_dump(content))
     return path
 

@@ -60,19 +60,19 @@ def test_a_study_leaves_one_row_per_run_with_every_metric(finished: Path) -> Non
     assert len(table) == 6
     done = {key: row for key, row in table.items() if row["status"] == "finished"}
     assert set(done) == {
-        (factor, variant, seed) for factor, variant in (("default", "default"), ("neuron", "lif")) for seed in "12"
+        (factor, variant, seed) for factor, variant in (("default", "default"), ("neuron", "adaptive")) for seed in "12"
     }
     assert len({row["network_alone.final_error_m_median"] for row in done.values()}) == 4
     assert {row["iterations"] for row in done.values()} == {"2"}
 
 
 def test_the_metrics_are_those_of_the_run_s_own_checkpoint(finished: Path) -> None:
-    folder = finished / "runs" / "neuron" / "lif" / "seed2"
+    folder = finished / "runs" / "neuron" / "adaptive" / "seed2"
     checkpoint = load_checkpoint(folder / "planar_reach.safetensors")
     assert checkpoint.config.seed == 2
-    assert checkpoint.config.policy.neuron == "lif"
+    assert checkpoint.config.policy.neuron == "adaptive_lif"
     measured = evaluate_checkpoint(checkpoint, goals=4)
-    row = results(finished)["neuron", "lif", "2"]
+    row = results(finished)["neuron", "adaptive", "2"]
     for part in ("network_alone", "with_integral"):
         assert float(row[f"{part}.final_error_m_median"]) == measured[part]["final_error_m_median"]
     parameters = [*checkpoint.policy.parameters(), *checkpoint.forward_model.parameters()]
@@ -92,7 +92,7 @@ def test_curves_table_and_figures_are_written(finished: Path) -> None:
     assert len(curves) == 4 * 2
     assert curves["final_error_m_median"].notna().sum() == 4
     assert set(curves.columns) >= {"factor", "variant", "seed", "iteration", "seconds", "model_loss"}
-    assert "| lif | 2 |" in (finished / "table.md").read_text()
+    assert "| adaptive | 2 |" in (finished / "table.md").read_text()
     assert {path.name for path in finished.glob("*.png")} == {"neuron.png", "unroll.png"}
 
 
@@ -127,12 +127,12 @@ def test_an_interrupted_run_goes_on_exactly_even_on_a_cluster_without_shared_fil
     study = without_crash(study_file, copied.parent)
     uninterrupted = results(copied)
     interrupted: Run = load_study(study).runs(2)[-1]
-    folder = copied / "runs" / "neuron" / "lif" / "seed2"
+    folder = copied / "runs" / "neuron" / "adaptive" / "seed2"
     shutil.rmtree(folder)
     TrainingRun(interrupted.config, folder).run(lambda progress: None, lambda: True)
     first_line = (folder / "log.csv").read_text().splitlines()[1]
     rows = pandas.read_csv(copied / "results.csv")
-    rows[(rows["variant"] != "lif") | (rows["seed"] != 2)].to_csv(copied / "results.csv", index=False)
+    rows[(rows["variant"] != "adaptive") | (rows["seed"] != 2)].to_csv(copied / "results.csv", index=False)
     assert main(["ablate", str(study), "--seeds", "2", "--out", str(copied), "--resume", "--address", cluster]) == 0
     assert results(copied) == uninterrupted
     log = (folder / "log.csv").read_text().splitlines()

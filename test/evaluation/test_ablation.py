@@ -32,7 +32,7 @@ def test_shipped_studies_load_and_every_variant_differs_from_every_other(name: s
 
 def test_the_default_runs_once_per_seed_and_seeds_are_complete_one_after_the_other(study_file: Path) -> None:
     runs = load_study(study_file).runs(2)
-    variants = [("default", "default"), ("neuron", "lif"), ("unroll", "beyond")]
+    variants = [("default", "default"), ("neuron", "adaptive"), ("unroll", "beyond")]
     assert [run[:3] for run in runs] == [(*variant, seed) for seed in (1, 2) for variant in variants]
     assert all(run.config.seed == run.seed for run in runs)
 
@@ -56,11 +56,14 @@ def test_a_variant_changes_its_own_keys_and_nothing_else(study_file: Path) -> No
         ({"common": {"iterations": 0}}, "common: iterations = 0 must be at least 1"),
         ({"variants": {}}, r"factors.neuron.variants: name at least one"),
         ({"variants": {"usual": {"seed": 2}}}, "none like the default 'usual'"),
-        ({"variants": {"lif": {"policy": {"neurn": "lif"}}}}, "factors.neuron.variants.lif: unknown .* 'neurn'"),
-        ({"variants": {"lif": {"policy": {"neuron": "fil"}}}}, "factors.neuron.variants.lif: .*neuron"),
-        ({"variants": {"lif": {"policy": 3}}}, "factors.neuron.variants.lif: .*policy"),
-        ({"variants": {"lif": {"iterations": 60}}}, "factors.neuron.variants.lif: changes nothing"),
-        ({"variants": {"lif": {"seed": 9}}}, "factors.neuron.variants.lif: changes nothing"),
+        (
+            {"variants": {"adaptive": {"policy": {"neurn": "lif"}}}},
+            "factors.neuron.variants.adaptive: unknown .* 'neurn'",
+        ),
+        ({"variants": {"adaptive": {"policy": {"neuron": "fil"}}}}, "factors.neuron.variants.adaptive: .*neuron"),
+        ({"variants": {"adaptive": {"policy": 3}}}, "factors.neuron.variants.adaptive: .*policy"),
+        ({"variants": {"adaptive": {"iterations": 60}}}, "factors.neuron.variants.adaptive: changes nothing"),
+        ({"variants": {"adaptive": {"seed": 9}}}, "factors.neuron.variants.adaptive: changes nothing"),
         ({"variants": {"../lif": {"iterations": 9}}}, r"factors.neuron: the name '../lif' must be of letters"),
         ({"variants": {4: {"iterations": 9}}}, "variants"),
         ({"question": None}, "question"),
@@ -68,7 +71,7 @@ def test_a_variant_changes_its_own_keys_and_nothing_else(study_file: Path) -> No
     ],
 )
 def test_a_wrong_study_is_refused_by_file_and_key(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    variants = {"lif": {"policy": {"neuron": "lif"}}}
+    variants = {"adaptive": {"policy": {"neuron": "adaptive_lif"}}}
     factor: dict[str, Any] = {"question": "Why?", "default": "usual", "variants": variants}
     content: dict[str, Any] = {"base": str(share_path("config", "train", "planar_reach.yaml"))}
     study_keys = {"base", "gaols", "goals", "factors", "common"}
@@ -84,7 +87,7 @@ def test_a_wrong_study_is_refused_by_file_and_key(tmp_path: Path, change: dict[s
 
 def test_a_factor_must_not_be_called_default(tmp_path: Path) -> None:
     path = tmp_path / "wrong.yaml"
-    factor = {"question": "Why?", "default": "usual", "variants": {"lif": {"policy": {"neuron": "lif"}}}}
+    factor = {"question": "Why?", "default": "usual", "variants": {"adaptive": {"policy": {"neuron": "adaptive_lif"}}}}
     base = str(share_path("config", "train", "planar_reach.yaml"))
     path.write_text(yaml.safe_dump({"base": base, "factors": {"default": factor}}))
     with pytest.raises(ConfigError, match=r"factors\.default: 'default' means the runs that change nothing"):
