@@ -122,9 +122,10 @@ def test_harm_is_refused_by_the_gate_and_rolled_back_within_three_goals_when_it_
 
 def test_learning_stays_within_its_memory(harmed: AdaptationRun) -> None:
     experience = harmed.experience
-    assert len(experience.recent) == 40
     assert len(experience.held_back) == 8
+    assert 0 < len(experience.recent) <= 40
     assert 0 < len(experience.old) <= 40
+    assert len(experience.recent) + len(experience.old) > 40, "there was more to keep than one store has room for"
     assert len(harmed.footprints) == PLAN.goals
     disk = [footprint.disk_mb for footprint in harmed.footprints]
     assert disk[0] > experience.bytes_on_disk / 1e6
