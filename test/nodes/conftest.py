@@ -120,18 +120,23 @@ class Probe(Node):
         self.goal_publisher.publish(message)
 
     def send_accepted_goal(self, x: float, y: float, z: float) -> None:
-        """Send it again until the controller has it: discovery may be one-sided for a moment."""
+        """Send it, and again until the controller has it: discovery may be one-sided for a moment.
+
+        Once in any case: where the same goal was heard last, others that were sent meanwhile may still be on their way.
+        """
 
         def accepted() -> bool:
             return bool(self.goals) and np.allclose(point(self.goals[-1]), (x, y, z))
 
         end = time.monotonic() + PATIENCE
-        while not accepted():
-            assert time.monotonic() < end, "the controller did not take the goal"
+        while True:
             self.send_goal(x, y, z)
             again = time.monotonic() + 0.3
             while not accepted() and time.monotonic() < again:
                 self._executor.spin_once(timeout_sec=0.02)
+            if accepted():
+                return
+            assert time.monotonic() < end, "the controller did not take the goal"
 
     def set_in_motion(self, x: float, y: float, z: float) -> None:
         """Send a goal and return with the arm on its way; again from elsewhere where it got there before we looked."""
