@@ -137,6 +137,7 @@ _REACHING = (
     *((f"goals with final error under {x} cm (%)", f"share_under_{x}cm", 100.0, 1) for x in (5, 3, 2, 1)),
     *((f"steps within {x:g} cm (%)", f"share_on_target_{x:g}cm_mean", 100.0, 1) for x in (12.3, 5.0, 2.0, 1.0)),
     ("joint speed at the end, rms, median (rad/s)", "rms_final_joint_speed_median", 1.0, 4),
+    ("hand jitter at the end, rms, median (mm)", "hand_jitter_m_median", 1e3, 2),
     ("mean torque rate, median (N·m/s)", "mean_torque_rate_median", 1.0, 1),
     ("torques that the safety filter changed (%)", "intervention_share_mean", 100.0, 2),
 )

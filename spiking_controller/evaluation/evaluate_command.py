@@ -42,6 +42,7 @@ _ROWS = (
     ("safety filter intervened, mean", "intervention_share_mean", "%"),
     ("joint-limit margin, p10", "joint_limit_margin_p10", "rad"),
     ("joint speed at the end, rms, median", "rms_final_joint_speed_median", "rad/s"),
+    ("hand jitter at the end, rms, median", "hand_jitter_m_median", "m"),
     ("ended early", "ended_early_share", "%"),
 )
 

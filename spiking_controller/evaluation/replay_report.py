@@ -156,6 +156,7 @@ _GOAL_ROWS = (
     ("steps within 12.3 cm (%)", "share_on_target_12.3cm_mean", 100.0),
     ("cumulative distance, median (m·s)", "cumulative_distance_m_s_median", 1.0),
     ("mean torque rate, median (N·m/s)", "mean_torque_rate_median", 1.0),
+    ("hand jitter at the end, rms, median (mm)", "hand_jitter_m_median", 1e3),
     ("joint-limit margin, smallest 10 % (rad)", "joint_limit_margin_p10", 1.0),
 )
 

@@ -28,10 +28,12 @@ def reach_metrics(episodes: Episodes, task: ReachTask) -> Metrics:
         intervention_share      share of the torques that the limiter changed
         joint_limit_margin      smallest distance of a controlled joint to its position limit, rad
         rms_final_joint_speed   root mean square of the controlled joints' velocity over the last 0.5 s, rad/s
+        hand_jitter_m           root mean square distance of the hand from its mean position over the last 0.5 s, m,
+                                as a limit cycle causes it
         ended_early             1 if the episode broke off (see Episodes.valid_steps), else 0
 
     An episode that broke off counts, from there on, as if the hand were twice the arm's reach away, so that
-    it is neither dropped nor taken for a success; its torque, margin and speed are those of its valid part.
+    it is neither dropped nor taken for a success; its torque, margin, speed and jitter are those of its valid part.
     """
     codec = ObservationCodec(task)
     steps = episodes.action.shape[1]
@@ -62,6 +64,10 @@ def reach_metrics(episodes: Episodes, task: ReachTask) -> Metrics:
     squared_speed = (codec.joint_velocity(episodes.observation) ** 2).mean(axis=-1)
     last = (step <= episodes.valid_steps[:, None]) & (step > episodes.valid_steps[:, None] - int(final.sum()))
     metrics["rms_final_joint_speed"] = np.sqrt(_mean_where(last, squared_speed))
+    hand = codec.hand_position(episodes.observation)
+    mean_hand = np.stack([_mean_where(last, hand[..., axis]) for axis in range(hand.shape[-1])], axis=-1)
+    squared_distance = ((hand - mean_hand[:, None]) ** 2).sum(axis=-1)
+    metrics["hand_jitter_m"] = np.sqrt(_mean_where(last, squared_distance))
     metrics["ended_early"] = (episodes.valid_steps < steps).astype(np.float64)
     return metrics
 

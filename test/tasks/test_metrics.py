@@ -85,6 +85,17 @@ def test_final_joint_speed_is_the_root_mean_square_of_the_last_half_second() -> 
     assert reach_metrics(episodes, TASK)["rms_final_joint_speed"] == pytest.approx([0.0])
 
 
+def test_hand_jitter_is_the_distance_from_the_mean_of_the_last_half_second_and_forgives_an_offset() -> None:
+    episodes = episodes_with(np.full((1, STEPS + 1), 0.5))
+    codec = ObservationCodec(TASK)
+    assert reach_metrics(episodes, TASK)["hand_jitter_m"] == pytest.approx([0.0], abs=1e-7)
+    for step in range(STEPS + 1):
+        swing = 0.002 * (-1) ** step if step > STEPS - 24 else 0.1 * step
+        episodes.observation[0, step] = codec.encode(TASK.arm.home, np.zeros(7), np.array([0.3, 0.4 + swing, 0.5]))
+    episodes.observation[0, STEPS - 24] = codec.encode(TASK.arm.home, np.zeros(7), np.array([0.3, 0.4, 0.5]))
+    assert reach_metrics(episodes, TASK)["hand_jitter_m"] == pytest.approx([0.002 * math.sqrt(24 / 25)], rel=1e-3)
+
+
 def test_torque_rate_and_interventions_are_means_over_time() -> None:
     episodes = episodes_with(np.full((1, STEPS + 1), 0.5))
     episodes.torque_rate[0, :100] = 30.0
