@@ -28,8 +28,8 @@ def reach_metrics(episodes: Episodes, task: ReachTask) -> Metrics:
         intervention_share      share of the torques that the limiter changed
         joint_limit_margin      smallest distance of a controlled joint to its position limit, rad
         rms_final_joint_speed   root mean square of the controlled joints' velocity over the last 0.5 s, rad/s
-        hand_jitter_m           root mean square distance of the hand from its mean position over the last 0.5 s, m,
-                                as a limit cycle causes it
+        hand_jitter_m           root mean square distance of the hand from its mean position over the last 0.5 s, m:
+                                large in a limit cycle, or while the hand still approaches
         ended_early             1 if the episode broke off (see Episodes.valid_steps), else 0
 
     An episode that broke off counts, from there on, as if the hand were twice the arm's reach away, so that
