@@ -13,10 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from spiking_controller.errors import ConfigError
 from spiking_controller.robots.limits import JointLimits
+from spiking_controller.units import NANOSECONDS
 
 FloatArray = NDArray[np.float64]
 
-NANOSECONDS = 1_000_000_000
 ABSURD_POSITION = np.pi
 """A joint farther beyond its position limit than this, rad, is a broken sensor."""
 ABSURD_VELOCITY = 10.0

@@ -10,13 +10,14 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from spiking_controller.control.arm_state import NANOSECONDS, ArmSample
+from spiking_controller.control.arm_state import ArmSample
 from spiking_controller.control.exploration import ExplorationNoise
 from spiking_controller.control.safety import SafetyFilter
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.reach import ReachTask
 from spiking_controller.tasks.set_point import SetPointIntegral
 from spiking_controller.tasks.torque import TorqueLaw
+from spiking_controller.units import NANOSECONDS
 
 FloatArray = NDArray[np.float64]
 

@@ -9,8 +9,9 @@ from typing import Final
 
 import numpy as np
 
-from spiking_controller.control.arm_state import NANOSECONDS, ArmSample
+from spiking_controller.control.arm_state import ArmSample
 from spiking_controller.robots.limits import JointLimits
+from spiking_controller.units import NANOSECONDS
 
 WINDOW: Final = 50
 """Periods in one measurement."""

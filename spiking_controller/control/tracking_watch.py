@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from spiking_controller.control.arm_state import NANOSECONDS
+from spiking_controller.units import NANOSECONDS
 
 LAST_PART: Final = round(0.5 * NANOSECONDS)
 """The error of a goal is the mean distance over this last part of the time that it was held, ns."""

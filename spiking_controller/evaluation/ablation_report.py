@@ -11,7 +11,7 @@ from scipy import stats
 from spiking_controller.evaluation.ablation import DEFAULT, Factor, Study
 from spiking_controller.evaluation.ablation_figures import FINAL_ERROR, draw_factor
 from spiking_controller.evaluation.ablation_results import Results
-from spiking_controller.learning.checkpoint import write_atomically
+from spiking_controller.files import write_atomically
 
 _CONFIDENCE = 0.95
 _RESAMPLES = 9999

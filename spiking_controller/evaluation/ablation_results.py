@@ -9,7 +9,7 @@ from pandas import DataFrame
 from spiking_controller.errors import ConfigError
 from spiking_controller.evaluation.ablation import Run, Study
 from spiking_controller.evaluation.ablation_runs import Outcome
-from spiking_controller.learning.checkpoint import write_atomically
+from spiking_controller.files import write_atomically
 from spiking_controller.learning.config import load_config
 from spiking_controller.learning.training import LOG_FILE
 

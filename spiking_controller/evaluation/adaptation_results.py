@@ -16,7 +16,8 @@ from spiking_controller.evaluation.adaptation import (
     GoalRow,
     block_medians,
 )
-from spiking_controller.learning.checkpoint import dump_checkpoint, write_atomically
+from spiking_controller.files import write_atomically
+from spiking_controller.learning.checkpoint import dump_checkpoint
 
 RUN_FILE = "run.json"
 """Written last: a folder that has it is complete."""

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader
 
-from spiking_controller.control.arm_state import NANOSECONDS
 from spiking_controller.errors import ConfigError
 from spiking_controller.evaluation.bag_reader import read
 from spiking_controller.evaluation.joint_state_decoder import JOINT_STATE
@@ -32,6 +31,7 @@ from spiking_controller.evaluation.message_feed import (
 )
 from spiking_controller.robots.arm import Arm
 from spiking_controller.robots.gravity import GravityModel
+from spiking_controller.units import NANOSECONDS
 
 FloatArray = NDArray[np.float64]
 Effort = Literal["auto", "with-gravity", "without-gravity"]

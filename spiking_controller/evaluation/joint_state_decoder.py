@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rosbags.typesys import Stores, get_typestore
 
-from spiking_controller.control.arm_state import NANOSECONDS
 from spiking_controller.evaluation.bags import leading_stamp
+from spiking_controller.units import NANOSECONDS
 
 FloatArray = NDArray[np.float64]
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from spiking_controller.control.arm_state import NANOSECONDS
 from spiking_controller.evaluation.replay import ReplayEvaluator, ReplaySettings
 from spiking_controller.learning.checkpoint import Checkpoint
+from spiking_controller.units import NANOSECONDS
 
 Figures = dict[str, Any]
 

@@ -11,11 +11,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from spiking_controller.control.arm_state import NANOSECONDS
 from spiking_controller.evaluation.replay import ReplayEvaluator
 from spiking_controller.evaluation.replay_model import FOLLOWED, LONGEST_HORIZON
 from spiking_controller.evaluation.replay_report import Row
 from spiking_controller.evaluation.style import COLOURS, GRID, MUTED, STYLE, label_distances
+from spiking_controller.units import NANOSECONDS
 
 _POINTS = 1500
 """A line is drawn with so many points at most; each stands for the mean of those it replaces."""

@@ -8,9 +8,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from spiking_controller.control.arm_state import NANOSECONDS
 from spiking_controller.evaluation.replay import ReplayEvaluator
 from spiking_controller.evaluation.replay_model import HORIZONS
+from spiking_controller.units import NANOSECONDS
 
 FloatArray = NDArray[np.float64]
 Figures = dict[str, Any]

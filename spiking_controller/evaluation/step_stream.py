@@ -13,11 +13,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spiking_controller.control.arm_state import NANOSECONDS, ArmSample, ArmStateReader, Rejection
+from spiking_controller.control.arm_state import ArmSample, ArmStateReader, Rejection
 from spiking_controller.control.goals import GoalChecker
 from spiking_controller.errors import GoalError
 from spiking_controller.evaluation.control_steps import ControlStepBuilder, Outcome
 from spiking_controller.tasks.reach import ReachTask
+from spiking_controller.units import NANOSECONDS
 
 FloatArray = NDArray[np.float64]
 

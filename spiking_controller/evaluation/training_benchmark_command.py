@@ -21,7 +21,7 @@ from spiking_controller.evaluation.training_benchmark import (
     processor_name,
     software_versions,
 )
-from spiking_controller.learning.checkpoint import write_atomically
+from spiking_controller.files import write_atomically
 
 _SIZES: Final = ("128x64", "512x256")
 _IDLE_SHARE: Final = 0.9

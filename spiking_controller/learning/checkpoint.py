@@ -6,7 +6,6 @@ evaluation figures, the parent's hash and the file's own hash. Files are written
 
 import hashlib
 import json
-import os
 import struct
 import tempfile
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 from spiking_controller.errors import ConfigError, ModelContractError
+from spiking_controller.files import write_atomically
 from spiking_controller.learning.config import TrainingConfig, config_from_dict
 from spiking_controller.learning.networks import ForwardModel, Policy
 from spiking_controller.tasks.observation import ObservationCodec
@@ -143,22 +143,6 @@ def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
         digest.update(name.encode())
         digest.update(tensors[name].detach().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, or a crash, never meets half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def dump_checkpoint(

@@ -23,8 +23,9 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from spiking_controller.errors import ConfigError, TrainingDivergedError
+from spiking_controller.files import write_atomically
 from spiking_controller.learning.agent import SpikingAgent
-from spiking_controller.learning.checkpoint import build_networks, save_checkpoint, write_atomically
+from spiking_controller.learning.checkpoint import build_networks, save_checkpoint
 from spiking_controller.learning.collection import Collector, InlineCollector, ProcessCollector, random_episodes
 from spiking_controller.learning.config import TrainingConfig, config_from_dict
 from spiking_controller.learning.diagnosis import (

@@ -6,7 +6,8 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.learning.checkpoint import Checkpoint, load_checkpoint, write_atomically
+from spiking_controller.files import write_atomically
+from spiking_controller.learning.checkpoint import Checkpoint, load_checkpoint
 
 _VERSION_FILE = re.compile(r"(\d+)_([0-9a-f]{12})\.safetensors")
 _LOG_BYTES = 1_000_000

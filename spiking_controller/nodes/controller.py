@@ -25,7 +25,7 @@ from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
 from spiking_controller.control.activity import ActivityTracker
-from spiking_controller.control.arm_state import NANOSECONDS, ArmStateReader, Rejection
+from spiking_controller.control.arm_state import ArmStateReader, Rejection
 from spiking_controller.control.controller import Command, Controller, ControllerSettings
 from spiking_controller.control.safety import SafetyFilter
 from spiking_controller.control.state_stream import StateStream
@@ -48,6 +48,7 @@ from spiking_controller.nodes.process import (
     run_process,
 )
 from spiking_controller.robots.hardware import limits_on
+from spiking_controller.units import NANOSECONDS
 
 RAMP_PERIOD = 0.002
 """Between two torques on the way to zero, s; the rate limit is kept at this period."""

@@ -10,9 +10,9 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, UInt8MultiArray
 
 from spiking_controller.control.activity import FAULT, Activity
-from spiking_controller.control.arm_state import NANOSECONDS
 from spiking_controller.control.controller import StepReport
 from spiking_controller.nodes import messages
+from spiking_controller.units import NANOSECONDS
 
 
 class ControllerReport:

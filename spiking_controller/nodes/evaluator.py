@@ -33,7 +33,7 @@ from spiking_controller.evaluation.message_feed import (
 )
 from spiking_controller.evaluation.replay import ReplaySettings
 from spiking_controller.evaluation.replay_report import tables, text, to_json
-from spiking_controller.learning.checkpoint import write_atomically
+from spiking_controller.files import write_atomically
 from spiking_controller.nodes import messages
 from spiking_controller.nodes.joint_state_input import BEST_EFFORT, EVERY_LATCHED, JOINT_STATES, JointStateInput
 from spiking_controller.nodes.model_parameters import ARM, JOINT_NAMES, joint_names, load_checkpoint_of_arm

@@ -28,7 +28,8 @@ from std_srvs.srv import SetBool, Trigger
 from spiking_controller.control.arm_state import ArmStateReader, Rejection
 from spiking_controller.control.segments import SegmentBuilder
 from spiking_controller.errors import ModelContractError
-from spiking_controller.learning.checkpoint import parse_checkpoint, write_atomically
+from spiking_controller.files import write_atomically
+from spiking_controller.learning.checkpoint import parse_checkpoint
 from spiking_controller.learning.experience import Experience, ExperienceSettings
 from spiking_controller.learning.online import OnlineLearner, OnlineSettings
 from spiking_controller.learning.replay import Segment

@@ -45,9 +45,7 @@ _LOBES_HEIGHT: Final = np.float32(
     2.0 * math.exp(-0.5 / SIDE_LOBE_WIDTH**2) * SIDE_LOBE_HEIGHT / SIDE_LOBE_WIDTH / multi_gaussian_peak()
 )
 _LOBE_EXPONENT: Final = np.float32(-0.5 / SIDE_LOBE_WIDTH**2 / math.log(2.0))
-_COSH_2, _COSH_4, _COSH_6 = (
-    np.float32(SIDE_LOBE_WIDTH ** (-2 * power) / math.factorial(power)) for power in (2, 4, 6)
-)
+_COSH_2, _COSH_4, _COSH_6 = (np.float32(SIDE_LOBE_WIDTH ** (-2 * power) / math.factorial(power)) for power in (2, 4, 6))
 _SUPERSPIKE_SLOPE: Final = np.float32(SUPERSPIKE_SLOPE)
 _SIGMOID_SLOPE: Final = np.float32(SIGMOID_SLOPE)
 _SIGMOID_EXPONENT: Final = np.float32(-SIGMOID_SLOPE / math.log(2.0))

@@ -15,9 +15,7 @@ def tracker() -> ActivityTracker:
 def follow(tracker: ActivityTracker, distances: list[float], start: int = 0) -> list[str]:
     """One control step every 20 ms; the states that were news."""
     return [
-        tracker.now.state
-        for index, distance in enumerate(distances)
-        if tracker.step(start + 20 * MS * index, distance)
+        tracker.now.state for index, distance in enumerate(distances) if tracker.step(start + 20 * MS * index, distance)
     ]
 
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from spiking_controller.control.arm_state import NANOSECONDS, ArmSample
+from spiking_controller.control.arm_state import ArmSample
 from spiking_controller.control.state_stream import StateStream
 from spiking_controller.robots.arm import get_arm
+from spiking_controller.units import NANOSECONDS
 
 ARM = get_arm("panda")
 

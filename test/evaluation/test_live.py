@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spiking_controller.control.arm_state import NANOSECONDS
 from spiking_controller.evaluation.live import LiveEvaluation
 from spiking_controller.evaluation.live_status import Status, series, statuses
 from spiking_controller.evaluation.replay import ReplayEvaluator, ReplaySettings
 from spiking_controller.evaluation.replay_report import to_json
 from spiking_controller.learning.checkpoint import Checkpoint
+from spiking_controller.units import NANOSECONDS
 
 Event = tuple[str, int, tuple[Any, ...]]
 Figures = dict[str, Any]

@@ -12,7 +12,6 @@ import torch
 from rosbags.typesys import Stores, get_typestore
 
 from spiking_controller import cli
-from spiking_controller.control.arm_state import NANOSECONDS
 from spiking_controller.errors import ConfigError
 from spiking_controller.evaluation.bag_reader import opened, read
 from spiking_controller.evaluation.bag_stream import StreamOptions
@@ -22,6 +21,7 @@ from spiking_controller.evaluation.replay_command import replay
 from spiking_controller.evaluation.replay_report import paired_differences
 from spiking_controller.learning.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from spiking_controller.resources import share_path
+from spiking_controller.units import NANOSECONDS
 
 TYPES = get_typestore(Stores.ROS2_JAZZY)
 DATA = Path(__file__).parents[1] / "data"
