@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from spiking_controller.learning.networks import ControlNetwork, ForwardModel, Policy, State
+from spiking_controller.snn.compiled.unroll import Unroll
 from spiking_controller.snn.network import SpikingNetwork
-from spiking_controller.snn.unroll import Unroll
 
 
 class Imagined(NamedTuple):

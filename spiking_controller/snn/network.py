@@ -15,12 +15,9 @@ from torch import Generator, Tensor, nn
 
 from spiking_controller.errors import ConfigError
 from spiking_controller.snn import initialisation
-from spiking_controller.snn.initialisation import Initialisation
-from spiking_controller.snn.kernels import MOST_TICKS
-from spiking_controller.snn.neurons import Backend, LIFDecay, LIFState, Threshold, initial_state, scan
-from spiking_controller.snn.single_step import SingleStep
-from spiking_controller.snn.surrogate import surrogate_derivative
-from spiking_controller.snn.unroll import (
+from spiking_controller.snn.compiled.kernels import MOST_TICKS
+from spiking_controller.snn.compiled.single_step import SingleStep
+from spiking_controller.snn.compiled.unroll import (
     LayerParameters,
     ReadoutParameters,
     Unroll,
@@ -29,6 +26,9 @@ from spiking_controller.snn.unroll import (
     UnrollState,
     unroll,
 )
+from spiking_controller.snn.initialisation import Initialisation
+from spiking_controller.snn.neurons import Backend, LIFDecay, LIFState, Threshold, initial_state, scan
+from spiking_controller.snn.surrogate import surrogate_derivative
 
 Architecture = Literal["spiking", "gru", "mlp"]
 NeuronModel = Literal["adaptive_lif", "lif"]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spiking_controller.snn import kernels
+from spiking_controller.snn.compiled import kernels
 from spiking_controller.snn.surrogate import spike_function
 
 Backend = Literal["fused", "torch"]

@@ -10,7 +10,7 @@ from spiking_controller.errors import ModelContractError
 from spiking_controller.learning.checkpoint import Checkpoint, load_checkpoint, parse_checkpoint
 from spiking_controller.learning.model_update import Version
 from spiking_controller.resources import share_path
-from spiking_controller.snn import kernels
+from spiking_controller.snn.compiled import kernels
 
 SHIPPED = share_path("models", "panda_reach.safetensors")
 

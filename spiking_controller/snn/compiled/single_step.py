@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spiking_controller.snn import kernels
+from spiking_controller.snn.compiled import kernels
+from spiking_controller.snn.compiled.unroll import LayerParameters, UnrollOptions, UnrollParameters, UnrollState
 from spiking_controller.snn.neurons import LIFState
-from spiking_controller.snn.unroll import LayerParameters, UnrollOptions, UnrollParameters, UnrollState
 
 FloatArray = NDArray[np.float32]
 

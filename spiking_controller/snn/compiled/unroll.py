@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spiking_controller.snn import kernels
+from spiking_controller.snn.compiled import kernels
 from spiking_controller.snn.neurons import LIFDecay, LIFState, Threshold
 
 

@@ -1,0 +1,1 @@
+"""Compiled kernels of spiking layers and the unrolls made of them."""
