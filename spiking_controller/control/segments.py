@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spiking_controller.control.arm_state import ArmSample
-from spiking_controller.learning.replay import Segment
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.reach import ReachTask
+from spiking_controller.tasks.segments import Segment
 from spiking_controller.tasks.torque import TorqueLaw
 from spiking_controller.units import NANOSECONDS
 

@@ -30,11 +30,12 @@ from spiking_controller.learning.online import (
     ten_step_error,
 )
 from spiking_controller.learning.prediction import PredictionError
-from spiking_controller.learning.replay import ReplayMemory, Segment
+from spiking_controller.learning.replay import ReplayMemory
 from spiking_controller.learning.version_folder import VersionFolder
 from spiking_controller.robots.simulation import ArmCondition
 from spiking_controller.tasks.goals import sample_goals
 from spiking_controller.tasks.observation import ObservationCodec
+from spiking_controller.tasks.segments import Segment
 
 FloatArray = NDArray[np.float64]
 

@@ -12,9 +12,9 @@ from spiking_controller.evaluation.bag_reader import opened
 from spiking_controller.evaluation.bag_stream import find_stream
 from spiking_controller.evaluation.control_steps import ControlStep, Outcome
 from spiking_controller.evaluation.step_stream import StepStream, StreamSettings
-from spiking_controller.learning.replay import Segment
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.reach import ReachTask
+from spiking_controller.tasks.segments import Segment
 from spiking_controller.tasks.torque import TorqueLaw
 
 _SUFFIXES = (".mcap", ".db3")

@@ -9,11 +9,11 @@ from spiking_controller.evaluation.complexity import measure_complexity
 from spiking_controller.learning.agent import SpikingAgent
 from spiking_controller.learning.checkpoint import Checkpoint
 from spiking_controller.learning.prediction import open_loop_predictions, prediction_error
-from spiking_controller.learning.replay import Windows
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import Agent, Episodes, run_episodes
 from spiking_controller.tasks.metrics import reach_metrics, summarise
 from spiking_controller.tasks.observation import ObservationCodec
+from spiking_controller.tasks.segments import Windows
 from spiking_controller.tasks.set_point import SetPointIntegral
 
 HELD_OUT_SEED = 987_654_321

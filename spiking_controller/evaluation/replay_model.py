@@ -11,9 +11,9 @@ from spiking_controller.evaluation.complexity import CostMeter
 from spiking_controller.evaluation.control_steps import ControlStep
 from spiking_controller.learning.checkpoint import Checkpoint
 from spiking_controller.learning.prediction import open_loop_predictions
-from spiking_controller.learning.replay import Windows
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.reach import ReachTask
+from spiking_controller.tasks.segments import Windows
 from spiking_controller.tasks.torque import TorqueLaw
 
 FloatArray = NDArray[np.float64]

@@ -26,13 +26,14 @@ from spiking_controller.learning.prediction import (
     policy_actions,
     prediction_error,
 )
-from spiking_controller.learning.replay import ReplayMemory, Windows
+from spiking_controller.learning.replay import ReplayMemory
 from spiking_controller.learning.surprise import Surprise
 from spiking_controller.learning.symmetry import TurnedWindows
 from spiking_controller.learning.updates import NETWORKS, NetworkName, Updater
 from spiking_controller.robots.limits import TorqueLimiter
 from spiking_controller.tasks.goals import sample_goals
 from spiking_controller.tasks.observation import ObservationCodec
+from spiking_controller.tasks.segments import Windows
 from spiking_controller.tasks.torque import TorqueLaw
 
 Network: TypeAlias = Policy | ForwardModel

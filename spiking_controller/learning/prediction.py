@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 
 from spiking_controller.learning.networks import ForwardModel, Policy
-from spiking_controller.learning.replay import Windows
 from spiking_controller.learning.updates import warmed_up
 from spiking_controller.tasks.observation import ObservationCodec
+from spiking_controller.tasks.segments import Windows
 
 FINAL_STEPS = 5
 """The imagined final distance is the mean over this many last steps."""

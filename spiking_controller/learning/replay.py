@@ -1,42 +1,9 @@
 """Replay memory: the last episodes of the arm, whole, from which training draws windows of consecutive steps."""
 
-from typing import NamedTuple
-
 import numpy as np
 
 from spiking_controller.tasks.episodes import Episodes
-
-
-class Windows(NamedTuple):
-    """Consecutive control steps of several episodes, time first, float32.
-
-    Attributes:
-        observation: [length + 1, batch, observation].
-        action: [length, batch, controlled], the action taken from `observation[t]`.
-        previous_action: [length, batch, controlled]; zero before an episode's first step.
-        goal: [batch, goal], of the episode.
-    """
-
-    observation: np.ndarray
-    action: np.ndarray
-    previous_action: np.ndarray
-    goal: np.ndarray
-
-
-class Segment(NamedTuple):
-    """Consecutive control steps of one arm on its way to one goal; step t leads from observation t to t + 1.
-
-    Attributes:
-        observation: [steps + 1, observation].
-        action: [steps, controlled], as carried out.
-        previous_action: [controlled], of the step before the first.
-        goal: [goal], m.
-    """
-
-    observation: np.ndarray
-    action: np.ndarray
-    previous_action: np.ndarray
-    goal: np.ndarray
+from spiking_controller.tasks.segments import Segment, Windows
 
 
 class ReplayMemory:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.learning.replay import ReplayMemory, Segment
+from spiking_controller.learning.replay import ReplayMemory
+from spiking_controller.tasks.segments import Segment
 
 
 class SegmentStore(ReplayMemory):

@@ -38,7 +38,7 @@ from spiking_controller.learning.diagnosis import (
     affected_rates,
     not_finite,
 )
-from spiking_controller.learning.replay import ReplayMemory, Segment
+from spiking_controller.learning.replay import ReplayMemory
 from spiking_controller.learning.seeds import Purpose, environment_seed, generator
 from spiking_controller.learning.updates import NetworkName, NotFiniteError, Updater
 from spiking_controller.snn.network import SpikingNetwork
@@ -47,6 +47,7 @@ from spiking_controller.tasks.episodes import run_episodes
 from spiking_controller.tasks.goals import sample_goals
 from spiking_controller.tasks.metrics import reach_metrics, summarise
 from spiking_controller.tasks.observation import ObservationCodec
+from spiking_controller.tasks.segments import Segment
 
 _GOAL_POOL = 4000
 STATE_FILE = "training_state.safetensors"

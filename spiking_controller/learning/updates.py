@@ -18,10 +18,10 @@ from spiking_controller.learning.config import (
 )
 from spiking_controller.learning.imagination import Beginning, imagine
 from spiking_controller.learning.networks import ForwardModel, Policy, State
-from spiking_controller.learning.replay import Windows
 from spiking_controller.snn.regularisers import Activity, ActivityRegulariser, mean_activity
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.postures import NearestPosture
+from spiking_controller.tasks.segments import Windows
 
 NetworkName = Literal["policy", "forward_model"]
 NETWORKS: tuple[NetworkName, ...] = ("policy", "forward_model")

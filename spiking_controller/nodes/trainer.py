@@ -32,12 +32,12 @@ from spiking_controller.files import write_atomically
 from spiking_controller.learning.checkpoint import parse_checkpoint
 from spiking_controller.learning.experience import Experience, ExperienceSettings
 from spiking_controller.learning.online import OnlineLearner, OnlineSettings
-from spiking_controller.learning.replay import Segment
 from spiking_controller.learning.version_folder import VersionFolder
 from spiking_controller.nodes import messages
 from spiking_controller.nodes.model_parameters import MODEL_PARAMETERS, joint_names, load_model
 from spiking_controller.nodes.parameters import ParameterSpec, declare_parameters, value_of
 from spiking_controller.nodes.process import StopRequest, create_executor, run_process, step_back
+from spiking_controller.tasks.segments import Segment
 
 STREAM = QoSProfile(depth=500, reliability=ReliabilityPolicy.BEST_EFFORT)
 """A second of joint states may wait while the training thread is busy."""

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from spiking_controller.control.arm_state import ArmSample
 from spiking_controller.control.segments import SegmentBuilder
-from spiking_controller.learning.replay import Segment
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.reach import get_task
+from spiking_controller.tasks.segments import Segment
 from spiking_controller.tasks.torque import TorqueLaw
 
 TASK = get_task("panda_reach")

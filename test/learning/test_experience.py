@@ -8,9 +8,9 @@ import pytest
 
 from spiking_controller.errors import ConfigError
 from spiking_controller.learning.experience import LONGEST_GOAL, Experience, ExperienceSettings
-from spiking_controller.learning.replay import Segment
 from spiking_controller.learning.segment_store import SegmentStore
 from spiking_controller.tasks.reach import get_task
+from spiking_controller.tasks.segments import Segment
 
 STEPS = 4
 TASK = get_task("planar_reach")

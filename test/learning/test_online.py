@@ -18,10 +18,10 @@ from spiking_controller.learning.checkpoint import (
 from spiking_controller.learning.config import TrainingConfig
 from spiking_controller.learning.experience import Experience, ExperienceSettings
 from spiking_controller.learning.online import OnlineLearner, OnlineSettings
-from spiking_controller.learning.replay import Segment
 from spiking_controller.resources import share_path
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import run_episodes
+from spiking_controller.tasks.segments import Segment
 
 STEPS = 32
 KEPT = ExperienceSettings(segment_steps=STEPS)

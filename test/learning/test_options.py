@@ -22,7 +22,7 @@ from spiking_controller.learning.config import TaskOptions, TrainingConfig, load
 from spiking_controller.learning.experience import Experience, ExperienceSettings
 from spiking_controller.learning.networks import Features
 from spiking_controller.learning.online import OnlineLearner, OnlineSettings
-from spiking_controller.learning.replay import ReplayMemory, Segment
+from spiking_controller.learning.replay import ReplayMemory
 from spiking_controller.learning.training import TrainingRun
 from spiking_controller.learning.updates import Updater, forward_model_loss
 from spiking_controller.resources import share_path
@@ -31,6 +31,7 @@ from spiking_controller.snn.regularisers import ActivityRegulariser
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import Episodes, run_episodes
 from spiking_controller.tasks.observation import ObservationCodec
+from spiking_controller.tasks.segments import Segment
 
 BLIND = Features(velocity=False, trigonometric=False, previous_action=False, target_gains=())
 

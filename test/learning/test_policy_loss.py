@@ -10,13 +10,13 @@ from spiking_controller.learning.checkpoint import build_networks
 from spiking_controller.learning.collection import policy_episodes
 from spiking_controller.learning.config import GoalMix, PolicyLoss, TrainingConfig
 from spiking_controller.learning.networks import ForwardModel
-from spiking_controller.learning.replay import Windows
 from spiking_controller.learning.updates import policy_loss, self_motion
 from spiking_controller.snn.network import NetworkConfig
 from spiking_controller.snn.regularisers import ActivityRegulariser
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.goals import is_hard
 from spiking_controller.tasks.reach import get_task
+from spiking_controller.tasks.segments import Windows
 
 BATCH, STEPS = 6, 3
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from spiking_controller.learning.replay import Windows
 from spiking_controller.learning.symmetry import TurnedWindows
 from spiking_controller.robots.kinematics import KinematicChain
 from spiking_controller.robots.simulation import ArmCondition, ArmSimulation
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.reach import ReachTask, get_task
+from spiking_controller.tasks.segments import Windows
 
 STEPS = 20
 
