@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.learning.config import (
+from spiking_controller.networks.config import (
     TrainingConfig,
     config_from_dict,
     from_plain,

@@ -18,7 +18,7 @@ from spiking_controller.evaluation.adaptation_results import (
     save_run,
 )
 from spiking_controller.evaluation.evaluate import evaluate_checkpoint
-from spiking_controller.learning.checkpoint import Checkpoint, load_checkpoint
+from spiking_controller.networks.checkpoint import Checkpoint, load_checkpoint
 from spiking_controller.resources import share_path
 
 HELD_OUT_GOALS = 400

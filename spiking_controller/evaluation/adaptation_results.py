@@ -17,7 +17,7 @@ from spiking_controller.evaluation.adaptation import (
     block_medians,
 )
 from spiking_controller.files import write_atomically
-from spiking_controller.learning.checkpoint import dump_checkpoint
+from spiking_controller.networks.checkpoint import dump_checkpoint
 
 RUN_FILE = "run.json"
 """Written last: a folder that has it is complete."""

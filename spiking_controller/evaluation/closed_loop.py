@@ -13,8 +13,8 @@ from spiking_controller.control.controller import Controller, ControllerSettings
 from spiking_controller.control.segments import SegmentBuilder
 from spiking_controller.control.tracking_watch import TrackingWatch
 from spiking_controller.control.versions import VersionChain
-from spiking_controller.learning.checkpoint import Checkpoint
 from spiking_controller.learning.model_update import Version
+from spiking_controller.networks.checkpoint import Checkpoint
 from spiking_controller.robots.simulation import NANOSECONDS, ArmCondition, ArmSimulation
 from spiking_controller.tasks.segments import Segment
 

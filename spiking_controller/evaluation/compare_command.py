@@ -18,7 +18,7 @@ from spiking_controller.evaluation.comparison import (
 )
 from spiking_controller.evaluation.evaluate import HELD_OUT_SEED
 from spiking_controller.files import write_atomically
-from spiking_controller.learning.checkpoint import load_checkpoint
+from spiking_controller.networks.checkpoint import load_checkpoint
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

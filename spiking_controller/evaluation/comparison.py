@@ -11,8 +11,8 @@ from spiking_controller.errors import ConfigError
 from spiking_controller.evaluation.classical import ClassicalAgent
 from spiking_controller.evaluation.complexity import measure_complexity
 from spiking_controller.evaluation.evaluate import IntegralAgent
-from spiking_controller.learning.agent import SpikingAgent
-from spiking_controller.learning.checkpoint import Checkpoint
+from spiking_controller.networks.agent import SpikingAgent
+from spiking_controller.networks.checkpoint import Checkpoint
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import Agent, Episodes, run_episodes
 from spiking_controller.tasks.metrics import reach_metrics, summarise

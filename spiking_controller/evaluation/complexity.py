@@ -35,9 +35,10 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from spiking_controller.learning.baselines import GRUNetwork, GRUState, MLPNetwork, MLPState
-from spiking_controller.learning.checkpoint import Checkpoint
-from spiking_controller.learning.networks import ForwardModel, Policy
+from spiking_controller.networks.baselines import GRUNetwork, GRUState, MLPNetwork, MLPState
+from spiking_controller.networks.checkpoint import Checkpoint
+from spiking_controller.networks.forward_model import ForwardModel
+from spiking_controller.networks.policy import Policy
 from spiking_controller.snn.network import NetworkState, SpikingNetwork
 from spiking_controller.tasks.episodes import Episodes
 

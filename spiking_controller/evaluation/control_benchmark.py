@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from spiking_controller.errors import ConfigError
 from spiking_controller.evaluation.snntorch_network import SnntorchNetwork
-from spiking_controller.learning.agent import SpikingAgent
-from spiking_controller.learning.checkpoint import Checkpoint, load_checkpoint
+from spiking_controller.networks.agent import SpikingAgent
+from spiking_controller.networks.checkpoint import Checkpoint, load_checkpoint
 from spiking_controller.snn.network import SpikingNetwork
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import run_episodes

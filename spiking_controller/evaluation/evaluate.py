@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiking_controller.evaluation.complexity import measure_complexity
-from spiking_controller.learning.agent import SpikingAgent
-from spiking_controller.learning.checkpoint import Checkpoint
-from spiking_controller.learning.prediction import open_loop_predictions, prediction_error
+from spiking_controller.networks.agent import SpikingAgent
+from spiking_controller.networks.checkpoint import Checkpoint
+from spiking_controller.networks.prediction import open_loop_predictions, prediction_error
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import Agent, Episodes, run_episodes
 from spiking_controller.tasks.metrics import reach_metrics, summarise

@@ -10,7 +10,7 @@ import torch
 from spiking_controller.errors import ConfigError
 from spiking_controller.evaluation.evaluate import HELD_OUT_SEED, PREDICTION_STEPS, evaluate_checkpoint
 from spiking_controller.files import write_atomically
-from spiking_controller.learning.checkpoint import load_checkpoint
+from spiking_controller.networks.checkpoint import load_checkpoint
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

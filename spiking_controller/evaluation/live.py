@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from spiking_controller.evaluation.replay import ReplayEvaluator, ReplaySettings
-from spiking_controller.learning.checkpoint import Checkpoint
+from spiking_controller.networks.checkpoint import Checkpoint
 from spiking_controller.units import NANOSECONDS
 
 Figures = dict[str, Any]

@@ -19,7 +19,7 @@ from spiking_controller.evaluation.replay_goals import GoalJudge
 from spiking_controller.evaluation.replay_model import Baselines, ModelJudge, RecordedWindows, WindowCutter
 from spiking_controller.evaluation.replay_policy import PolicyJudge
 from spiking_controller.evaluation.step_stream import StepStream, StreamSettings
-from spiking_controller.learning.checkpoint import Checkpoint
+from spiking_controller.networks.checkpoint import Checkpoint
 
 FloatArray = NDArray[np.float64]
 

@@ -15,7 +15,7 @@ from spiking_controller.evaluation.comparison import common_task
 from spiking_controller.evaluation.replay import ReplayEvaluator, ReplaySettings
 from spiking_controller.evaluation.replay_report import paired_differences, tables, text, to_json
 from spiking_controller.files import write_atomically
-from spiking_controller.learning.checkpoint import Checkpoint, load_checkpoint
+from spiking_controller.networks.checkpoint import Checkpoint, load_checkpoint
 from spiking_controller.resources import share_path
 
 _SHIPPED = {"panda": "panda_reach.safetensors", "planar_arm": "planar_reach.safetensors"}

@@ -12,9 +12,9 @@ from spiking_controller.control.safety import SafetyFilter
 from spiking_controller.evaluation.complexity import CostMeter
 from spiking_controller.evaluation.control_steps import ControlStep
 from spiking_controller.evaluation.replay_model import FOLLOWED
-from spiking_controller.learning.agent import SpikingAgent
-from spiking_controller.learning.checkpoint import Checkpoint
-from spiking_controller.learning.networks import State
+from spiking_controller.networks.agent import SpikingAgent
+from spiking_controller.networks.checkpoint import Checkpoint
+from spiking_controller.networks.features import State
 
 FloatArray = NDArray[np.float64]
 

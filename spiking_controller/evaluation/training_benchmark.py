@@ -13,12 +13,13 @@ import numpy as np
 import torch
 
 from spiking_controller.evaluation.snntorch_network import SnntorchNetwork
-from spiking_controller.learning.agent import ExploringAgent
-from spiking_controller.learning.checkpoint import build_networks
-from spiking_controller.learning.config import ModelUpdates, PolicyUpdates, TrainingConfig
-from spiking_controller.learning.networks import ForwardModel, Policy
 from spiking_controller.learning.replay import ReplayMemory
 from spiking_controller.learning.updates import Updater
+from spiking_controller.networks.agent import ExploringAgent
+from spiking_controller.networks.checkpoint import build_networks
+from spiking_controller.networks.config import ModelUpdates, PolicyUpdates, TrainingConfig
+from spiking_controller.networks.forward_model import ForwardModel
+from spiking_controller.networks.policy import Policy
 from spiking_controller.snn.network import NetworkConfig, SpikingNetwork
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import run_episodes

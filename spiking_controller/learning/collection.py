@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from spiking_controller.errors import SimulationStoppedError
-from spiking_controller.learning.agent import ExploringAgent, SpikingAgent
-from spiking_controller.learning.checkpoint import build_networks
-from spiking_controller.learning.config import TrainingConfig
-from spiking_controller.learning.networks import Policy
 from spiking_controller.learning.seeds import Purpose, environment_seed, generator
+from spiking_controller.networks.agent import ExploringAgent, SpikingAgent
+from spiking_controller.networks.checkpoint import build_networks
+from spiking_controller.networks.config import TrainingConfig
+from spiking_controller.networks.policy import Policy
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import Episodes, run_episodes
 from spiking_controller.tasks.goals import sample_goals

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from spiking_controller.errors import ModelContractError
-from spiking_controller.learning.agent import SpikingAgent
-from spiking_controller.learning.checkpoint import Checkpoint, Contract, check_same_contract, parse_checkpoint
+from spiking_controller.networks.agent import SpikingAgent
+from spiking_controller.networks.checkpoint import Checkpoint, Contract, check_same_contract, parse_checkpoint
 
 
 @dataclass(frozen=True)

@@ -9,27 +9,28 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.learning.checkpoint import (
+from spiking_controller.learning.experience import Experience
+from spiking_controller.learning.replay import ReplayMemory
+from spiking_controller.learning.surprise import Surprise
+from spiking_controller.learning.symmetry import TurnedWindows
+from spiking_controller.learning.updates import NETWORKS, NetworkName, Updater
+from spiking_controller.networks.checkpoint import (
     Checkpoint,
     build_networks,
     check_same_contract,
     dump_checkpoint,
     parse_checkpoint,
 )
-from spiking_controller.learning.config import TrainingConfig
-from spiking_controller.learning.experience import Experience
-from spiking_controller.learning.networks import ForwardModel, Policy
-from spiking_controller.learning.prediction import (
+from spiking_controller.networks.config import TrainingConfig
+from spiking_controller.networks.forward_model import ForwardModel
+from spiking_controller.networks.policy import Policy
+from spiking_controller.networks.prediction import (
     PredictionError,
     imagined_final_distance,
     open_loop_predictions,
     policy_actions,
     prediction_error,
 )
-from spiking_controller.learning.replay import ReplayMemory
-from spiking_controller.learning.surprise import Surprise
-from spiking_controller.learning.symmetry import TurnedWindows
-from spiking_controller.learning.updates import NETWORKS, NetworkName, Updater
 from spiking_controller.robots.limits import TorqueLimiter
 from spiking_controller.tasks.goals import sample_goals
 from spiking_controller.tasks.observation import ObservationCodec

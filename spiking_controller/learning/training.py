@@ -24,10 +24,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from spiking_controller.errors import ConfigError, TrainingDivergedError
 from spiking_controller.files import write_atomically
-from spiking_controller.learning.agent import SpikingAgent
-from spiking_controller.learning.checkpoint import build_networks, save_checkpoint
 from spiking_controller.learning.collection import Collector, InlineCollector, ProcessCollector, random_episodes
-from spiking_controller.learning.config import TrainingConfig, config_from_dict
 from spiking_controller.learning.diagnosis import (
     FINDING_COLUMNS,
     MEASUREMENT_COLUMNS,
@@ -41,6 +38,9 @@ from spiking_controller.learning.diagnosis import (
 from spiking_controller.learning.replay import ReplayMemory
 from spiking_controller.learning.seeds import Purpose, environment_seed, generator
 from spiking_controller.learning.updates import NetworkName, NotFiniteError, Updater
+from spiking_controller.networks.agent import SpikingAgent
+from spiking_controller.networks.checkpoint import build_networks, save_checkpoint
+from spiking_controller.networks.config import TrainingConfig, config_from_dict
 from spiking_controller.snn.network import SpikingNetwork
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import run_episodes

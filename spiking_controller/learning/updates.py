@@ -9,15 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spiking_controller.learning.config import (
+from spiking_controller.networks.config import (
     GoalMix,
     ModelUpdates,
     PolicyLoss,
     PolicyUpdates,
     TrainingConfig,
 )
-from spiking_controller.learning.imagination import Beginning, imagine
-from spiking_controller.learning.networks import ForwardModel, Policy, State
+from spiking_controller.networks.forward_model import ForwardModel
+from spiking_controller.networks.imagination import Beginning, imagine, warmed_up
+from spiking_controller.networks.policy import Policy
 from spiking_controller.snn.regularisers import Activity, ActivityRegulariser, mean_activity
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.postures import NearestPosture
@@ -222,19 +223,6 @@ def self_motion(model: ForwardModel, observation: Tensor) -> Tensor:
     velocity = model.features.joint_velocity(observation).unsqueeze(-1)
     moved = torch.linalg.solve(jacobian @ jacobian.mT + 1e-6 * torch.eye(jacobian.shape[-2]), jacobian @ velocity)
     return (velocity - jacobian.mT @ moved).squeeze(-1)
-
-
-def warmed_up(
-    policy: Policy, model: ForwardModel, observed: Tensor, action: Tensor, previous: Tensor, target: Tensor
-) -> tuple[State, State]:
-    """States of both networks after the recorded steps; arrays are [steps, batch, ...], `target` is [batch, goal]."""
-    length, batch, _ = action.shape
-    goals = target.expand(length, -1, -1)
-    policy_features = policy.inputs(observed[:length], previous, goals)
-    model_features = model.inputs(observed[:length], action, previous)
-    _, _, policy_state = policy.network.unroll(policy_features, policy.initial_state(batch), policy.effective())
-    _, _, model_state = model.network.unroll(model_features, model.initial_state(batch), model.effective())
-    return policy_state, model_state
 
 
 class Updater:

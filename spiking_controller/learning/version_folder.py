@@ -7,7 +7,7 @@ from pathlib import Path
 
 from spiking_controller.errors import ConfigError
 from spiking_controller.files import write_atomically
-from spiking_controller.learning.checkpoint import Checkpoint, load_checkpoint
+from spiking_controller.networks.checkpoint import Checkpoint, load_checkpoint
 
 _VERSION_FILE = re.compile(r"(\d+)_([0-9a-f]{12})\.safetensors")
 _LOG_BYTES = 1_000_000

@@ -23,8 +23,8 @@ from std_srvs.srv import Trigger
 from spiking_controller.control.controller import Controller
 from spiking_controller.control.tracking_watch import TrackingWatch
 from spiking_controller.control.versions import VersionChain
-from spiking_controller.learning.checkpoint import Checkpoint
 from spiking_controller.learning.model_update import Version
+from spiking_controller.networks.checkpoint import Checkpoint
 from spiking_controller.nodes import messages
 from spiking_controller.nodes.up import start_process
 from spiking_controller.nodes.update_listener import REFUSAL

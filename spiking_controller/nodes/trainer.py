@@ -29,10 +29,10 @@ from spiking_controller.control.arm_state import ArmStateReader, Rejection
 from spiking_controller.control.segments import SegmentBuilder
 from spiking_controller.errors import ModelContractError
 from spiking_controller.files import write_atomically
-from spiking_controller.learning.checkpoint import parse_checkpoint
 from spiking_controller.learning.experience import Experience, ExperienceSettings
 from spiking_controller.learning.online import OnlineLearner, OnlineSettings
 from spiking_controller.learning.version_folder import VersionFolder
+from spiking_controller.networks.checkpoint import parse_checkpoint
 from spiking_controller.nodes import messages
 from spiking_controller.nodes.model_parameters import MODEL_PARAMETERS, joint_names, load_model
 from spiking_controller.nodes.parameters import ParameterSpec, declare_parameters, value_of

@@ -8,7 +8,7 @@ import yaml
 
 from spiking_controller.evaluation.bag_reader import opened
 from spiking_controller.evaluation.bag_stream import find_stream
-from spiking_controller.learning.checkpoint import Checkpoint, load_checkpoint
+from spiking_controller.networks.checkpoint import Checkpoint, load_checkpoint
 from spiking_controller.resources import share_path
 from spiking_controller.robots.arm import get_arm
 

@@ -17,7 +17,7 @@ from spiking_controller.evaluation.ablation_figures import FINAL_ERROR, draw_fac
 from spiking_controller.evaluation.ablation_report import markdown, median_estimate
 from spiking_controller.evaluation.ablation_results import Results
 from spiking_controller.evaluation.ablation_runs import Outcome, pack, unpack
-from spiking_controller.learning.config import TrainingConfig, load_config
+from spiking_controller.networks.config import TrainingConfig, load_config
 from spiking_controller.resources import share_path
 
 

@@ -21,10 +21,10 @@ from spiking_controller.evaluation.adaptation_results import (
     save_run,
 )
 from spiking_controller.evaluation.closed_loop import ClosedLoop
-from spiking_controller.learning.agent import SpikingAgent
-from spiking_controller.learning.checkpoint import Checkpoint, load_checkpoint
 from spiking_controller.learning.experience import ExperienceSettings
 from spiking_controller.learning.online import OnlineSettings
+from spiking_controller.networks.agent import SpikingAgent
+from spiking_controller.networks.checkpoint import Checkpoint, load_checkpoint
 from spiking_controller.resources import share_path
 from spiking_controller.robots.simulation import ArmCondition
 from spiking_controller.tasks.environment import ReachVectorEnv

@@ -8,8 +8,8 @@ import pytest
 
 from spiking_controller.cli import main
 from spiking_controller.evaluation.evaluate import evaluate_checkpoint
-from spiking_controller.learning.checkpoint import build_networks, load_checkpoint, save_checkpoint
-from spiking_controller.learning.config import TrainingConfig
+from spiking_controller.networks.checkpoint import build_networks, load_checkpoint, save_checkpoint
+from spiking_controller.networks.config import TrainingConfig
 from spiking_controller.resources import share_path
 from spiking_controller.snn.network import NetworkConfig
 

@@ -21,10 +21,10 @@ from spiking_controller.evaluation.complexity import (
     parameter_count,
     step_cost,
 )
-from spiking_controller.learning.agent import SpikingAgent
-from spiking_controller.learning.baselines import GRUNetwork, MLPNetwork
-from spiking_controller.learning.checkpoint import load_checkpoint
-from spiking_controller.learning.networks import ControlNetwork
+from spiking_controller.networks.agent import SpikingAgent
+from spiking_controller.networks.baselines import GRUNetwork, MLPNetwork
+from spiking_controller.networks.checkpoint import load_checkpoint
+from spiking_controller.networks.features import ControlNetwork
 from spiking_controller.resources import share_path
 from spiking_controller.snn.network import LayerState, NetworkConfig, NetworkState, Recurrence, SpikingNetwork
 from spiking_controller.tasks.environment import ReachVectorEnv

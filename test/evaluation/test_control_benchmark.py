@@ -18,8 +18,8 @@ from spiking_controller.evaluation.control_benchmark import (
     with_snntorch_modules,
 )
 from spiking_controller.evaluation.snntorch_network import SnntorchNetwork
-from spiking_controller.learning.checkpoint import build_networks, load_checkpoint, save_checkpoint
-from spiking_controller.learning.config import load_config
+from spiking_controller.networks.checkpoint import build_networks, load_checkpoint, save_checkpoint
+from spiking_controller.networks.config import load_config
 from spiking_controller.resources import share_path
 
 MODEL = str(share_path("models", "panda_reach.safetensors"))

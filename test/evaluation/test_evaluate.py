@@ -8,9 +8,9 @@ import pytest
 
 from spiking_controller.cli import main
 from spiking_controller.evaluation.evaluate import evaluate_checkpoint, prediction_errors
-from spiking_controller.learning.checkpoint import build_networks, dump_checkpoint, load_checkpoint, parse_checkpoint
-from spiking_controller.learning.config import TrainingConfig
-from spiking_controller.learning.networks import Features
+from spiking_controller.networks.checkpoint import build_networks, dump_checkpoint, load_checkpoint, parse_checkpoint
+from spiking_controller.networks.config import TrainingConfig
+from spiking_controller.networks.features import Features
 from spiking_controller.resources import share_path
 from spiking_controller.snn.network import NetworkConfig, Recurrence
 from spiking_controller.tasks.environment import ReachVectorEnv

@@ -10,7 +10,7 @@ from spiking_controller.evaluation.live import LiveEvaluation
 from spiking_controller.evaluation.live_status import Status, series, statuses
 from spiking_controller.evaluation.replay import ReplayEvaluator, ReplaySettings
 from spiking_controller.evaluation.replay_report import to_json
-from spiking_controller.learning.checkpoint import Checkpoint
+from spiking_controller.networks.checkpoint import Checkpoint
 from spiking_controller.units import NANOSECONDS
 
 Event = tuple[str, int, tuple[Any, ...]]

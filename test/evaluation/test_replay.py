@@ -19,7 +19,7 @@ from spiking_controller.evaluation.complexity import CostMeter
 from spiking_controller.evaluation.replay import ReplayEvaluator, ReplaySettings
 from spiking_controller.evaluation.replay_command import replay
 from spiking_controller.evaluation.replay_report import paired_differences
-from spiking_controller.learning.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from spiking_controller.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from spiking_controller.resources import share_path
 from spiking_controller.units import NANOSECONDS
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spiking_controller.learning.config import ModelUpdates, PolicyUpdates, TrainingConfig
+from spiking_controller.networks.config import ModelUpdates, PolicyUpdates, TrainingConfig
 from spiking_controller.snn.network import NetworkConfig
 
 torch.set_num_threads(1)

@@ -14,8 +14,6 @@ import torch
 import yaml
 
 from spiking_controller.errors import TrainingDivergedError
-from spiking_controller.learning.checkpoint import load_checkpoint
-from spiking_controller.learning.config import Diagnosis, TrainingConfig
 from spiking_controller.learning.diagnosis import (
     MEASUREMENT_COLUMNS,
     Condition,
@@ -26,6 +24,8 @@ from spiking_controller.learning.diagnosis import (
 )
 from spiking_controller.learning.training import Progress, TrainingRun
 from spiking_controller.learning.updates import ModelUpdate, PolicyUpdate
+from spiking_controller.networks.checkpoint import load_checkpoint
+from spiking_controller.networks.config import Diagnosis, TrainingConfig
 from spiking_controller.snn.network import SpikingNetwork
 from spiking_controller.snn.regularisers import ActivityRegulariser
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from spiking_controller.errors import ModelContractError
-from spiking_controller.learning.checkpoint import Checkpoint, load_checkpoint, parse_checkpoint
 from spiking_controller.learning.model_update import Version
+from spiking_controller.networks.checkpoint import Checkpoint, load_checkpoint, parse_checkpoint
 from spiking_controller.resources import share_path
 from spiking_controller.snn.compiled import kernels
 

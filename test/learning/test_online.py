@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from spiking_controller.errors import ConfigError, ModelContractError
-from spiking_controller.learning.agent import ExploringAgent
-from spiking_controller.learning.checkpoint import (
+from spiking_controller.learning.experience import Experience, ExperienceSettings
+from spiking_controller.learning.online import OnlineLearner, OnlineSettings
+from spiking_controller.networks.agent import ExploringAgent
+from spiking_controller.networks.checkpoint import (
     Checkpoint,
     build_networks,
     dump_checkpoint,
     load_checkpoint,
     parse_checkpoint,
 )
-from spiking_controller.learning.config import TrainingConfig
-from spiking_controller.learning.experience import Experience, ExperienceSettings
-from spiking_controller.learning.online import OnlineLearner, OnlineSettings
+from spiking_controller.networks.config import TrainingConfig
 from spiking_controller.resources import share_path
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import run_episodes

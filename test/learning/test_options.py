@@ -10,21 +10,21 @@ import pytest
 import torch
 import yaml
 
-from spiking_controller.learning.agent import ExploringAgent
-from spiking_controller.learning.checkpoint import (
+from spiking_controller.learning.experience import Experience, ExperienceSettings
+from spiking_controller.learning.online import OnlineLearner, OnlineSettings
+from spiking_controller.learning.replay import ReplayMemory
+from spiking_controller.learning.training import TrainingRun
+from spiking_controller.learning.updates import Updater, forward_model_loss
+from spiking_controller.networks.agent import ExploringAgent
+from spiking_controller.networks.checkpoint import (
     Contract,
     build_networks,
     dump_checkpoint,
     load_checkpoint,
     parse_checkpoint,
 )
-from spiking_controller.learning.config import TaskOptions, TrainingConfig, load_config
-from spiking_controller.learning.experience import Experience, ExperienceSettings
-from spiking_controller.learning.networks import Features
-from spiking_controller.learning.online import OnlineLearner, OnlineSettings
-from spiking_controller.learning.replay import ReplayMemory
-from spiking_controller.learning.training import TrainingRun
-from spiking_controller.learning.updates import Updater, forward_model_loss
+from spiking_controller.networks.config import TaskOptions, TrainingConfig, load_config
+from spiking_controller.networks.features import Features
 from spiking_controller.resources import share_path
 from spiking_controller.snn.network import SpikingNetwork
 from spiking_controller.snn.regularisers import ActivityRegulariser

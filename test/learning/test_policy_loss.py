@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from spiking_controller.learning.checkpoint import build_networks
 from spiking_controller.learning.collection import policy_episodes
-from spiking_controller.learning.config import GoalMix, PolicyLoss, TrainingConfig
-from spiking_controller.learning.networks import ForwardModel
 from spiking_controller.learning.updates import policy_loss, self_motion
+from spiking_controller.networks.checkpoint import build_networks
+from spiking_controller.networks.config import GoalMix, PolicyLoss, TrainingConfig
+from spiking_controller.networks.forward_model import ForwardModel
 from spiking_controller.snn.network import NetworkConfig
 from spiking_controller.snn.regularisers import ActivityRegulariser
 from spiking_controller.tasks.environment import ReachVectorEnv

@@ -9,8 +9,8 @@ import yaml
 
 from spiking_controller import cli
 from spiking_controller.evaluation.bag_segments import read_segments
-from spiking_controller.learning.config import TrainingConfig
 from spiking_controller.learning.training import TrainingRun
+from spiking_controller.networks.config import TrainingConfig
 from spiking_controller.tasks.segments import Segment
 
 BAG = Path(__file__).parents[1] / "data" / "panda_three_goals"

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spiking_controller.learning.checkpoint import build_networks, save_checkpoint
-from spiking_controller.learning.config import load_config
+from spiking_controller.networks.checkpoint import build_networks, save_checkpoint
+from spiking_controller.networks.config import load_config
 from spiking_controller.nodes.process import FAILED
 from spiking_controller.resources import share_path
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
-from spiking_controller.learning.agent import SpikingAgent
-from spiking_controller.learning.checkpoint import load_checkpoint
+from spiking_controller.networks.agent import SpikingAgent
+from spiking_controller.networks.checkpoint import load_checkpoint
 from spiking_controller.nodes import messages
 from spiking_controller.resources import share_path
 from spiking_controller.tasks.environment import ReachVectorEnv

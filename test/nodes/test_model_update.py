@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 from std_msgs.msg import UInt8MultiArray
 from std_srvs.srv import Trigger
 
-from spiking_controller.learning.checkpoint import (
+from spiking_controller.networks.checkpoint import (
     Checkpoint,
     _digest,
     build_networks,

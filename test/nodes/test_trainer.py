@@ -7,7 +7,7 @@ import pytest
 from std_msgs.msg import String, UInt8MultiArray
 from std_srvs.srv import SetBool, Trigger
 
-from spiking_controller.learning.checkpoint import load_checkpoint, parse_checkpoint
+from spiking_controller.networks.checkpoint import load_checkpoint, parse_checkpoint
 from spiking_controller.nodes import messages
 from spiking_controller.resources import share_path
 

@@ -9,7 +9,8 @@ import dacite
 import yaml
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.learning.networks import Features, Predicts
+from spiking_controller.networks.features import Features
+from spiking_controller.networks.forward_model import Predicts
 from spiking_controller.snn.network import NetworkConfig
 from spiking_controller.snn.regularisers import ActivityRegulariser
 from spiking_controller.tasks.reach import ReachTask, get_task
@@ -334,7 +335,7 @@ def config_from_dict(values: dict[str, Any], source: str) -> TrainingConfig:
     Raises:
         ConfigError: an unknown key, a wrong type or a value out of range; names the source and the key.
     """
-    known = "spiking_controller/learning/config.py and in config/train/*.yaml"
+    known = "spiking_controller/networks/config.py and in config/train/*.yaml"
     return from_plain(TrainingConfig, values, source, known)
 
 

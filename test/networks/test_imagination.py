@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from spiking_controller.learning.checkpoint import build_networks
-from spiking_controller.learning.config import TrainingConfig
-from spiking_controller.learning.imagination import Beginning, Imagined, imagine
-from spiking_controller.learning.networks import Features, ForwardModel, Policy, Predicts
+from spiking_controller.networks.checkpoint import build_networks
+from spiking_controller.networks.config import TrainingConfig
+from spiking_controller.networks.features import Features
+from spiking_controller.networks.forward_model import ForwardModel, Predicts
+from spiking_controller.networks.imagination import Beginning, Imagined, imagine
+from spiking_controller.networks.policy import Policy
 from spiking_controller.snn.neurons import Backend
 from spiking_controller.tasks.observation import ObservationCodec
 

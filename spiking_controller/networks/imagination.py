@@ -11,7 +11,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from spiking_controller.learning.networks import ControlNetwork, ForwardModel, Policy, State
+from spiking_controller.networks.features import ControlNetwork, State
+from spiking_controller.networks.forward_model import ForwardModel
+from spiking_controller.networks.imagination import Beginning, imagine
+from spiking_controller.networks.policy import Policy
 from spiking_controller.snn.compiled.unroll import Unroll
 from spiking_controller.snn.network import SpikingNetwork
 
@@ -162,3 +165,16 @@ def _spiking(network: ControlNetwork) -> SpikingNetwork:
 
 def _of_step(grads: Sequence[Tensor | None], step: int) -> list[Tensor | None]:
     return [None if grad is None else grad[step] for grad in grads]
+
+
+def warmed_up(
+    policy: Policy, model: ForwardModel, observed: Tensor, action: Tensor, previous: Tensor, target: Tensor
+) -> tuple[State, State]:
+    """States of both networks after the recorded steps; arrays are [steps, batch, ...], `target` is [batch, goal]."""
+    length, batch, _ = action.shape
+    goals = target.expand(length, -1, -1)
+    policy_features = policy.inputs(observed[:length], previous, goals)
+    model_features = model.inputs(observed[:length], action, previous)
+    _, _, policy_state = policy.network.unroll(policy_features, policy.initial_state(batch), policy.effective())
+    _, _, model_state = model.network.unroll(model_features, model.initial_state(batch), model.effective())
+    return policy_state, model_state

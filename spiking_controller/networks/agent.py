@@ -6,7 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spiking_controller.learning.networks import ForwardModel, Policy, State
+from spiking_controller.networks.features import State
+from spiking_controller.networks.forward_model import ForwardModel
+from spiking_controller.networks.policy import Policy
 
 FloatArray = NDArray[np.floating]
 

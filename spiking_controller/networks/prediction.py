@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spiking_controller.learning.networks import ForwardModel, Policy
-from spiking_controller.learning.updates import warmed_up
+from spiking_controller.networks.forward_model import ForwardModel
+from spiking_controller.networks.imagination import warmed_up
+from spiking_controller.networks.policy import Policy
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.segments import Windows
 

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 
 from spiking_controller.errors import ConfigError, ModelContractError
-from spiking_controller.learning.agent import SpikingAgent
-from spiking_controller.learning.baselines import GRUNetwork, MLPNetwork
-from spiking_controller.learning.checkpoint import (
+from spiking_controller.learning.training import TrainingRun
+from spiking_controller.networks.agent import SpikingAgent
+from spiking_controller.networks.baselines import GRUNetwork, MLPNetwork
+from spiking_controller.networks.checkpoint import (
     build_networks,
     check_same_contract,
     load_checkpoint,
     save_checkpoint,
 )
-from spiking_controller.learning.config import TrainingConfig, load_config
-from spiking_controller.learning.networks import ControlNetwork
-from spiking_controller.learning.training import TrainingRun
+from spiking_controller.networks.config import TrainingConfig, load_config
+from spiking_controller.networks.features import ControlNetwork
 from spiking_controller.resources import share_path
 from spiking_controller.snn.network import NetworkConfig, SpikingNetwork
 

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from spiking_controller.errors import ModelContractError
-from spiking_controller.learning.checkpoint import (
+from spiking_controller.networks.checkpoint import (
     Contract,
     _digest,
     build_networks,
@@ -19,7 +19,7 @@ from spiking_controller.learning.checkpoint import (
     parse_checkpoint,
     save_checkpoint,
 )
-from spiking_controller.learning.config import TrainingConfig
+from spiking_controller.networks.config import TrainingConfig
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.learning.config import load_config
+from spiking_controller.networks.config import load_config
 from spiking_controller.resources import share_path
 
 

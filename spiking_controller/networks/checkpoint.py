@@ -20,8 +20,9 @@ from torch import Tensor
 
 from spiking_controller.errors import ConfigError, ModelContractError
 from spiking_controller.files import write_atomically
-from spiking_controller.learning.config import TrainingConfig, config_from_dict
-from spiking_controller.learning.networks import ForwardModel, Policy
+from spiking_controller.networks.config import TrainingConfig, config_from_dict
+from spiking_controller.networks.forward_model import ForwardModel
+from spiking_controller.networks.policy import Policy
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.reach import ReachTask
 

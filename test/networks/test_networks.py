@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from spiking_controller.learning.agent import ExploringAgent, SpikingAgent
-from spiking_controller.learning.checkpoint import build_networks
-from spiking_controller.learning.config import TrainingConfig
-from spiking_controller.learning.kinematics import hand_position
-from spiking_controller.learning.networks import ForwardModel
+from spiking_controller.networks.agent import ExploringAgent, SpikingAgent
+from spiking_controller.networks.checkpoint import build_networks
+from spiking_controller.networks.config import TrainingConfig
+from spiking_controller.networks.forward_model import ForwardModel
+from spiking_controller.networks.hand_position import hand_position
 from spiking_controller.snn.network import NetworkConfig
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.reach import get_task

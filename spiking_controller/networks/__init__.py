@@ -1,0 +1,1 @@
+"""Forward model, policy, baselines, imagination and their checkpoints."""

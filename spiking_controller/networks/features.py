@@ -1,0 +1,157 @@
+"""What the networks see: the features of an observation, and the network behind them."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spiking_controller.errors import ConfigError
+from spiking_controller.networks.baselines import GRUNetwork, MLPNetwork
+from spiking_controller.snn.network import NetworkConfig, SpikingNetwork
+from spiking_controller.snn.neurons import Backend
+from spiking_controller.tasks.reach import ReachTask
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the networks see besides joint angles, hand and goal. The observation itself is always recorded whole.
+
+    Attributes:
+        velocity: the joint velocities. Without them the forward model must predict "everything" that is left.
+        trigonometric: sine and cosine of the joint angles.
+        previous_action: the action of the control step before.
+        target_gains: k of tanh(k·(goal - hand)), 1/m, seen by the policy; the high gains resolve the last millimetres.
+    """
+
+    velocity: bool = True
+    trigonometric: bool = True
+    previous_action: bool = True
+    target_gains: tuple[float, ...] = (2.0, 10.0, 40.0)
+
+    def __post_init__(self) -> None:
+        for gain in self.target_gains:
+            if not 0.0 < gain < math.inf:
+                raise ConfigError(f"target_gains holds {gain}; give finite gains above 0, or none at all.")
+
+
+ALL_FEATURES: Final = Features()
+
+
+State: TypeAlias = Any
+"""What a network carries from one control step to the next; which kind is the network's own business."""
+
+
+class ControlNetwork(Protocol):
+    """What forward model and policy need of the network inside them; see `snn.network.SpikingNetwork`."""
+
+    config: NetworkConfig
+    inputs: int
+    outputs: int
+    backend: Backend
+
+    @property
+    def compiled(self) -> bool:
+        """Whether unrolls take the compiled way of `snn.unroll`; only spiking networks can."""
+
+    def effective(self) -> Any:
+        """What the parameters amount to, for a whole unroll."""
+
+    def limit_time_constants(self) -> None:
+        """Bring the time constants back into their bounds."""
+
+    def initial_state(self, batch: int) -> State:
+        """The state at the start of an episode."""
+
+    def step(self, features: Tensor, state: State, effective: Any) -> tuple[Tensor, State, tuple[Tensor, ...]]:
+        """One control step: readout, state after it, spikes of each layer."""
+
+    def unroll(self, features: Tensor, state: State, effective: Any) -> tuple[Tensor, tuple[Tensor, ...], State]:
+        """Many control steps: readouts, mean spikes of each layer, state after them."""
+
+
+def _build_network(config: NetworkConfig, inputs: int, outputs: int, seed: int, backend: Backend) -> ControlNetwork:
+    if config.architecture == "gru":
+        return GRUNetwork(config, inputs, outputs, seed)
+    if config.architecture == "mlp":
+        return MLPNetwork(config, inputs, outputs, seed)
+    return SpikingNetwork(config, inputs, outputs, seed, backend)
+
+
+class _ArmFeatures(nn.Module):
+    """What both networks see of the arm, see `Features`.
+
+    Attributes:
+        observed: number of observation entries that the networks see.
+        size: number of features.
+    """
+
+    centre: Tensor
+    half_range: Tensor
+    velocity_scale: Tensor
+
+    def __init__(self, task: ReachTask, options: Features) -> None:
+        super().__init__()
+        self.options = options
+        self.controlled = task.arm.controlled_joints
+        self.goal_dimensions = task.arm.goal_dimensions
+        self.observed = (2 if options.velocity else 1) * self.controlled + task.arm.goal_dimensions
+        self.size = self.observed + self.controlled * (2 * options.trigonometric + options.previous_action)
+        velocity_scale = torch.tensor(np.asarray(task.velocity_scale), dtype=torch.float32)
+        self.register_buffer("velocity_scale", velocity_scale, False)
+        self.register_buffer("centre", torch.tensor(np.asarray(task.position_centre), dtype=torch.float32), False)
+        self.register_buffer(
+            "half_range", torch.tensor(np.asarray(task.position_half_range), dtype=torch.float32), False
+        )
+
+    def joint_position(self, observation: Tensor) -> Tensor:
+        """Angles of the controlled joints, rad."""
+        return self.centre + self.half_range * observation[..., : self.controlled]
+
+    def joint_velocity(self, observation: Tensor) -> Tensor:
+        """Velocities of the controlled joints, rad/s."""
+        return self.velocity_scale * observation[..., self.controlled : 2 * self.controlled]
+
+    def hand(self, observation: Tensor) -> Tensor:
+        """Hand position, m."""
+        return observation[..., 2 * self.controlled :]
+
+    def seen(self, observation: Tensor) -> Tensor:
+        """The entries of an observation (or of a difference of two) that the networks see, [..., observed]."""
+        if self.options.velocity:
+            return observation
+        return torch.cat((observation[..., : self.controlled], self.hand(observation)), -1)
+
+    def forward(self, observation: Tensor, previous_action: Tensor) -> list[Tensor]:
+        features = [self.seen(observation)]
+        if self.options.trigonometric:
+            angle = self.joint_position(observation)
+            features += [torch.sin(angle), torch.cos(angle)]
+        if self.options.previous_action:
+            features.append(previous_action)
+        return features
+
+    def pull_back(self, observation: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of observation and previous action from those of the features, [batch, size]: `forward` transposed.
+
+        Written out because recording these few operations in every step of a roll-out costs more than a network's step.
+        """
+        controlled, observed = self.controlled, self.observed
+        grad_observation = torch.zeros_like(observation)
+        if self.options.velocity:
+            grad_observation.copy_(grad[:, :observed])
+        else:
+            grad_observation[:, :controlled] = grad[:, :controlled]
+            grad_observation[:, 2 * controlled :] = grad[:, controlled:observed]
+        place = observed
+        if self.options.trigonometric:
+            angle = self.joint_position(observation)
+            on_sin, on_cos = grad[:, place : place + controlled], grad[:, place + controlled : place + 2 * controlled]
+            on_angle = on_sin * torch.cos(angle) - on_cos * torch.sin(angle)
+            grad_observation[:, :controlled].addcmul_(on_angle, self.half_range)
+            place += 2 * controlled
+        if self.options.previous_action:
+            return grad_observation, grad[:, place:]
+        return grad_observation, grad.new_zeros(len(grad), controlled)

@@ -1,0 +1,143 @@
+"""The forward model: predicts the next observation from the present one and the action."""
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spiking_controller.errors import ConfigError
+from spiking_controller.networks.features import ALL_FEATURES, Features, State, _ArmFeatures, _build_network
+from spiking_controller.networks.hand_position import hand_jacobian, hand_position
+from spiking_controller.snn.network import NetworkConfig
+from spiking_controller.snn.neurons import Backend
+from spiking_controller.tasks.reach import ReachTask
+
+Predicts = Literal["velocities", "everything"]
+
+
+class ForwardModel(nn.Module):
+    """Predicts the next observation from the present one and the action: x̂' = x + Δx̂ (Huebotter et al. 2025).
+
+    `velocities` (default): the network predicts the change of the joint velocities only; the angles follow by
+    q' = q + dt·(q̇ + Δq̇/2), the hand by exact kinematics. `everything` (the paper): the network predicts every change
+    of what it sees. If it sees no velocities, those of the prediction are q̇ = Δq/dt.
+    """
+
+    change_scale: Tensor
+
+    def __init__(
+        self,
+        task: ReachTask,
+        config: NetworkConfig,
+        predicts: Predicts,
+        seed: int,
+        backend: Backend = "fused",
+        features: Features = ALL_FEATURES,
+    ) -> None:
+        super().__init__()
+        if predicts not in ("velocities", "everything"):
+            raise ConfigError(f"predicts '{predicts}' is unknown; choose velocities or everything.")
+        self.arm = task.arm
+        self.predicts: Predicts = predicts
+        self.features = _ArmFeatures(task, features)
+        controlled = self.arm.controlled_joints
+        outputs = controlled if predicts == "velocities" else self.features.observed
+        self.network = _build_network(config, self.features.size + controlled, outputs, seed, backend)
+        self.register_buffer("change_scale", torch.ones(outputs))
+        velocity = torch.tensor(np.asarray(task.velocity_scale), dtype=torch.float32)
+        self.register_buffer("angle_gain", task.control_period * velocity / self.features.half_range, False)
+        self._held = np.asarray(self.arm.home)[controlled:]
+
+    def effective(self) -> Any:
+        """What the parameters amount to; compute once per unroll."""
+        return self.network.effective()
+
+    def initial_state(self, batch: int) -> State:
+        """The state at the start of an episode."""
+        return self.network.initial_state(batch)
+
+    def inputs(self, observation: Tensor, action: Tensor, previous_action: Tensor) -> Tensor:
+        """The network's features, [..., features]."""
+        return torch.cat((*self.features(observation, previous_action), action), -1)
+
+    def target(self, observation: Tensor, following: Tensor) -> Tensor:
+        """What the readout should have been between two recorded observations, [..., outputs], normalised."""
+        change = following - observation
+        if self.predicts == "velocities":
+            controlled = self.arm.controlled_joints
+            return change[..., controlled : 2 * controlled] / self.change_scale
+        return self.features.seen(change) / self.change_scale
+
+    def fit_scale(self, observation: Tensor, following: Tensor) -> None:
+        """Set the normalisation to the standard deviation of the changes in recorded data, [samples, observation]."""
+        self.change_scale.fill_(1.0)
+        self.change_scale.copy_(self.target(observation, following).std(0).clamp(min=1e-6))
+
+    def pull_back_inputs(self, observation: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of observation, action and previous action from those of `inputs`, [batch, features]."""
+        size = self.features.size
+        grad_observation, grad_previous = self.features.pull_back(observation, grad[:, :size])
+        return grad_observation, grad[:, size:], grad_previous
+
+    def advance(self, observation: Tensor, readout: Tensor) -> Tensor:
+        """The predicted next observation, [batch, observation]."""
+        change = readout * self.change_scale
+        controlled = self.arm.controlled_joints
+        angle, velocity = observation[:, :controlled], observation[:, controlled : 2 * controlled]
+        angle_gain: Tensor = self.angle_gain  # type: ignore[assignment]
+        if self.predicts == "everything":
+            if self.features.options.velocity:
+                return observation + change
+            turned = change[:, :controlled]
+            hand = self.features.hand(observation) + change[:, controlled:]
+            return torch.cat((angle + turned, turned / angle_gain, hand), -1)
+        next_angle = angle + angle_gain * (velocity + 0.5 * change)
+        position = self.features.centre + self.features.half_range * next_angle
+        hand = hand_position(position, self.arm.chain, self._held)[:, : self.arm.goal_dimensions]
+        return torch.cat((next_angle, velocity + change, hand), -1)
+
+    def hand_jacobian(self, observation: Tensor) -> Tensor:
+        """How the hand moves with the joints in observations [..., observation], m/rad, [..., goal, controlled]."""
+        position = self.features.joint_position(observation)
+        jacobian = hand_jacobian(position.flatten(0, -2), self.arm.chain, self._held)[:, : self.arm.goal_dimensions]
+        return jacobian.view(*position.shape[:-1], *jacobian.shape[1:])
+
+    def pull_back_advance(self, grad: Tensor, jacobian: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Gradients of observation and readout from that of the predicted observation, [batch, observation].
+
+        Args:
+            grad: of what `advance` returned.
+            jacobian: `hand_jacobian` there; None if the network predicts the hand itself.
+        """
+        controlled = self.arm.controlled_joints
+        angle_gain: Tensor = self.angle_gain  # type: ignore[assignment]
+        on_angle, on_velocity = grad[:, :controlled], grad[:, controlled : 2 * controlled]
+        on_hand = grad[:, 2 * controlled :]
+        if jacobian is not None:
+            on_angle = on_angle + torch.bmm(on_hand.unsqueeze(1), jacobian).squeeze(1) * self.features.half_range
+            through_angle = angle_gain * on_angle
+            on_observation = torch.cat((on_angle, on_velocity + through_angle, torch.zeros_like(on_hand)), -1)
+            return on_observation, (on_velocity + 0.5 * through_angle) * self.change_scale
+        if self.features.options.velocity:
+            return grad, grad * self.change_scale
+        on_change = torch.cat((on_angle + on_velocity / angle_gain, on_hand), -1)
+        on_observation = torch.cat((on_angle, torch.zeros_like(on_velocity), on_hand), -1)
+        return on_observation, on_change * self.change_scale
+
+    def step(
+        self,
+        observation: Tensor,
+        action: Tensor,
+        previous_action: Tensor,
+        state: State,
+        effective: Any,
+    ) -> tuple[Tensor, State, tuple[Tensor, ...]]:
+        """One imagined control step.
+
+        Returns:
+            The predicted next observation [batch, observation], the state after the step, and the layers' spikes.
+        """
+        features = self.inputs(observation, action, previous_action)
+        readout, state, spikes = self.network.step(features, state, effective)
+        return self.advance(observation, readout), state, spikes
