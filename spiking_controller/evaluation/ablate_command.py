@@ -12,8 +12,8 @@ from spiking_controller.evaluation.ablation import Run, Study, load_study
 from spiking_controller.evaluation.ablation_report import write_report
 from spiking_controller.evaluation.ablation_results import Results
 from spiking_controller.evaluation.ablation_runs import Assignment, carry_out, connected, pack, schedule, unpack
-from spiking_controller.learning.stopping import StopRequest
 from spiking_controller.resources import share_path
+from spiking_controller.training.stopping import StopRequest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

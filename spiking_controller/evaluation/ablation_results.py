@@ -10,8 +10,8 @@ from spiking_controller.errors import ConfigError
 from spiking_controller.evaluation.ablation import Run, Study
 from spiking_controller.evaluation.ablation_runs import Outcome
 from spiking_controller.files import write_atomically
-from spiking_controller.learning.training import LOG_FILE
 from spiking_controller.networks.config import load_config
+from spiking_controller.training.training_run import LOG_FILE
 
 RESULTS_FILE = "results.csv"
 # What `evaluate_checkpoint` says about its setting rather than about the networks.

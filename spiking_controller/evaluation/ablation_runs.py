@@ -22,9 +22,9 @@ import torch
 
 from spiking_controller.errors import ConfigError, SpikingControllerError
 from spiking_controller.evaluation.evaluate import evaluate_checkpoint
-from spiking_controller.learning.training import STATE_FILE, TrainingRun
 from spiking_controller.networks.checkpoint import load_checkpoint
 from spiking_controller.networks.config import TrainingConfig
+from spiking_controller.training.training_run import STATE_FILE, TrainingRun
 
 _OBJECT_STORE = 100 * 2**20
 """Memory for what tasks hand to each other, bytes; ours hand over next to nothing."""

@@ -28,7 +28,6 @@ from spiking_controller.learning.online import (
     held_back_windows,
     ten_step_error,
 )
-from spiking_controller.learning.replay import ReplayMemory
 from spiking_controller.learning.version_folder import VersionFolder
 from spiking_controller.networks.checkpoint import Checkpoint, dump_checkpoint, parse_checkpoint
 from spiking_controller.networks.prediction import PredictionError
@@ -36,6 +35,7 @@ from spiking_controller.robots.simulation import ArmCondition
 from spiking_controller.tasks.goals import sample_goals
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.segments import Segment
+from spiking_controller.training.replay_memory import ReplayMemory
 
 FloatArray = NDArray[np.float64]
 

@@ -13,8 +13,6 @@ import numpy as np
 import torch
 
 from spiking_controller.evaluation.snntorch_network import SnntorchNetwork
-from spiking_controller.learning.replay import ReplayMemory
-from spiking_controller.learning.updates import Updater
 from spiking_controller.networks.agent import ExploringAgent
 from spiking_controller.networks.checkpoint import build_networks
 from spiking_controller.networks.config import ModelUpdates, PolicyUpdates, TrainingConfig
@@ -25,6 +23,8 @@ from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import run_episodes
 from spiking_controller.tasks.goals import sample_goals
 from spiking_controller.tasks.observation import ObservationCodec
+from spiking_controller.training.replay_memory import ReplayMemory
+from spiking_controller.training.updates import Updater
 
 CONTROL_STEPS: Final = 45
 TICKS: Final = 7

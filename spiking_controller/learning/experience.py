@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.learning.replay import ReplayMemory
 from spiking_controller.learning.segment_store import SegmentStore
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.reach import ReachTask
 from spiking_controller.tasks.segments import Segment, Windows
+from spiking_controller.training.replay_memory import ReplayMemory
 
 FEWEST_SEGMENTS: Final = 3
 """A goal that was given up sooner says nothing about how close the hand comes."""

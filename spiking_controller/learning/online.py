@@ -10,10 +10,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from spiking_controller.errors import ConfigError
 from spiking_controller.learning.experience import Experience
-from spiking_controller.learning.replay import ReplayMemory
 from spiking_controller.learning.surprise import Surprise
 from spiking_controller.learning.symmetry import TurnedWindows
-from spiking_controller.learning.updates import NETWORKS, NetworkName, Updater
 from spiking_controller.networks.checkpoint import (
     Checkpoint,
     build_networks,
@@ -36,6 +34,8 @@ from spiking_controller.tasks.goals import sample_goals
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.segments import Windows
 from spiking_controller.tasks.torque import TorqueLaw
+from spiking_controller.training.replay_memory import ReplayMemory
+from spiking_controller.training.updates import NETWORKS, NetworkName, Updater
 
 Network: TypeAlias = Policy | ForwardModel
 

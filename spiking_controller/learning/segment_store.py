@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.learning.replay import ReplayMemory
 from spiking_controller.tasks.segments import Segment
+from spiking_controller.training.replay_memory import ReplayMemory
 
 
 class SegmentStore(ReplayMemory):

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from spiking_controller.learning.updates import WindowSource
 from spiking_controller.tasks.reach import ReachTask
 from spiking_controller.tasks.segments import Windows
+from spiking_controller.training.updates import WindowSource
 
 
 class TurnedWindows:

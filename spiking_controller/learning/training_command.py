@@ -10,12 +10,12 @@ import torch
 from tqdm import tqdm
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.learning.stopping import StopRequest
-from spiking_controller.learning.training import Progress, TrainingRun
 from spiking_controller.networks.config import TrainingConfig, load_config
 from spiking_controller.resources import share_path
 from spiking_controller.tasks.reach import get_task
 from spiking_controller.tasks.segments import Segment
+from spiking_controller.training.stopping import StopRequest
+from spiking_controller.training.training_run import Progress, TrainingRun
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

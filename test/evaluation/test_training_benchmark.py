@@ -18,11 +18,11 @@ from spiking_controller.evaluation.training_benchmark import (
     with_snntorch_modules,
 )
 from spiking_controller.evaluation.training_benchmark_command import table
-from spiking_controller.learning.replay import ReplayMemory
-from spiking_controller.learning.updates import Updater
 from spiking_controller.networks.checkpoint import build_networks
 from spiking_controller.networks.config import ModelUpdates, PolicyUpdates, TrainingConfig
 from spiking_controller.snn.network import NetworkConfig, SpikingNetwork
+from spiking_controller.training.replay_memory import ReplayMemory
+from spiking_controller.training.updates import Updater
 
 
 @pytest.mark.parametrize("tuned", [False, True], ids=["as-written", "tuned"])

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from spiking_controller.errors import ConfigError, ModelContractError
-from spiking_controller.learning.training import TrainingRun
 from spiking_controller.networks.agent import SpikingAgent
 from spiking_controller.networks.baselines import GRUNetwork, MLPNetwork
 from spiking_controller.networks.checkpoint import (
@@ -22,6 +21,7 @@ from spiking_controller.networks.config import TrainingConfig, load_config
 from spiking_controller.networks.features import ControlNetwork
 from spiking_controller.resources import share_path
 from spiking_controller.snn.network import NetworkConfig, SpikingNetwork
+from spiking_controller.training.training_run import TrainingRun
 
 ARCHITECTURES = ["gru", "mlp"]
 FILES = [f"{task}_{architecture}" for task in ("panda_reach", "planar_reach") for architecture in ARCHITECTURES]

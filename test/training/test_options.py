@@ -12,9 +12,6 @@ import yaml
 
 from spiking_controller.learning.experience import Experience, ExperienceSettings
 from spiking_controller.learning.online import OnlineLearner, OnlineSettings
-from spiking_controller.learning.replay import ReplayMemory
-from spiking_controller.learning.training import TrainingRun
-from spiking_controller.learning.updates import Updater, forward_model_loss
 from spiking_controller.networks.agent import ExploringAgent
 from spiking_controller.networks.checkpoint import (
     Contract,
@@ -32,6 +29,10 @@ from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import Episodes, run_episodes
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.segments import Segment
+from spiking_controller.training.losses import forward_model_loss
+from spiking_controller.training.replay_memory import ReplayMemory
+from spiking_controller.training.training_run import TrainingRun
+from spiking_controller.training.updates import Updater
 
 BLIND = Features(velocity=False, trigonometric=False, previous_action=False, target_gains=())
 

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from spiking_controller.errors import SimulationStoppedError
-from spiking_controller.learning.seeds import Purpose, environment_seed, generator
 from spiking_controller.networks.agent import ExploringAgent, SpikingAgent
 from spiking_controller.networks.checkpoint import build_networks
 from spiking_controller.networks.config import TrainingConfig
@@ -21,6 +20,7 @@ from spiking_controller.networks.policy import Policy
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import Episodes, run_episodes
 from spiking_controller.tasks.goals import sample_goals
+from spiking_controller.training.seeds import Purpose, environment_seed, generator
 
 Weights = dict[str, np.ndarray]
 

@@ -24,20 +24,6 @@ from torch.utils.tensorboard import SummaryWriter
 
 from spiking_controller.errors import ConfigError, TrainingDivergedError
 from spiking_controller.files import write_atomically
-from spiking_controller.learning.collection import Collector, InlineCollector, ProcessCollector, random_episodes
-from spiking_controller.learning.diagnosis import (
-    FINDING_COLUMNS,
-    MEASUREMENT_COLUMNS,
-    Condition,
-    Finding,
-    Measurement,
-    Monitor,
-    affected_rates,
-    not_finite,
-)
-from spiking_controller.learning.replay import ReplayMemory
-from spiking_controller.learning.seeds import Purpose, environment_seed, generator
-from spiking_controller.learning.updates import NetworkName, NotFiniteError, Updater
 from spiking_controller.networks.agent import SpikingAgent
 from spiking_controller.networks.checkpoint import build_networks, save_checkpoint
 from spiking_controller.networks.config import TrainingConfig, config_from_dict
@@ -48,6 +34,20 @@ from spiking_controller.tasks.goals import sample_goals
 from spiking_controller.tasks.metrics import reach_metrics, summarise
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.segments import Segment
+from spiking_controller.training.collection import Collector, InlineCollector, ProcessCollector, random_episodes
+from spiking_controller.training.diagnosis import (
+    FINDING_COLUMNS,
+    MEASUREMENT_COLUMNS,
+    Condition,
+    Finding,
+    Measurement,
+    Monitor,
+    affected_rates,
+    not_finite,
+)
+from spiking_controller.training.replay_memory import ReplayMemory
+from spiking_controller.training.seeds import Purpose, environment_seed, generator
+from spiking_controller.training.updates import NetworkName, NotFiniteError, Updater
 
 _GOAL_POOL = 4000
 STATE_FILE = "training_state.safetensors"

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from spiking_controller.learning.collection import policy_episodes
-from spiking_controller.learning.updates import policy_loss, self_motion
 from spiking_controller.networks.checkpoint import build_networks
 from spiking_controller.networks.config import GoalMix, PolicyLoss, TrainingConfig
 from spiking_controller.networks.forward_model import ForwardModel
@@ -17,6 +15,8 @@ from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.goals import is_hard
 from spiking_controller.tasks.reach import get_task
 from spiking_controller.tasks.segments import Windows
+from spiking_controller.training.collection import policy_episodes
+from spiking_controller.training.losses import policy_loss, self_motion
 
 BATCH, STEPS = 6, 3
 

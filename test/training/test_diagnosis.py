@@ -14,7 +14,11 @@ import torch
 import yaml
 
 from spiking_controller.errors import TrainingDivergedError
-from spiking_controller.learning.diagnosis import (
+from spiking_controller.networks.checkpoint import load_checkpoint
+from spiking_controller.networks.config import Diagnosis, TrainingConfig
+from spiking_controller.snn.network import SpikingNetwork
+from spiking_controller.snn.regularisers import ActivityRegulariser
+from spiking_controller.training.diagnosis import (
     MEASUREMENT_COLUMNS,
     Condition,
     Measurement,
@@ -22,12 +26,8 @@ from spiking_controller.learning.diagnosis import (
     NetworkMeasurement,
     symptoms,
 )
-from spiking_controller.learning.training import Progress, TrainingRun
-from spiking_controller.learning.updates import ModelUpdate, PolicyUpdate
-from spiking_controller.networks.checkpoint import load_checkpoint
-from spiking_controller.networks.config import Diagnosis, TrainingConfig
-from spiking_controller.snn.network import SpikingNetwork
-from spiking_controller.snn.regularisers import ActivityRegulariser
+from spiking_controller.training.training_run import Progress, TrainingRun
+from spiking_controller.training.updates import ModelUpdate, PolicyUpdate
 
 AT_ONCE = Diagnosis(patience=1, model_grace=0)
 

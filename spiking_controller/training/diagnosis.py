@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spiking_controller.learning.updates import NETWORKS, ModelUpdate, NetworkName, PolicyUpdate
 from spiking_controller.networks.config import Action, ModelUpdates, PolicyUpdates, TrainingConfig
+from spiking_controller.training.updates import NETWORKS, ModelUpdate, NetworkName, PolicyUpdate
 
 MEASUREMENT_COLUMNS = (
     "model_error_ratio",

@@ -5,9 +5,9 @@ import multiprocessing
 import pytest
 
 from spiking_controller.errors import SimulationStoppedError
-from spiking_controller.learning.collection import ProcessCollector
 from spiking_controller.networks.checkpoint import build_networks
 from spiking_controller.networks.config import TrainingConfig
+from spiking_controller.training.collection import ProcessCollector
 
 
 def test_a_killed_simulation_process_ends_training_with_a_sentence(small_config: TrainingConfig) -> None:

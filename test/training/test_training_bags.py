@@ -9,9 +9,9 @@ import yaml
 
 from spiking_controller import cli
 from spiking_controller.evaluation.bag_segments import read_segments
-from spiking_controller.learning.training import TrainingRun
 from spiking_controller.networks.config import TrainingConfig
 from spiking_controller.tasks.segments import Segment
+from spiking_controller.training.training_run import TrainingRun
 
 BAG = Path(__file__).parents[1] / "data" / "panda_three_goals"
 

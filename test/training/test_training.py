@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.learning.training import Progress, TrainingRun
 from spiking_controller.networks.checkpoint import load_checkpoint
 from spiking_controller.networks.config import Diagnosis, TrainingConfig, load_config
+from spiking_controller.training.training_run import Progress, TrainingRun
 
 
 def ignore(progress: Progress) -> None:

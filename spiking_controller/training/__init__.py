@@ -1,0 +1,1 @@
+"""How networks come to be: runs, updates, losses, diagnosis, collection, replay memory."""
