@@ -13,7 +13,6 @@ from torch import Tensor
 
 from spiking_controller.networks.features import ControlNetwork, State
 from spiking_controller.networks.forward_model import ForwardModel
-from spiking_controller.networks.imagination import Beginning, imagine
 from spiking_controller.networks.policy import Policy
 from spiking_controller.snn.compiled.unroll import Unroll
 from spiking_controller.snn.network import SpikingNetwork
