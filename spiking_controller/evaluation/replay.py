@@ -14,12 +14,12 @@ from spiking_controller.control.arm_state import ArmSample
 from spiking_controller.control.controller import ControllerSettings
 from spiking_controller.errors import ConfigError
 from spiking_controller.evaluation.comparison import column_names, common_task
-from spiking_controller.evaluation.control_steps import Outcome
 from spiking_controller.evaluation.replay_goals import GoalJudge
 from spiking_controller.evaluation.replay_model import Baselines, ModelJudge, RecordedWindows, WindowCutter
 from spiking_controller.evaluation.replay_policy import PolicyJudge
-from spiking_controller.evaluation.step_stream import StepStream, StreamSettings
 from spiking_controller.networks.checkpoint import Checkpoint
+from spiking_controller.streams.control_steps import Outcome
+from spiking_controller.streams.step_stream import StepStream, StreamSettings
 
 FloatArray = NDArray[np.float64]
 

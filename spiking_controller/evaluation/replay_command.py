@@ -9,14 +9,14 @@ from typing import Any
 import torch
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation.bag_reader import opened
-from spiking_controller.evaluation.bag_stream import BagStream, StreamOptions, find_stream, recorded_about
 from spiking_controller.evaluation.comparison import common_task
 from spiking_controller.evaluation.replay import ReplayEvaluator, ReplaySettings
 from spiking_controller.evaluation.replay_report import paired_differences, tables, text, to_json
 from spiking_controller.files import write_atomically
 from spiking_controller.networks.checkpoint import Checkpoint, load_checkpoint
 from spiking_controller.resources import share_path
+from spiking_controller.streams.bag_reader import opened
+from spiking_controller.streams.bag_stream import BagStream, StreamOptions, find_stream, recorded_about
 
 _SHIPPED = {"panda": "panda_reach.safetensors", "planar_arm": "planar_reach.safetensors"}
 

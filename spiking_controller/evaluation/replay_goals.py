@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spiking_controller.evaluation.control_steps import ControlStep
+from spiking_controller.streams.control_steps import ControlStep
 from spiking_controller.tasks.episodes import Episodes
 from spiking_controller.tasks.metrics import FINAL_TIME, Metrics, reach_metrics, summarise
 from spiking_controller.tasks.observation import ObservationCodec

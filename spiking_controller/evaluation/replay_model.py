@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 from spiking_controller.evaluation.complexity import CostMeter
-from spiking_controller.evaluation.control_steps import ControlStep
 from spiking_controller.networks.checkpoint import Checkpoint
 from spiking_controller.networks.prediction import open_loop_predictions
+from spiking_controller.streams.control_steps import ControlStep
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.reach import ReachTask
 from spiking_controller.tasks.segments import Windows

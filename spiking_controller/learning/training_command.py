@@ -71,7 +71,7 @@ def _recorded(folders: Sequence[Path], config: TrainingConfig) -> list[Segment]:
     """Segments out of bags; says how many each gives."""
     if not folders:
         return []
-    from spiking_controller.evaluation.bag_segments import find_bags, read_segments  # reads what evaluation reads
+    from spiking_controller.streams.bag_segments import find_bags, read_segments  # reads what evaluation reads
 
     segments: list[Segment] = []
     for path in find_bags(folders):

@@ -22,15 +22,6 @@ from std_srvs.srv import Trigger
 from spiking_controller.errors import ConfigError
 from spiking_controller.evaluation.live import Figures, LiveEvaluation
 from spiking_controller.evaluation.live_status import series, statuses
-from spiking_controller.evaluation.message_feed import (
-    ACCEPTED_GOAL,
-    PREDICTION,
-    PREDICTION_ERROR,
-    TORQUE,
-    ArmTopics,
-    DamagedMessageError,
-    MessageFeed,
-)
 from spiking_controller.evaluation.replay import ReplaySettings
 from spiking_controller.evaluation.replay_report import tables, text, to_json
 from spiking_controller.files import write_atomically
@@ -39,6 +30,15 @@ from spiking_controller.nodes.joint_state_input import BEST_EFFORT, EVERY_LATCHE
 from spiking_controller.nodes.model_parameters import ARM, JOINT_NAMES, joint_names, load_checkpoint_of_arm
 from spiking_controller.nodes.parameters import ParameterSpec, declare_parameters, value_of
 from spiking_controller.nodes.process import StopRequest, create_executor, run_process, spin_until_stopped
+from spiking_controller.streams.message_feed import (
+    ACCEPTED_GOAL,
+    PREDICTION,
+    PREDICTION_ERROR,
+    TORQUE,
+    ArmTopics,
+    DamagedMessageError,
+    MessageFeed,
+)
 
 WATCH_PERIOD = 0.1
 """Between two looks whether the stream has fallen silent and how its driver publishes, s."""

@@ -31,9 +31,9 @@ from rosbags.rosbag2 import Reader
 from rosgraph_msgs.msg import Clock
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation.bag_reader import opened, read
 from spiking_controller.nodes import messages
 from spiking_controller.nodes.process import StopRequest, caught_signals
+from spiking_controller.streams.bag_reader import opened, read
 
 DEPTH = 1000
 """Messages that wait for a slow subscriber, where the bag does not say how many."""

@@ -26,7 +26,6 @@ from std_msgs.msg import String, UInt8MultiArray
 from std_srvs.srv import SetBool, Trigger
 
 from spiking_controller.control.arm_state import ArmStateReader, Rejection
-from spiking_controller.control.segments import SegmentBuilder
 from spiking_controller.errors import ModelContractError
 from spiking_controller.files import write_atomically
 from spiking_controller.learning.experience import Experience, ExperienceSettings
@@ -37,6 +36,7 @@ from spiking_controller.nodes import messages
 from spiking_controller.nodes.model_parameters import MODEL_PARAMETERS, joint_names, load_model
 from spiking_controller.nodes.parameters import ParameterSpec, declare_parameters, value_of
 from spiking_controller.nodes.process import StopRequest, create_executor, run_process, step_back
+from spiking_controller.streams.segments import SegmentBuilder
 from spiking_controller.tasks.segments import Segment
 
 STREAM = QoSProfile(depth=500, reliability=ReliabilityPolicy.BEST_EFFORT)

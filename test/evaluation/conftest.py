@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import yaml
 
-from spiking_controller.evaluation.bag_reader import opened
-from spiking_controller.evaluation.bag_stream import find_stream
 from spiking_controller.networks.checkpoint import Checkpoint, load_checkpoint
 from spiking_controller.resources import share_path
 from spiking_controller.robots.arm import get_arm
+from spiking_controller.streams.bag_reader import opened
+from spiking_controller.streams.bag_stream import find_stream
 
 DATA = Path(__file__).parents[1] / "data"
 Event = tuple[str, int, tuple[Any, ...]]

@@ -15,13 +15,13 @@ from rosbags.typesys import Stores, get_typestore
 
 from spiking_controller import cli
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation.bag_segments import find_bags, read_segments
-from spiking_controller.evaluation.bag_stream import StreamOptions
-from spiking_controller.evaluation.bags import BagWriter
 from spiking_controller.evaluation.replay_command import replay
 from spiking_controller.robots.arm import get_arm
 from spiking_controller.robots.gravity import GravityModel
 from spiking_controller.robots.simulation import ArmSimulation
+from spiking_controller.streams.bag_segments import find_bags, read_segments
+from spiking_controller.streams.bag_stream import StreamOptions
+from spiking_controller.streams.bag_writer import BagWriter
 from spiking_controller.tasks.reach import get_task
 from spiking_controller.tasks.torque import TorqueLaw
 

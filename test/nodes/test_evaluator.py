@@ -20,13 +20,13 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
 
-from spiking_controller.evaluation.bag_reader import opened, read
-from spiking_controller.evaluation.bag_stream import StreamOptions
 from spiking_controller.evaluation.replay_command import replay
 from spiking_controller.nodes import evaluator, messages
 from spiking_controller.nodes.evaluator import Evaluator
 from spiking_controller.nodes.player import message_class
 from spiking_controller.nodes.process import create_executor
+from spiking_controller.streams.bag_reader import opened, read
+from spiking_controller.streams.bag_stream import StreamOptions
 
 PATIENCE = 120.0
 DATA = Path(__file__).parents[1] / "data"

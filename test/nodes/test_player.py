@@ -25,11 +25,11 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation.bags import BagWriter
 from spiking_controller.nodes import messages, player
 from spiking_controller.nodes.player import Pace, Player
 from spiking_controller.nodes.process import StopRequest, create_executor
 from spiking_controller.nodes.recorder import to_qos
+from spiking_controller.streams.bag_writer import BagWriter
 
 PATIENCE = 60.0
 START = 7 * messages.NANOSECONDS

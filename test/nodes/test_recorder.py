@@ -24,8 +24,8 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, UInt8MultiArray
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation.bags import SimulatedTime
 from spiking_controller.nodes import messages, up
+from spiking_controller.streams.bag_writer import SimulatedTime
 
 PATIENCE = 60.0
 QOS = {

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from spiking_controller import cli
-from spiking_controller.evaluation.bag_segments import read_segments
 from spiking_controller.networks.config import TrainingConfig
+from spiking_controller.streams.bag_segments import read_segments
 from spiking_controller.tasks.segments import Segment
 from spiking_controller.training.training_run import TrainingRun
 

@@ -13,9 +13,11 @@ from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation.bag_reader import read
-from spiking_controller.evaluation.joint_state_decoder import JOINT_STATE
-from spiking_controller.evaluation.message_feed import (
+from spiking_controller.robots.arm import Arm
+from spiking_controller.robots.gravity import GravityModel
+from spiking_controller.streams.bag_reader import read
+from spiking_controller.streams.joint_state_decoder import JOINT_STATE
+from spiking_controller.streams.message_feed import (
     ACCEPTED_GOAL,
     POINT,
     POSE,
@@ -29,8 +31,6 @@ from spiking_controller.evaluation.message_feed import (
     MessageFeed,
     stamp_of,
 )
-from spiking_controller.robots.arm import Arm
-from spiking_controller.robots.gravity import GravityModel
 from spiking_controller.units import NANOSECONDS
 
 FloatArray = NDArray[np.float64]

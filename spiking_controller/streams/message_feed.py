@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from numpy.typing import ArrayLike
 from rosbags.typesys import Stores, get_typestore
 
-from spiking_controller.evaluation.joint_state_decoder import JOINT_STATE, DecodedJointState, JointStateDecoder
+from spiking_controller.streams.joint_state_decoder import JOINT_STATE, DecodedJointState, JointStateDecoder
 from spiking_controller.units import NANOSECONDS
 
 POINT = "geometry_msgs/msg/PointStamped"

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rosbags.typesys import Stores, get_typestore
 
-from spiking_controller.evaluation.bags import leading_stamp
+from spiking_controller.streams.bag_writer import leading_stamp
 from spiking_controller.units import NANOSECONDS
 
 FloatArray = NDArray[np.float64]

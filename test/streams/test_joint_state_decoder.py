@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_typestore
 
-from spiking_controller.evaluation.joint_state_decoder import JOINT_STATE, JointStateDecoder
+from spiking_controller.streams.joint_state_decoder import JOINT_STATE, JointStateDecoder
 
 TYPES = get_typestore(Stores.ROS2_JAZZY)
 NUMBERS = st.lists(st.floats(width=64), max_size=3)

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiking_controller.control.arm_state import ArmSample
-from spiking_controller.control.segments import PERIOD_TOLERANCE
 from spiking_controller.robots.gravity import GravityModel
+from spiking_controller.streams.segments import PERIOD_TOLERANCE
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.reach import ReachTask
 from spiking_controller.units import NANOSECONDS

@@ -14,7 +14,7 @@ from rosbags.rosbag2.metadata import dump_qos_v9
 from rosbags.typesys import Stores, get_typestore
 
 from spiking_controller.errors import ConfigError, SpikingControllerError
-from spiking_controller.evaluation.bag_files import VERSION, BagFile, McapFile, Sqlite3File
+from spiking_controller.streams.bag_files import VERSION, BagFile, McapFile, Sqlite3File
 
 REORDERED = 100_000_000
 """A stamp that lies back by no more than this is late; one that lies further back is a reset, ns."""

@@ -8,10 +8,10 @@ import numpy as np
 
 from spiking_controller.control.arm_state import ArmSample
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation.bag_reader import opened
-from spiking_controller.evaluation.bag_stream import find_stream
-from spiking_controller.evaluation.control_steps import ControlStep, Outcome
-from spiking_controller.evaluation.step_stream import StepStream, StreamSettings
+from spiking_controller.streams.bag_reader import opened
+from spiking_controller.streams.bag_stream import find_stream
+from spiking_controller.streams.control_steps import ControlStep, Outcome
+from spiking_controller.streams.step_stream import StepStream, StreamSettings
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.reach import ReachTask
 from spiking_controller.tasks.segments import Segment

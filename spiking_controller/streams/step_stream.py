@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from spiking_controller.control.arm_state import ArmSample, ArmStateReader, Rejection
 from spiking_controller.control.goals import GoalChecker
 from spiking_controller.errors import GoalError
-from spiking_controller.evaluation.control_steps import ControlStepBuilder, Outcome
+from spiking_controller.streams.control_steps import ControlStepBuilder, Outcome
 from spiking_controller.tasks.reach import ReachTask
 from spiking_controller.units import NANOSECONDS
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiking_controller.control.arm_state import ArmSample
-from spiking_controller.control.segments import SegmentBuilder
+from spiking_controller.streams.segments import SegmentBuilder
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.reach import get_task
 from spiking_controller.tasks.segments import Segment
