@@ -16,21 +16,16 @@ import torch
 from numpy.typing import NDArray
 
 from spiking_controller.control.controller import ControllerSettings
-from spiking_controller.control.tracking_watch import TrackingWatch
 from spiking_controller.errors import ConfigError
 from spiking_controller.evaluation.closed_loop import ClosedLoop, GoalOutcome
-from spiking_controller.learning.experience import Experience, ExperienceSettings
-from spiking_controller.learning.model_update import Version
-from spiking_controller.learning.online import (
-    OnlineLearner,
-    OnlineSettings,
-    Proposal,
-    held_back_windows,
-    ten_step_error,
-)
-from spiking_controller.learning.version_folder import VersionFolder
 from spiking_controller.networks.checkpoint import Checkpoint, dump_checkpoint, parse_checkpoint
 from spiking_controller.networks.prediction import PredictionError
+from spiking_controller.online.experience import Experience, ExperienceSettings
+from spiking_controller.online.gate import held_back_windows, ten_step_error
+from spiking_controller.online.learner import OnlineLearner, OnlineSettings, Proposal
+from spiking_controller.online.model_update import Version
+from spiking_controller.online.tracking_watch import TrackingWatch
+from spiking_controller.online.version_folder import VersionFolder
 from spiking_controller.robots.simulation import ArmCondition
 from spiking_controller.tasks.goals import sample_goals
 from spiking_controller.tasks.observation import ObservationCodec

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from spiking_controller.control.arm_state import ArmStateReader, Rejection
 from spiking_controller.control.controller import Controller, ControllerSettings
-from spiking_controller.control.tracking_watch import TrackingWatch
-from spiking_controller.control.versions import VersionChain
-from spiking_controller.learning.model_update import Version
 from spiking_controller.networks.checkpoint import Checkpoint
+from spiking_controller.online.model_update import Version
+from spiking_controller.online.tracking_watch import TrackingWatch
+from spiking_controller.online.versions import VersionChain
 from spiking_controller.robots.simulation import NANOSECONDS, ArmCondition, ArmSimulation
 from spiking_controller.streams.segments import SegmentBuilder
 from spiking_controller.tasks.segments import Segment

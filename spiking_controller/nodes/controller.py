@@ -30,7 +30,6 @@ from spiking_controller.control.controller import Command, Controller, Controlle
 from spiking_controller.control.safety import SafetyFilter
 from spiking_controller.control.state_stream import StateStream
 from spiking_controller.control.tick_times import TickTimes
-from spiking_controller.control.tracking_watch import TrackingWatch
 from spiking_controller.errors import SpikingControllerError
 from spiking_controller.nodes import messages
 from spiking_controller.nodes.controller_parameters import PARAMETERS, SETTINGS
@@ -47,6 +46,7 @@ from spiking_controller.nodes.process import (
     keep_from_garbage_collector,
     run_process,
 )
+from spiking_controller.online.tracking_watch import TrackingWatch
 from spiking_controller.robots.hardware import limits_on
 from spiking_controller.units import NANOSECONDS
 

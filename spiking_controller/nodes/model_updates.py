@@ -21,13 +21,13 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from spiking_controller.control.controller import Controller
-from spiking_controller.control.tracking_watch import TrackingWatch
-from spiking_controller.control.versions import VersionChain
-from spiking_controller.learning.model_update import Version
 from spiking_controller.networks.checkpoint import Checkpoint
 from spiking_controller.nodes import messages
 from spiking_controller.nodes.up import start_process
 from spiking_controller.nodes.update_listener import REFUSAL
+from spiking_controller.online.model_update import Version
+from spiking_controller.online.tracking_watch import TrackingWatch
+from spiking_controller.online.versions import VersionChain
 
 RESTART_AFTER = 5.0
 """A listening process that has died is started again after this time, s."""

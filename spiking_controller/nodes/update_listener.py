@@ -57,7 +57,7 @@ class UpdateListener(Node):
 
     def _on_sender(self, matched: object) -> None:
         """Be ready once somebody may send networks. PyTorch takes seconds and 280 MB; most graphs do without."""
-        importlib.import_module("spiking_controller.learning.model_update")
+        importlib.import_module("spiking_controller.online.model_update")
 
     def _on_update(self, serialised: bytes) -> None:
         try:
@@ -72,8 +72,8 @@ class UpdateListener(Node):
                 f"model_update: has {len(serialised) / 1e6:.1f} MB, but networks of the running contract take less "
                 f"than {self._largest / 1e6:.1f} MB; send a checkpoint made for them."
             )
-        from spiking_controller.learning.model_update import Version
         from spiking_controller.networks.checkpoint import Contract
+        from spiking_controller.online.model_update import Version
 
         data = bytes(deserialize_message(serialised, UInt8MultiArray).data)
         return Version.read(data, Contract(**self._running), "model_update").pack()

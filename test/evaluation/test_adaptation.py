@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from spiking_controller.control.tracking_watch import TrackingWatch
 from spiking_controller.errors import ConfigError
 from spiking_controller.evaluation import adapt_command
 from spiking_controller.evaluation.adaptation import CHANGES, MEASURED, AdaptationPlan, AdaptationRun, spoil
@@ -21,10 +20,11 @@ from spiking_controller.evaluation.adaptation_results import (
     save_run,
 )
 from spiking_controller.evaluation.closed_loop import ClosedLoop
-from spiking_controller.learning.experience import ExperienceSettings
-from spiking_controller.learning.online import OnlineSettings
 from spiking_controller.networks.agent import SpikingAgent
 from spiking_controller.networks.checkpoint import Checkpoint, load_checkpoint
+from spiking_controller.online.experience import ExperienceSettings
+from spiking_controller.online.learner import OnlineSettings
+from spiking_controller.online.tracking_watch import TrackingWatch
 from spiking_controller.resources import share_path
 from spiking_controller.robots.simulation import ArmCondition
 from spiking_controller.tasks.environment import ReachVectorEnv

@@ -10,8 +10,6 @@ import pytest
 import torch
 import yaml
 
-from spiking_controller.learning.experience import Experience, ExperienceSettings
-from spiking_controller.learning.online import OnlineLearner, OnlineSettings
 from spiking_controller.networks.agent import ExploringAgent
 from spiking_controller.networks.checkpoint import (
     Contract,
@@ -22,6 +20,8 @@ from spiking_controller.networks.checkpoint import (
 )
 from spiking_controller.networks.config import TaskOptions, TrainingConfig, load_config
 from spiking_controller.networks.features import Features
+from spiking_controller.online.experience import Experience, ExperienceSettings
+from spiking_controller.online.learner import OnlineLearner, OnlineSettings
 from spiking_controller.resources import share_path
 from spiking_controller.snn.network import SpikingNetwork
 from spiking_controller.snn.regularisers import ActivityRegulariser

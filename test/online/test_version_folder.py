@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.learning.version_folder import VersionFolder
 from spiking_controller.networks.checkpoint import build_networks, dump_checkpoint, parse_checkpoint
 from spiking_controller.networks.config import TrainingConfig
+from spiking_controller.online.version_folder import VersionFolder
 
 
 def test_only_the_latest_versions_are_kept_and_numbers_go_on_after_a_restart(tmp_path: Path) -> None:

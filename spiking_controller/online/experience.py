@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.learning.segment_store import SegmentStore
+from spiking_controller.online.segment_store import SegmentStore
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.reach import ReachTask
 from spiking_controller.tasks.segments import Segment, Windows

@@ -9,9 +9,6 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.learning.experience import Experience
-from spiking_controller.learning.surprise import Surprise
-from spiking_controller.learning.symmetry import TurnedWindows
 from spiking_controller.networks.checkpoint import (
     Checkpoint,
     build_networks,
@@ -23,24 +20,31 @@ from spiking_controller.networks.config import TrainingConfig
 from spiking_controller.networks.forward_model import ForwardModel
 from spiking_controller.networks.policy import Policy
 from spiking_controller.networks.prediction import (
-    PredictionError,
     imagined_final_distance,
-    open_loop_predictions,
     policy_actions,
-    prediction_error,
 )
+from spiking_controller.online.experience import Experience
+from spiking_controller.online.gate import (
+    IMAGINED_STEPS,
+    PREDICTED_STEPS,
+    Judgement,
+    _last_steps,
+    _Verdict,
+    held_back_windows,
+    ten_step_error,
+)
+from spiking_controller.online.surprise import Surprise
+from spiking_controller.online.symmetry import TurnedWindows
 from spiking_controller.robots.limits import TorqueLimiter
 from spiking_controller.tasks.goals import sample_goals
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.segments import Windows
 from spiking_controller.tasks.torque import TorqueLaw
-from spiking_controller.training.replay_memory import ReplayMemory
 from spiking_controller.training.updates import NETWORKS, NetworkName, Updater
 
 Network: TypeAlias = Policy | ForwardModel
 
 _GOAL_POOL = 1000
-_STARTS_PER_SEGMENT = 3
 _REMEMBERED = 10
 _SURPRISING_ERROR = 1.35
 """The arm has changed if the running forward model's relative error is so many times its usual one."""
@@ -97,24 +101,6 @@ class Losses(NamedTuple):
     imagined_distance_m: float
 
 
-class Judgement(NamedTuple):
-    """Figures of networks on held-back segments.
-
-    Attributes:
-        joint_rad, hand_m: error of the forward model `PREDICTED_STEPS` steps ahead in open loop.
-        relative_error: `joint_rad` as a share of that of the prediction that nothing moves, which depends less on
-            where the arm was sent.
-        final_distance_m: at the end of imagined roll-outs of the policy.
-        torque_change: mean difference to the running policy's torque, as a share of the torque scale.
-    """
-
-    joint_rad: float
-    hand_m: float
-    relative_error: float
-    final_distance_m: float
-    torque_change: float
-
-
 class Proposal(NamedTuple):
     """What came of a candidate.
 
@@ -135,20 +121,8 @@ class Proposal(NamedTuple):
     running: Judgement | None = None
 
 
-class _Verdict(NamedTuple):
-    """What becomes of one network: let out, learning on, or discarded."""
-
-    accepted: bool
-    discarded: bool
-    reason: str
-
-
-PREDICTED_STEPS = 10
-"""The gate judges the forward model this many control steps ahead."""
 USUALLY_REACHED = 0.005
 """Goals that end closer than this are equally good, m."""
-IMAGINED_STEPS = 100
-"""The gate judges the policy at the end of this many imagined control steps: where it ends, not how fast it starts."""
 
 
 class OnlineLearner:
@@ -451,21 +425,6 @@ class OnlineLearner:
         )
 
 
-def held_back_windows(memory: ReplayMemory, warm_up: int) -> Windows:
-    """Windows from all segments of a memory, a few from each, long enough to warm up and predict PREDICTED_STEPS."""
-    length = warm_up + PREDICTED_STEPS
-    starts = np.linspace(0, memory.steps - length, _STARTS_PER_SEGMENT).astype(int)
-    grid = np.meshgrid(np.arange(len(memory)), starts, indexing="ij")
-    segment, start = (values.reshape(-1) for values in grid)
-    return memory.windows_at(segment, start, length)
-
-
-def ten_step_error(codec: ObservationCodec, model: ForwardModel, windows: Windows, warm_up: int) -> PredictionError:
-    """Error of a forward model PREDICTED_STEPS steps after the warm-up, in open loop along the recorded actions."""
-    predicted = open_loop_predictions(model, windows, warm_up)[PREDICTED_STEPS - 1]
-    return prediction_error(codec, predicted, windows.observation[warm_up + PREDICTED_STEPS])
-
-
 def _gentle(config: TrainingConfig, settings: OnlineSettings) -> TrainingConfig:
     """The configuration of a run with the learning rates of online learning, constant over time."""
     return replace(
@@ -485,10 +444,3 @@ def _distance(network: Network, other: Network) -> float:
     """Euclidean distance of the weights of two networks, as a share of the norm of the other's."""
     own, theirs = (torch.cat([p.detach().reshape(-1) for p in each.parameters()]) for each in (network, other))
     return float((own - theirs).norm() / theirs.norm())
-
-
-def _last_steps(windows: Windows, steps: int) -> Windows:
-    """The last steps of windows."""
-    return Windows(
-        windows.observation[-steps - 1 :], windows.action[-steps:], windows.previous_action[-steps:], windows.goal
-    )

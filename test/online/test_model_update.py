@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from spiking_controller.errors import ModelContractError
-from spiking_controller.learning.model_update import Version
 from spiking_controller.networks.checkpoint import Checkpoint, load_checkpoint, parse_checkpoint
+from spiking_controller.online.model_update import Version
 from spiking_controller.resources import share_path
 from spiking_controller.snn.compiled import kernels
 
@@ -37,7 +37,7 @@ def test_whatever_else_goes_wrong_is_said_too(checkpoint: Checkpoint, monkeypatc
     def fails(data: bytes, source: str) -> Checkpoint:
         raise MemoryError("no room")
 
-    monkeypatch.setattr("spiking_controller.learning.model_update.parse_checkpoint", fails)
+    monkeypatch.setattr("spiking_controller.online.model_update.parse_checkpoint", fails)
     with pytest.raises(ModelContractError, match=r"topic: cannot be read \(MemoryError: no room\)\."):
         Version.read(SHIPPED.read_bytes(), checkpoint.contract, "topic")
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from spiking_controller.learning.symmetry import TurnedWindows
+from spiking_controller.online.symmetry import TurnedWindows
 from spiking_controller.robots.kinematics import KinematicChain
 from spiking_controller.robots.simulation import ArmCondition, ArmSimulation
 from spiking_controller.tasks.observation import ObservationCodec

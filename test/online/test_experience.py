@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.learning.experience import LONGEST_GOAL, Experience, ExperienceSettings
-from spiking_controller.learning.segment_store import SegmentStore
+from spiking_controller.online.experience import LONGEST_GOAL, Experience, ExperienceSettings
+from spiking_controller.online.segment_store import SegmentStore
 from spiking_controller.tasks.reach import get_task
 from spiking_controller.tasks.segments import Segment
 

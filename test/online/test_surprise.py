@@ -2,7 +2,7 @@
 
 import pytest
 
-from spiking_controller.learning.surprise import Surprise
+from spiking_controller.online.surprise import Surprise
 
 
 def test_rates_jump_with_a_surprise_and_fall_as_half_a_cosine() -> None:

@@ -7,8 +7,6 @@ import pytest
 import torch
 
 from spiking_controller.errors import ConfigError, ModelContractError
-from spiking_controller.learning.experience import Experience, ExperienceSettings
-from spiking_controller.learning.online import OnlineLearner, OnlineSettings
 from spiking_controller.networks.agent import ExploringAgent
 from spiking_controller.networks.checkpoint import (
     Checkpoint,
@@ -18,6 +16,8 @@ from spiking_controller.networks.checkpoint import (
     parse_checkpoint,
 )
 from spiking_controller.networks.config import TrainingConfig
+from spiking_controller.online.experience import Experience, ExperienceSettings
+from spiking_controller.online.learner import OnlineLearner, OnlineSettings
 from spiking_controller.resources import share_path
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import run_episodes

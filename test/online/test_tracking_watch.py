@@ -2,7 +2,7 @@
 
 import pytest
 
-from spiking_controller.control.tracking_watch import TrackingWatch
+from spiking_controller.online.tracking_watch import TrackingWatch
 
 STEP = 20_000_000
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from spiking_controller.control.controller import Controller
-from spiking_controller.control.tracking_watch import TrackingWatch
-from spiking_controller.control.versions import VersionChain
+from spiking_controller.online.tracking_watch import TrackingWatch
+from spiking_controller.online.versions import VersionChain
 from spiking_controller.tasks.reach import get_task
 
 STEP = 20_000_000

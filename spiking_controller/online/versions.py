@@ -7,7 +7,7 @@ from collections import Counter, deque
 from typing import Final, Generic, Protocol, TypeVar
 
 from spiking_controller.control.controller import Controller, Networks
-from spiking_controller.control.tracking_watch import TrackingWatch
+from spiking_controller.online.tracking_watch import TrackingWatch
 
 REMEMBERED: Final = 100
 """So many versions that were rolled back are refused when they are offered again."""

@@ -1,0 +1,1 @@
+"""Learning while the arm works: experience, gate, versions, rollback."""
