@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from spiking_controller.evaluation.adaptation import CHANGES, LEARNING, MEASURED
 from spiking_controller.evaluation.adaptation_results import FOOTPRINTS, SavedRun
-from spiking_controller.evaluation.style import COLOURS, GRID, MUTED, STYLE, label_distances
+from spiking_controller.evaluation.figure_style import COLOURS, GRID, MUTED, STYLE, label_distances
 
 Runs = Mapping[tuple[str, str, int], SavedRun]
 

@@ -8,14 +8,8 @@ from pathlib import Path
 import torch
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation.comparison import (
-    HeldOut,
-    checkpoint_column,
-    classical_column,
-    column_names,
-    common_task,
-    table,
-)
+from spiking_controller.evaluation.checkpoint_names import column_names, common_task
+from spiking_controller.evaluation.comparison import HeldOut, checkpoint_column, classical_column, table
 from spiking_controller.evaluation.evaluate import HELD_OUT_SEED
 from spiking_controller.files import write_atomically
 from spiking_controller.networks.checkpoint import load_checkpoint

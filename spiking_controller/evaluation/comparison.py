@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spiking_controller.errors import ConfigError
 from spiking_controller.evaluation.classical import ClassicalAgent
 from spiking_controller.evaluation.complexity import measure_complexity
 from spiking_controller.evaluation.evaluate import IntegralAgent
@@ -94,41 +93,6 @@ def checkpoint_column(checkpoint: Checkpoint, name: str, held_out: HeldOut) -> C
         complexity=measure_complexity(checkpoint, alone),
         training_seconds=checkpoint.metadata["evaluation"].get("seconds"),
     )
-
-
-def column_names(checkpoints: Sequence[Checkpoint]) -> list[str]:
-    """A name for each: its architectures, and the seed and a number where these do not tell them apart."""
-
-    def architectures(checkpoint: Checkpoint) -> str:
-        config = checkpoint.config
-        model, policy = (_ARCHITECTURES[part.architecture] for part in (config.forward_model, config.policy))
-        return policy if model == policy else f"{model} model, {policy} policy"
-
-    names = [architectures(checkpoint) for checkpoint in checkpoints]
-    names = [
-        f"{name}, seed {checkpoint.config.seed}" if names.count(name) > 1 else name
-        for name, checkpoint in zip(names, checkpoints, strict=True)
-    ]
-    return [
-        f"{name} ({names[:index].count(name) + 1})" if names.count(name) > 1 else name
-        for index, name in enumerate(names)
-    ]
-
-
-def common_task(checkpoints: Sequence[Checkpoint]) -> str:
-    """Name of the task that all were trained for.
-
-    Raises:
-        ConfigError: they were trained for different ones.
-    """
-    first = checkpoints[0]
-    for checkpoint in checkpoints:
-        if checkpoint.task.name != first.task.name:
-            raise ConfigError(
-                f"{checkpoint.source} is for task '{checkpoint.task.name}', but {first.source} is for "
-                f"'{first.task.name}'; compare checkpoints of one task."
-            )
-    return first.task.name
 
 
 _REACHING = (

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation.comparison import common_task
-from spiking_controller.evaluation.replay import ReplayEvaluator, ReplaySettings
-from spiking_controller.evaluation.replay_report import paired_differences, tables, text, to_json
+from spiking_controller.evaluation.checkpoint_names import common_task
+from spiking_controller.evaluation.replay.evaluator import ReplayEvaluator, ReplaySettings
+from spiking_controller.evaluation.replay.report import paired_differences, tables
+from spiking_controller.evaluation.tables import text, to_json
 from spiking_controller.files import write_atomically
 from spiking_controller.networks.checkpoint import Checkpoint, load_checkpoint
 from spiking_controller.resources import share_path
@@ -92,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         result = {"bag": str(args.bag), "topics": _topics(stream), "notes": stream.notes, **figures, "paired": pairs}
         _write(args.json, f"{to_json(result, indent=2)}\n")
     if args.html:
-        from spiking_controller.evaluation.replay_figures import report_page  # matplotlib is an extra
+        from spiking_controller.evaluation.replay.figures import report_page  # matplotlib is an extra
 
         _write(args.html, report_page(title, sentences, every, evaluator))
     return 0

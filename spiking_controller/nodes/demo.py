@@ -17,10 +17,10 @@ from rclpy.executors import Executor
 from rclpy.signals import SignalHandlerOptions
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation import live_report
-from spiking_controller.evaluation.figures import draw_distance, draw_spikes
-from spiking_controller.evaluation.recording import Recording
-from spiking_controller.evaluation.rendering import RenderingError, render
+from spiking_controller.evaluation.demo import report as live_report
+from spiking_controller.evaluation.demo.figures import draw_distance, draw_spikes
+from spiking_controller.evaluation.demo.recording import Recording
+from spiking_controller.evaluation.demo.rendering import RenderingError, render
 from spiking_controller.nodes.goal_sender import GoalSender
 from spiking_controller.nodes.graph import SILENCE_LIMIT, START_LIMIT, Graph, GraphError, keep_to_ourselves
 from spiking_controller.nodes.process import create_executor

@@ -20,10 +20,11 @@ from std_msgs.msg import Float64, Float64MultiArray, String
 from std_srvs.srv import Trigger
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation.live import Figures, LiveEvaluation
-from spiking_controller.evaluation.live_status import series, statuses
-from spiking_controller.evaluation.replay import ReplaySettings
-from spiking_controller.evaluation.replay_report import tables, text, to_json
+from spiking_controller.evaluation.replay.evaluator import ReplaySettings
+from spiking_controller.evaluation.replay.live import Figures, LiveEvaluation
+from spiking_controller.evaluation.replay.live_status import series, statuses
+from spiking_controller.evaluation.replay.report import tables
+from spiking_controller.evaluation.tables import text, to_json
 from spiking_controller.files import write_atomically
 from spiking_controller.nodes import messages
 from spiking_controller.nodes.joint_state_input import BEST_EFFORT, EVERY_LATCHED, JOINT_STATES, JointStateInput

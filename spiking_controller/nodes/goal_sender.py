@@ -18,7 +18,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import UInt8MultiArray
 
 from spiking_controller.errors import GoalError
-from spiking_controller.evaluation.recording import Recording
+from spiking_controller.evaluation.demo.recording import Recording
 from spiking_controller.nodes import messages
 
 RECORD = QoSProfile(depth=500, reliability=ReliabilityPolicy.BEST_EFFORT)

@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from spiking_controller.evaluation.recording import Recording
+from spiking_controller.evaluation.demo.recording import Recording
 from spiking_controller.robots.arm import get_arm
 
 _WIDTH, _HEIGHT = 560, 440

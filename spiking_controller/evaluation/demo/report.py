@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from spiking_controller.evaluation.recording import FINAL_WINDOW, Recording
+from spiking_controller.evaluation.demo.recording import FINAL_WINDOW, Recording
 
 THRESHOLDS = {"5cm": 0.05, "2cm": 0.02, "1cm": 0.01}
 

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spiking_controller.evaluation.replay_model import HORIZONS
-from spiking_controller.evaluation.replay_report import cell, tables
+from spiking_controller.evaluation.replay.model_judge import HORIZONS
+from spiking_controller.evaluation.replay.report import tables
+from spiking_controller.evaluation.tables import cell
 
 Figures = dict[str, Any]
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from spiking_controller.control.arm_state import ArmSample
 from spiking_controller.control.controller import ControllerSettings
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation.comparison import column_names, common_task
-from spiking_controller.evaluation.replay_goals import GoalJudge
-from spiking_controller.evaluation.replay_model import Baselines, ModelJudge, RecordedWindows, WindowCutter
-from spiking_controller.evaluation.replay_policy import PolicyJudge
+from spiking_controller.evaluation.checkpoint_names import column_names, common_task
+from spiking_controller.evaluation.replay.goal_judge import GoalJudge
+from spiking_controller.evaluation.replay.model_judge import Baselines, ModelJudge, RecordedWindows, WindowCutter
+from spiking_controller.evaluation.replay.policy_judge import PolicyJudge
 from spiking_controller.networks.checkpoint import Checkpoint
 from spiking_controller.streams.control_steps import Outcome
 from spiking_controller.streams.step_stream import StepStream, StreamSettings

@@ -10,7 +10,7 @@ from spiking_controller.control.arm_state import ArmSample
 from spiking_controller.control.controller import Controller, ControllerSettings
 from spiking_controller.control.safety import SafetyFilter
 from spiking_controller.evaluation.complexity import CostMeter
-from spiking_controller.evaluation.replay_model import FOLLOWED
+from spiking_controller.evaluation.replay.model_judge import FOLLOWED
 from spiking_controller.networks.agent import SpikingAgent
 from spiking_controller.networks.checkpoint import Checkpoint
 from spiking_controller.networks.features import State

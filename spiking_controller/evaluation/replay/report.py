@@ -1,20 +1,17 @@
 """Lays the figures of a replay side by side: differences between checkpoints, and tables to be read."""
 
-import json
-import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spiking_controller.evaluation.replay import ReplayEvaluator
-from spiking_controller.evaluation.replay_model import HORIZONS
+from spiking_controller.evaluation.replay.evaluator import ReplayEvaluator
+from spiking_controller.evaluation.replay.model_judge import HORIZONS
+from spiking_controller.evaluation.tables import Figures, Row, cell
 from spiking_controller.units import NANOSECONDS
 
 FloatArray = NDArray[np.float64]
-Figures = dict[str, Any]
-Row = tuple[str, list[str]]
 
 _BLOCK: Final = 2 * NANOSECONDS
 """Errors within such a time hang together (windows overlap): they are drawn together, ns."""
@@ -203,42 +200,3 @@ def tables(figures: Figures, pairs: Sequence[Figures]) -> list[tuple[str, list[s
         ("Activity per control step", *activity_rows(figures)),
     ]
     return [table for table in every if table[2]]
-
-
-def text(every: Sequence[tuple[str, list[str], list[Row]]]) -> str:
-    """Tables as text to be read."""
-    return "\n\n".join(markdown(*table) for table in every)
-
-
-def markdown(title: str, head: Sequence[str], rows: Sequence[Row]) -> str:
-    """A table in Markdown, aligned to be read as plain text too."""
-    lines = [[f"**{title}**", *head], *([label, *cells] for label, cells in rows)]
-    widths = [max(len(line[index]) for line in lines) for index in range(len(head) + 1)]
-
-    def line(cells: Sequence[str]) -> str:
-        figures = (f"{text:>{width}}" for text, width in zip(cells[1:], widths[1:], strict=True))
-        return " | ".join((f"| {cells[0]:{widths[0]}}", *figures)) + " |"
-
-    rule = "|".join(("|" + "-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:]))) + "|"
-    return "\n".join([line(lines[0]), rule, *map(line, lines[1:])])
-
-
-def to_json(figures: Figures, indent: int | None = None) -> str:
-    """As JSON, with null for numbers that it has not got."""
-    return json.dumps(_finite(figures), indent=indent, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def cell(value: float | None, scale: float = 1.0) -> str:
-    """A figure with three digits that count."""
-    if value is None or not np.isfinite(value):
-        return "–"
-    scaled = scale * value
-    return f"{scaled:.0f}" if abs(scaled) >= 100 else f"{scaled:.3g}"

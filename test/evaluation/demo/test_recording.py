@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation.live_report import report, summary
-from spiking_controller.evaluation.recording import Recording
+from spiking_controller.evaluation.demo.recording import Recording
+from spiking_controller.evaluation.demo.report import report, summary
 
 CONTROL_PERIOD = 0.02
 TICKS = 4

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from spiking_controller.evaluation.replay import ReplayEvaluator, ReplaySettings
+from spiking_controller.evaluation.replay.evaluator import ReplayEvaluator, ReplaySettings
 from spiking_controller.networks.checkpoint import Checkpoint
 from spiking_controller.units import NANOSECONDS
 

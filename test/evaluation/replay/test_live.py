@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spiking_controller.evaluation.live import LiveEvaluation
-from spiking_controller.evaluation.live_status import Status, series, statuses
-from spiking_controller.evaluation.replay import ReplayEvaluator, ReplaySettings
-from spiking_controller.evaluation.replay_report import to_json
+from spiking_controller.evaluation.replay.evaluator import ReplayEvaluator, ReplaySettings
+from spiking_controller.evaluation.replay.live import LiveEvaluation
+from spiking_controller.evaluation.replay.live_status import Status, series, statuses
+from spiking_controller.evaluation.tables import to_json
 from spiking_controller.networks.checkpoint import Checkpoint
 from spiking_controller.units import NANOSECONDS
 

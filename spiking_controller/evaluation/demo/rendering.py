@@ -50,7 +50,7 @@ def _render_with(platform: str, recording: Path, arm: str, output: Path) -> str 
     command = [
         sys.executable,
         "-m",
-        "spiking_controller.evaluation.rendering",
+        "spiking_controller.evaluation.demo.rendering",
         str(recording),
         arm,
         str(output),
@@ -70,8 +70,8 @@ def _render_with(platform: str, recording: Path, arm: str, output: Path) -> str 
 
 def main() -> None:
     """Render one recording in this process, on the platform that MUJOCO_GL names."""
-    from spiking_controller.evaluation.animation import draw_animation
-    from spiking_controller.evaluation.recording import Recording
+    from spiking_controller.evaluation.demo.animation import draw_animation
+    from spiking_controller.evaluation.demo.recording import Recording
 
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("recording", type=Path)

@@ -1,0 +1,1 @@
+"""Recording, plots, animation and report of the demo."""

@@ -1,0 +1,1 @@
+"""Judges networks on recorded or live messages of an arm."""
