@@ -8,10 +8,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation.ablation import Run, Study, load_study
-from spiking_controller.evaluation.ablation_report import write_report
-from spiking_controller.evaluation.ablation_results import Results
-from spiking_controller.evaluation.ablation_runs import Assignment, carry_out, connected, pack, schedule, unpack
+from spiking_controller.experiments.ablation.report import write_report
+from spiking_controller.experiments.ablation.results import Results
+from spiking_controller.experiments.ablation.runs import Assignment, carry_out, connected, pack, schedule, unpack
+from spiking_controller.experiments.ablation.study import Run, Study, load_study
 from spiking_controller.resources import share_path
 from spiking_controller.training.stopping import StopRequest
 

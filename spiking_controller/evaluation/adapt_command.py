@@ -8,16 +8,16 @@ from typing import Any
 import torch
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation.adaptation import CHANGES, LEARNING, AdaptationPlan, AdaptationRun
-from spiking_controller.evaluation.adaptation_report import write_report
-from spiking_controller.evaluation.adaptation_results import (
+from spiking_controller.evaluation.evaluate import evaluate_checkpoint
+from spiking_controller.experiments.adaptation.report import write_report
+from spiking_controller.experiments.adaptation.results import (
     check_same_plan,
     is_complete,
     load_runs,
     run_directory,
     save_run,
 )
-from spiking_controller.evaluation.evaluate import evaluate_checkpoint
+from spiking_controller.experiments.adaptation.run import CHANGES, LEARNING, AdaptationPlan, AdaptationRun
 from spiking_controller.networks.checkpoint import Checkpoint, load_checkpoint
 from spiking_controller.resources import share_path
 

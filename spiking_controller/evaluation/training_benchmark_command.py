@@ -12,7 +12,7 @@ from typing import Any, Final
 import torch
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation.training_benchmark import (
+from spiking_controller.experiments.benchmarks.training_benchmark import (
     CONTROL_STEPS,
     TICKS,
     Size,

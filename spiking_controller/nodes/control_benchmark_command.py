@@ -16,11 +16,11 @@ from rclpy.executors import Executor
 from rclpy.signals import SignalHandlerOptions
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation.control_benchmark import LiveRun, measure_ticks, report, summed_up, table
-from spiking_controller.evaluation.training_benchmark import processor_name, software_versions
+from spiking_controller.experiments.benchmarks.control_benchmark import LiveRun, measure_ticks, report, summed_up, table
+from spiking_controller.experiments.benchmarks.latency_probe import LatencyProbe
+from spiking_controller.experiments.benchmarks.training_benchmark import processor_name, software_versions
 from spiking_controller.files import write_atomically
 from spiking_controller.nodes.graph import SILENCE_LIMIT, START_LIMIT, Graph, GraphError, keep_to_ourselves
-from spiking_controller.nodes.latency_probe import LatencyProbe
 from spiking_controller.nodes.process import create_executor
 from spiking_controller.resources import share_path
 from spiking_controller.tasks.goals import sample_goals

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from spiking_controller.control.controller import ControllerSettings
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation.closed_loop import ClosedLoop, GoalOutcome
+from spiking_controller.experiments.adaptation.closed_loop import ClosedLoop, GoalOutcome
 from spiking_controller.networks.checkpoint import Checkpoint, dump_checkpoint, parse_checkpoint
 from spiking_controller.networks.prediction import PredictionError
 from spiking_controller.online.experience import Experience, ExperienceSettings

@@ -16,9 +16,9 @@ import yaml
 
 from spiking_controller.cli import main
 from spiking_controller.evaluation import ablate_command
-from spiking_controller.evaluation.ablation import Run, load_study
-from spiking_controller.evaluation.ablation_runs import Outcome, connected, schedule
 from spiking_controller.evaluation.evaluate import evaluate_checkpoint
+from spiking_controller.experiments.ablation.runs import Outcome, connected, schedule
+from spiking_controller.experiments.ablation.study import Run, load_study
 from spiking_controller.networks.checkpoint import load_checkpoint
 from spiking_controller.training.training_run import TrainingRun
 

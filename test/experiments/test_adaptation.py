@@ -10,16 +10,16 @@ import torch
 
 from spiking_controller.errors import ConfigError
 from spiking_controller.evaluation import adapt_command
-from spiking_controller.evaluation.adaptation import CHANGES, MEASURED, AdaptationPlan, AdaptationRun, spoil
-from spiking_controller.evaluation.adaptation_report import write_report
-from spiking_controller.evaluation.adaptation_results import (
+from spiking_controller.experiments.adaptation.closed_loop import ClosedLoop
+from spiking_controller.experiments.adaptation.report import write_report
+from spiking_controller.experiments.adaptation.results import (
     check_same_plan,
     is_complete,
     load_runs,
     run_directory,
     save_run,
 )
-from spiking_controller.evaluation.closed_loop import ClosedLoop
+from spiking_controller.experiments.adaptation.run import CHANGES, MEASURED, AdaptationPlan, AdaptationRun, spoil
 from spiking_controller.networks.agent import SpikingAgent
 from spiking_controller.networks.checkpoint import Checkpoint, load_checkpoint
 from spiking_controller.online.experience import ExperienceSettings

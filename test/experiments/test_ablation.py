@@ -12,11 +12,11 @@ from PIL import Image
 from scipy import stats
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation.ablation import Factor, Study, load_study
-from spiking_controller.evaluation.ablation_figures import FINAL_ERROR, draw_factor
-from spiking_controller.evaluation.ablation_report import markdown, median_estimate
-from spiking_controller.evaluation.ablation_results import Results
-from spiking_controller.evaluation.ablation_runs import Outcome, pack, unpack
+from spiking_controller.experiments.ablation.figures import FINAL_ERROR, draw_factor
+from spiking_controller.experiments.ablation.report import markdown, median_estimate
+from spiking_controller.experiments.ablation.results import Results
+from spiking_controller.experiments.ablation.runs import Outcome, pack, unpack
+from spiking_controller.experiments.ablation.study import Factor, Study, load_study
 from spiking_controller.networks.config import TrainingConfig, load_config
 from spiking_controller.resources import share_path
 

@@ -9,15 +9,15 @@ import torch
 
 from spiking_controller.cli import main
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation.snntorch_network import SnntorchNetwork
-from spiking_controller.evaluation.training_benchmark import (
+from spiking_controller.evaluation.training_benchmark_command import table
+from spiking_controller.experiments.benchmarks.snntorch_network import SnntorchNetwork
+from spiking_controller.experiments.benchmarks.training_benchmark import (
     CONTROL_STEPS,
     Size,
     UpdateTimes,
     benchmark_config,
     with_snntorch_modules,
 )
-from spiking_controller.evaluation.training_benchmark_command import table
 from spiking_controller.networks.checkpoint import build_networks
 from spiking_controller.networks.config import ModelUpdates, PolicyUpdates, TrainingConfig
 from spiking_controller.snn.network import NetworkConfig, SpikingNetwork

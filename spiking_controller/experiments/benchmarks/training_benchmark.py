@@ -12,7 +12,7 @@ from typing import Final, Literal
 import numpy as np
 import torch
 
-from spiking_controller.evaluation.snntorch_network import SnntorchNetwork
+from spiking_controller.experiments.benchmarks.snntorch_network import SnntorchNetwork
 from spiking_controller.networks.agent import ExploringAgent
 from spiking_controller.networks.checkpoint import build_networks
 from spiking_controller.networks.config import ModelUpdates, PolicyUpdates, TrainingConfig

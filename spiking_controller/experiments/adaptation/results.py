@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation.adaptation import (
+from spiking_controller.experiments.adaptation.run import (
     AdaptationPlan,
     AdaptationRun,
     Event,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation.control_benchmark import (
+from spiking_controller.experiments.benchmarks.control_benchmark import (
     TickTimes,
     Traffic,
     measure_ticks,
@@ -17,7 +17,7 @@ from spiking_controller.evaluation.control_benchmark import (
     table,
     with_snntorch_modules,
 )
-from spiking_controller.evaluation.snntorch_network import SnntorchNetwork
+from spiking_controller.experiments.benchmarks.snntorch_network import SnntorchNetwork
 from spiking_controller.networks.checkpoint import build_networks, load_checkpoint, save_checkpoint
 from spiking_controller.networks.config import load_config
 from spiking_controller.resources import share_path

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation.snntorch_network import SnntorchNetwork
+from spiking_controller.experiments.benchmarks.snntorch_network import SnntorchNetwork
 from spiking_controller.networks.agent import SpikingAgent
 from spiking_controller.networks.checkpoint import Checkpoint, load_checkpoint
 from spiking_controller.snn.network import SpikingNetwork

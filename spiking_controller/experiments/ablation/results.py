@@ -7,8 +7,8 @@ import pandas
 from pandas import DataFrame
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation.ablation import Run, Study
-from spiking_controller.evaluation.ablation_runs import Outcome
+from spiking_controller.experiments.ablation.runs import Outcome
+from spiking_controller.experiments.ablation.study import Run, Study
 from spiking_controller.files import write_atomically
 from spiking_controller.networks.config import load_config
 from spiking_controller.training.training_run import LOG_FILE

@@ -18,7 +18,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 from std_msgs.msg import UInt8MultiArray
 
-from spiking_controller.evaluation.control_benchmark import Traffic
+from spiking_controller.experiments.benchmarks.control_benchmark import Traffic
 from spiking_controller.nodes import messages
 
 COUNTED: Final = ("missed control step", "overruns", "late states")

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from pandas import DataFrame, Series
 from scipy import stats
 
-from spiking_controller.evaluation.ablation import DEFAULT, Factor, Study
-from spiking_controller.evaluation.ablation_figures import FINAL_ERROR, draw_factor
-from spiking_controller.evaluation.ablation_results import Results
+from spiking_controller.experiments.ablation.figures import FINAL_ERROR, draw_factor
+from spiking_controller.experiments.ablation.results import Results
+from spiking_controller.experiments.ablation.study import DEFAULT, Factor, Study
 from spiking_controller.files import write_atomically
 
 _CONFIDENCE = 0.95

@@ -115,7 +115,7 @@ def load_study(path: Path) -> Study:
     Raises:
         ConfigError: the file or its base cannot be read, or a key, value or name in it is wrong; names file and key.
     """
-    known = "spiking_controller/evaluation/ablation.py and in config/ablation/*.yaml"
+    known = "spiking_controller/experiments/ablation/study.py and in config/ablation/*.yaml"
     content = from_plain(StudyFile, read_mapping(path), str(path), known)
     if content.goals < 1:
         raise ConfigError(f"{path}: goals = {content.goals} must be at least 1.")

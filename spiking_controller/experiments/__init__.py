@@ -1,0 +1,1 @@
+"""Studies made of everything below: ablations, adaptation to a changed arm, benchmarks."""

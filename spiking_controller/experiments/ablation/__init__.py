@@ -1,0 +1,1 @@
+"""Ablation studies: many trainings that differ in one factor at a time."""

@@ -1,0 +1,1 @@
+"""How fast training and control are, against plain snntorch modules and in the live graph."""
