@@ -33,35 +33,35 @@ class CommandEntry(NamedTuple):
 
 COMMANDS = {
     "up": CommandEntry(
-        "spiking_controller.nodes.up", "start the ROS graph: MuJoCo bridge and controller, in real time"
+        "spiking_controller.commands.up", "start the ROS graph: MuJoCo bridge and controller, in real time"
     ),
-    "demo": CommandEntry("spiking_controller.nodes.demo", "bring the graph up, send goals, write figures and a report"),
-    "train": CommandEntry("spiking_controller.learning.training_command", "train forward model and policy for a task"),
-    "evaluate": CommandEntry(
-        "spiking_controller.evaluation.evaluate_command", "measure a checkpoint on held-out goals"
+    "demo": CommandEntry(
+        "spiking_controller.commands.demo", "bring the graph up, send goals, write figures and a report"
     ),
+    "train": CommandEntry("spiking_controller.commands.train", "train forward model and policy for a task"),
+    "evaluate": CommandEntry("spiking_controller.commands.evaluate", "measure a checkpoint on held-out goals"),
     "compare": CommandEntry(
-        "spiking_controller.evaluation.compare_command", "measure several checkpoints on the same goals, in one table"
+        "spiking_controller.commands.compare", "measure several checkpoints on the same goals, in one table"
     ),
-    "replay": CommandEntry("spiking_controller.evaluation.replay_command", "judge checkpoints on what a bag recorded"),
+    "replay": CommandEntry("spiking_controller.commands.replay", "judge checkpoints on what a bag recorded"),
     "benchmark train": CommandEntry(
-        "spiking_controller.evaluation.training_benchmark_command",
+        "spiking_controller.commands.benchmark_train",
         "seconds per forward-model and policy update, against the same networks from plain snntorch modules",
     ),
     "benchmark control": CommandEntry(
-        "spiking_controller.nodes.control_benchmark_command",
+        "spiking_controller.commands.benchmark_control",
         "tick time of the networks, against plain snntorch modules; latency and missed ticks of the live graph",
     ),
-    "curves": CommandEntry("spiking_controller.evaluation.curves_command", "draw training logs"),
+    "curves": CommandEntry("spiking_controller.commands.curves", "draw training logs"),
     "ablate": CommandEntry(
-        "spiking_controller.evaluation.ablate_command", "run an ablation study: many trainings, one factor at a time"
+        "spiking_controller.commands.ablate", "run an ablation study: many trainings, one factor at a time"
     ),
     "adapt": CommandEntry(
-        "spiking_controller.evaluation.adapt_command",
+        "spiking_controller.commands.adapt",
         "change a simulated arm while it works, and let the controller learn or not",
     ),
-    "goal": CommandEntry("spiking_controller.nodes.goal_command", "send one goal to a running controller"),
-    "play": CommandEntry("spiking_controller.nodes.player", "publish a bag's topics with their timing"),
+    "goal": CommandEntry("spiking_controller.commands.goal", "send one goal to a running controller"),
+    "play": CommandEntry("spiking_controller.commands.play", "publish a bag's topics with their timing"),
 }
 
 GROUPS = {"benchmark": "measure how fast this machine trains and controls"}

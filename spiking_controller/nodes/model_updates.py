@@ -20,10 +20,10 @@ from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
+from spiking_controller.commands.up import start_process
 from spiking_controller.control.controller import Controller
 from spiking_controller.networks.checkpoint import Checkpoint
 from spiking_controller.nodes import messages
-from spiking_controller.nodes.up import start_process
 from spiking_controller.nodes.update_listener import REFUSAL
 from spiking_controller.online.model_update import Version
 from spiking_controller.online.tracking_watch import TrackingWatch

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from spiking_controller.cli import main
-from spiking_controller.evaluation import ablate_command
+from spiking_controller.commands import ablate as ablate_command
 from spiking_controller.evaluation.evaluate import evaluate_checkpoint
 from spiking_controller.experiments.ablation.runs import Outcome, connected, schedule
 from spiking_controller.experiments.ablation.study import Run, load_study

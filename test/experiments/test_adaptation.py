@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from spiking_controller.commands import adapt as adapt_command
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation import adapt_command
 from spiking_controller.experiments.adaptation.closed_loop import ClosedLoop
 from spiking_controller.experiments.adaptation.report import write_report
 from spiking_controller.experiments.adaptation.results import (

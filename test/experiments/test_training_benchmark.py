@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from spiking_controller.cli import main
+from spiking_controller.commands.benchmark_train import table
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation.training_benchmark_command import table
 from spiking_controller.experiments.benchmarks.snntorch_network import SnntorchNetwork
 from spiking_controller.experiments.benchmarks.training_benchmark import (
     CONTROL_STEPS,

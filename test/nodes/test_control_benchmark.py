@@ -5,8 +5,8 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from spiking_controller.cli import main
+from spiking_controller.commands.benchmark_control import measure_live
 from spiking_controller.experiments.benchmarks.latency_probe import LatencyProbe
-from spiking_controller.nodes.control_benchmark_command import measure_live
 from spiking_controller.resources import share_path
 
 

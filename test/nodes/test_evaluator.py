@@ -20,10 +20,10 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
 
-from spiking_controller.evaluation.replay_command import replay
+from spiking_controller.commands.play import message_class
+from spiking_controller.commands.replay import replay
 from spiking_controller.nodes import evaluator, messages
 from spiking_controller.nodes.evaluator import Evaluator
-from spiking_controller.nodes.player import message_class
 from spiking_controller.nodes.process import create_executor
 from spiking_controller.streams.bag_reader import opened, read
 from spiking_controller.streams.bag_stream import StreamOptions

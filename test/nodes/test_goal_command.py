@@ -11,8 +11,9 @@ from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
+from spiking_controller.commands import goal as goal_command
 from spiking_controller.errors import GoalError
-from spiking_controller.nodes import goal_command, messages
+from spiking_controller.nodes import messages
 from spiking_controller.nodes.process import create_executor
 
 

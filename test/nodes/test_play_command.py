@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from spiking_controller.commands import play as player
 from spiking_controller.errors import ConfigError
-from spiking_controller.nodes import player
 from spiking_controller.nodes.play_command import OWN_PLAYER, ROS2_BAG, play_command
 
 

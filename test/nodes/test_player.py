@@ -24,9 +24,10 @@ from rosbags.rosbag2 import Reader
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 
+from spiking_controller.commands import play as player
+from spiking_controller.commands.play import Pace, Player
 from spiking_controller.errors import ConfigError
-from spiking_controller.nodes import messages, player
-from spiking_controller.nodes.player import Pace, Player
+from spiking_controller.nodes import messages
 from spiking_controller.nodes.process import StopRequest, create_executor
 from spiking_controller.nodes.recorder import to_qos
 from spiking_controller.streams.bag_writer import BagWriter

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import yaml
 
-from spiking_controller.nodes import controller, evaluator, mujoco_bridge, recorder, trainer, up
+from spiking_controller.commands import up
+from spiking_controller.nodes import controller, evaluator, mujoco_bridge, recorder, trainer
 from spiking_controller.resources import share_path
 
 GOAL = (0.45, -0.25, 0.45)

@@ -12,11 +12,11 @@ import torch
 from rosbags.typesys import Stores, get_typestore
 
 from spiking_controller import cli
+from spiking_controller.commands.replay import replay
 from spiking_controller.errors import ConfigError
 from spiking_controller.evaluation.complexity import CostMeter
 from spiking_controller.evaluation.replay.evaluator import ReplayEvaluator, ReplaySettings
 from spiking_controller.evaluation.replay.report import paired_differences
-from spiking_controller.evaluation.replay_command import replay
 from spiking_controller.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from spiking_controller.resources import share_path
 from spiking_controller.streams.bag_reader import opened, read

@@ -14,8 +14,8 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from rosbags.typesys import Stores, get_typestore
 
 from spiking_controller import cli
+from spiking_controller.commands.replay import replay
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation.replay_command import replay
 from spiking_controller.robots.arm import get_arm
 from spiking_controller.robots.gravity import GravityModel
 from spiking_controller.robots.simulation import ArmSimulation

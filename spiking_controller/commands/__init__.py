@@ -1,0 +1,1 @@
+"""What `spiking_controller NAME` does, one module per command."""
