@@ -20,7 +20,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import ExecutableInPackage
 
-from spiking_controller.nodes.play_command import OWN_PLAYER, ROS2_BAG, play_command
+from spiking_controller.nodes.clients.play_command import OWN_PLAYER, ROS2_BAG, play_command
 
 PACKAGE = "spiking_controller"
 PARAMS_FILE = Path(get_package_share_directory(PACKAGE)) / "config" / "panda.yaml"

@@ -20,8 +20,8 @@ from spiking_controller.experiments.benchmarks.control_benchmark import LiveRun,
 from spiking_controller.experiments.benchmarks.latency_probe import LatencyProbe
 from spiking_controller.experiments.benchmarks.training_benchmark import processor_name, software_versions
 from spiking_controller.files import write_atomically
-from spiking_controller.nodes.graph import SILENCE_LIMIT, START_LIMIT, Graph, GraphError, keep_to_ourselves
-from spiking_controller.nodes.process import create_executor
+from spiking_controller.nodes.clients.graph import SILENCE_LIMIT, START_LIMIT, Graph, GraphError, keep_to_ourselves
+from spiking_controller.nodes.common.process import create_executor
 from spiking_controller.resources import share_path
 from spiking_controller.tasks.goals import sample_goals
 from spiking_controller.tasks.reach import ReachTask, get_task

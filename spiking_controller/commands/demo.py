@@ -21,9 +21,9 @@ from spiking_controller.evaluation.demo import report as live_report
 from spiking_controller.evaluation.demo.figures import draw_distance, draw_spikes
 from spiking_controller.evaluation.demo.recording import Recording
 from spiking_controller.evaluation.demo.rendering import RenderingError, render
-from spiking_controller.nodes.goal_sender import GoalSender
-from spiking_controller.nodes.graph import SILENCE_LIMIT, START_LIMIT, Graph, GraphError, keep_to_ourselves
-from spiking_controller.nodes.process import create_executor
+from spiking_controller.nodes.clients.goal_sender import GoalSender
+from spiking_controller.nodes.clients.graph import SILENCE_LIMIT, START_LIMIT, Graph, GraphError, keep_to_ourselves
+from spiking_controller.nodes.common.process import create_executor
 from spiking_controller.resources import share_path
 from spiking_controller.tasks.goals import sample_goals
 from spiking_controller.tasks.reach import ReachTask, get_task

@@ -12,7 +12,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from spiking_controller.errors import GoalError
-from spiking_controller.nodes import messages
+from spiking_controller.nodes.common import messages
 
 ANSWER_TIMEOUT = 5.0
 """How long to wait for the controller, s."""

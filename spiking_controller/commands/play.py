@@ -31,8 +31,8 @@ from rosbags.rosbag2 import Reader
 from rosgraph_msgs.msg import Clock
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.nodes import messages
-from spiking_controller.nodes.process import StopRequest, caught_signals
+from spiking_controller.nodes.common import messages
+from spiking_controller.nodes.common.process import StopRequest, caught_signals
 from spiking_controller.streams.bag_reader import opened, read
 
 DEPTH = 1000

@@ -5,7 +5,6 @@ outlives this one, not even if it is killed.
 """
 
 import argparse
-import ctypes
 import os
 import signal
 import subprocess
@@ -14,19 +13,19 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.nodes.process import StopRequest, caught_signals
+from spiking_controller.nodes.common.child_process import start_process
+from spiking_controller.nodes.common.process import StopRequest, caught_signals
 from spiking_controller.resources import share_path
 
 STOP_TIMEOUT = 8.0
 """A node that has not ended this long after it was asked to is killed, s."""
 NEEDED = ("controller", "mujoco_bridge")
 """Control goes on without a trainer or a recorder that has died."""
-_SET_PARENT_DEATH_SIGNAL = 1
 
 
 Parameters = dict[str, bool | float | str]
@@ -135,35 +134,6 @@ def supervise(names: Sequence[str], ros_arguments: Sequence[str], stop: StopRequ
 
 def _start(name: str, ros_arguments: Sequence[str]) -> "subprocess.Popen[bytes]":
     return start_process([sys.executable, "-m", f"spiking_controller.nodes.{name}", "--ros-args", *ros_arguments])
-
-
-def start_process(
-    command: Sequence[str], output: IO[bytes] | None = None, pass_fds: Sequence[int] = ()
-) -> "subprocess.Popen[bytes]":
-    """Start a process that gets a SIGTERM if this one dies.
-
-    Args:
-        command: program and arguments.
-        output: takes what it prints; by default that goes where ours goes.
-        pass_fds: open file descriptors that it inherits.
-    """
-    parent, c_library = os.getpid(), ctypes.CDLL(None)
-
-    def die_with_parent() -> None:
-        if sys.platform == "linux":
-            c_library.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
-            if os.getppid() != parent:
-                os._exit(1)
-
-    # A session of its own, so that Ctrl-C in the terminal reaches only us and we end the nodes in order.
-    return subprocess.Popen(
-        command,
-        stdout=output,
-        stderr=output,
-        start_new_session=True,
-        preexec_fn=die_with_parent,
-        pass_fds=pass_fds,
-    )
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -22,10 +22,16 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Float64MultiArray, UInt8MultiArray
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.nodes import messages
-from spiking_controller.nodes.joint_state_input import BEST_EFFORT, EVERY, EVERY_LATCHED, JOINT_STATES, JointStateInput
-from spiking_controller.nodes.parameters import ParameterSpec, declare_parameters, value_of
-from spiking_controller.nodes.process import StopRequest, create_executor, run_process, spin_until_stopped
+from spiking_controller.nodes.common import messages
+from spiking_controller.nodes.common.joint_state_input import (
+    BEST_EFFORT,
+    EVERY,
+    EVERY_LATCHED,
+    JOINT_STATES,
+    JointStateInput,
+)
+from spiking_controller.nodes.common.parameters import ParameterSpec, declare_parameters, value_of
+from spiking_controller.nodes.common.process import StopRequest, create_executor, run_process, spin_until_stopped
 from spiking_controller.streams.bag_writer import STORAGES, BagWriter, SimulatedTime, leading_stamp
 
 MEBIBYTE = 2**20

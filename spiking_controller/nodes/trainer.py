@@ -29,10 +29,10 @@ from spiking_controller.control.arm_state import ArmStateReader, Rejection
 from spiking_controller.errors import ModelContractError
 from spiking_controller.files import write_atomically
 from spiking_controller.networks.checkpoint import parse_checkpoint
-from spiking_controller.nodes import messages
-from spiking_controller.nodes.model_parameters import MODEL_PARAMETERS, joint_names, load_model
-from spiking_controller.nodes.parameters import ParameterSpec, declare_parameters, value_of
-from spiking_controller.nodes.process import StopRequest, create_executor, run_process, step_back
+from spiking_controller.nodes.common import messages
+from spiking_controller.nodes.common.model_parameters import MODEL_PARAMETERS, joint_names, load_model
+from spiking_controller.nodes.common.parameters import ParameterSpec, declare_parameters, value_of
+from spiking_controller.nodes.common.process import StopRequest, create_executor, run_process, step_back
 from spiking_controller.online.experience import Experience, ExperienceSettings
 from spiking_controller.online.learner import OnlineLearner, OnlineSettings
 from spiking_controller.online.version_folder import VersionFolder

@@ -22,8 +22,8 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, UInt8MultiArray
 
-from spiking_controller.nodes import messages
-from spiking_controller.nodes.process import create_executor
+from spiking_controller.nodes.common import messages
+from spiking_controller.nodes.common.process import create_executor
 from spiking_controller.robots.arm import Arm, get_arm
 
 PATIENCE = 60.0

@@ -14,8 +14,8 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
-from spiking_controller.nodes import messages
-from spiking_controller.nodes.process import StopRequest, create_executor, run_process
+from spiking_controller.nodes.common import messages
+from spiking_controller.nodes.common.process import StopRequest, create_executor, run_process
 
 
 def stopped(message: JointState) -> None:

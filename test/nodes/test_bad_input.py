@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from spiking_controller.nodes import controller, evaluator, mujoco_bridge, recorder, trainer
-from spiking_controller.nodes.parameters import ParameterSpec
+from spiking_controller.nodes import evaluator, recorder, trainer
+from spiking_controller.nodes.bridge import node as mujoco_bridge
+from spiking_controller.nodes.common.parameters import ParameterSpec
+from spiking_controller.nodes.controller import node as controller
 from spiking_controller.resources import share_path
 
 

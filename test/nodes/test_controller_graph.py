@@ -11,7 +11,7 @@ from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from sensor_msgs.msg import JointState
 
-from spiking_controller.nodes import messages
+from spiking_controller.nodes.common import messages
 
 GOAL = (0.45, -0.25, 0.45)
 OTHER_GOAL = (0.35, 0.35, 0.6)

@@ -12,7 +12,7 @@ import pytest
 
 from spiking_controller.networks.checkpoint import build_networks, save_checkpoint
 from spiking_controller.networks.config import load_config
-from spiking_controller.nodes.process import FAILED
+from spiking_controller.nodes.common.process import FAILED
 from spiking_controller.resources import share_path
 
 PATIENCE = 240.0

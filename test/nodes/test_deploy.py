@@ -8,7 +8,9 @@ import pytest
 import yaml
 from sensor_msgs.msg import JointState
 
-from spiking_controller.nodes import controller, messages, recorder, trainer
+from spiking_controller.nodes import recorder, trainer
+from spiking_controller.nodes.common import messages
+from spiking_controller.nodes.controller import node as controller
 from spiking_controller.resources import share_path
 from spiking_controller.robots.arm import get_arm
 

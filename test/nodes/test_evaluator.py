@@ -22,9 +22,10 @@ from std_srvs.srv import Trigger
 
 from spiking_controller.commands.play import message_class
 from spiking_controller.commands.replay import replay
-from spiking_controller.nodes import evaluator, messages
+from spiking_controller.nodes import evaluator
+from spiking_controller.nodes.common import messages
+from spiking_controller.nodes.common.process import create_executor
 from spiking_controller.nodes.evaluator import Evaluator
-from spiking_controller.nodes.process import create_executor
 from spiking_controller.streams.bag_reader import opened, read
 from spiking_controller.streams.bag_stream import StreamOptions
 

@@ -16,7 +16,7 @@ import pytest
 from std_msgs.msg import String, UInt8MultiArray
 from std_srvs.srv import Trigger
 
-from spiking_controller.nodes import messages
+from spiking_controller.nodes.common import messages
 from spiking_controller.resources import share_path
 
 PLACES = ((0.45, -0.25, 0.45), (0.35, 0.35, 0.6))

@@ -9,8 +9,8 @@ import pytest
 from geometry_msgs.msg import Point, TransformStamped
 
 from spiking_controller.errors import GoalError
-from spiking_controller.nodes import frames
-from spiking_controller.nodes.frames import Frames, transformed
+from spiking_controller.nodes.controller import frames
+from spiking_controller.nodes.controller.frames import Frames, transformed
 
 POINT = Point(x=1.0, y=0.0, z=0.5)
 

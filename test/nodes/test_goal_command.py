@@ -13,8 +13,8 @@ from rclpy.qos import QoSProfile
 
 from spiking_controller.commands import goal as goal_command
 from spiking_controller.errors import GoalError
-from spiking_controller.nodes import messages
-from spiking_controller.nodes.process import create_executor
+from spiking_controller.nodes.common import messages
+from spiking_controller.nodes.common.process import create_executor
 
 
 class Listener(Node):

@@ -11,7 +11,7 @@ from std_srvs.srv import Trigger
 
 from spiking_controller.networks.agent import SpikingAgent
 from spiking_controller.networks.checkpoint import load_checkpoint
-from spiking_controller.nodes import messages
+from spiking_controller.nodes.common import messages
 from spiking_controller.resources import share_path
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import run_episodes

@@ -23,8 +23,9 @@ from spiking_controller.networks.checkpoint import (
     load_checkpoint,
     parse_checkpoint,
 )
-from spiking_controller.nodes import messages, model_updates
-from spiking_controller.nodes.model_updates import UpdateIntake
+from spiking_controller.nodes.common import messages
+from spiking_controller.nodes.controller import model_updates
+from spiking_controller.nodes.controller.model_updates import UpdateIntake
 from spiking_controller.resources import share_path
 
 GOAL = (0.45, -0.25, 0.45)

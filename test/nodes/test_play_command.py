@@ -7,7 +7,7 @@ import pytest
 
 from spiking_controller.commands import play as player
 from spiking_controller.errors import ConfigError
-from spiking_controller.nodes.play_command import OWN_PLAYER, ROS2_BAG, play_command
+from spiking_controller.nodes.clients.play_command import OWN_PLAYER, ROS2_BAG, play_command
 
 
 @pytest.mark.parametrize("loop", [False, True])

@@ -27,8 +27,8 @@ from sensor_msgs.msg import JointState
 from spiking_controller.commands import play as player
 from spiking_controller.commands.play import Pace, Player
 from spiking_controller.errors import ConfigError
-from spiking_controller.nodes import messages
-from spiking_controller.nodes.process import StopRequest, create_executor
+from spiking_controller.nodes.common import messages
+from spiking_controller.nodes.common.process import StopRequest, create_executor
 from spiking_controller.nodes.recorder import to_qos
 from spiking_controller.streams.bag_writer import BagWriter
 

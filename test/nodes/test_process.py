@@ -4,7 +4,7 @@ import gc
 import os
 import threading
 
-from spiking_controller.nodes.process import keep_from_garbage_collector, step_back
+from spiking_controller.nodes.common.process import keep_from_garbage_collector, step_back
 
 
 def test_a_thread_steps_back_alone() -> None:

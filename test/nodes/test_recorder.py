@@ -25,7 +25,7 @@ from std_msgs.msg import Float64MultiArray, UInt8MultiArray
 
 from spiking_controller.commands import up
 from spiking_controller.errors import ConfigError
-from spiking_controller.nodes import messages
+from spiking_controller.nodes.common import messages
 from spiking_controller.streams.bag_writer import SimulatedTime
 
 PATIENCE = 60.0

@@ -8,7 +8,7 @@ from std_msgs.msg import String, UInt8MultiArray
 from std_srvs.srv import SetBool, Trigger
 
 from spiking_controller.networks.checkpoint import load_checkpoint, parse_checkpoint
-from spiking_controller.nodes import messages
+from spiking_controller.nodes.common import messages
 from spiking_controller.resources import share_path
 
 GOAL = (0.45, -0.25, 0.45)

@@ -16,7 +16,9 @@ import pytest
 import yaml
 
 from spiking_controller.commands import up
-from spiking_controller.nodes import controller, evaluator, mujoco_bridge, recorder, trainer
+from spiking_controller.nodes import evaluator, recorder, trainer
+from spiking_controller.nodes.bridge import node as mujoco_bridge
+from spiking_controller.nodes.controller import node as controller
 from spiking_controller.resources import share_path
 
 GOAL = (0.45, -0.25, 0.45)

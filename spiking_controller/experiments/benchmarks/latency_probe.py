@@ -19,7 +19,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import UInt8MultiArray
 
 from spiking_controller.experiments.benchmarks.control_benchmark import Traffic
-from spiking_controller.nodes import messages
+from spiking_controller.nodes.common import messages
 
 COUNTED: Final = ("missed control step", "overruns", "late states")
 """What the controller counts on /diagnostics that a benchmark wants to know."""

@@ -13,8 +13,8 @@ from rclpy.lifecycle import LifecycleNode
 
 from spiking_controller.control.goals import GoalChecker
 from spiking_controller.errors import GoalError
-from spiking_controller.nodes import messages
-from spiking_controller.nodes.frames import Frames
+from spiking_controller.nodes.common import messages
+from spiking_controller.nodes.controller.frames import Frames
 from spiking_controller.tasks.reach import ReachTask
 
 SPACING = 0.05

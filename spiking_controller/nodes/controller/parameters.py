@@ -1,8 +1,8 @@
 """Every parameter of the controller node."""
 
 from spiking_controller.control.exploration import LARGEST
-from spiking_controller.nodes.model_parameters import MODEL_PARAMETERS
-from spiking_controller.nodes.parameters import ParameterSpec
+from spiking_controller.nodes.common.model_parameters import MODEL_PARAMETERS
+from spiking_controller.nodes.common.parameters import ParameterSpec
 from spiking_controller.robots.hardware import AS_TRAINED, HARDWARE
 
 PARAMETERS = [

@@ -19,7 +19,7 @@ from std_msgs.msg import UInt8MultiArray
 
 from spiking_controller.errors import GoalError
 from spiking_controller.evaluation.demo.recording import Recording
-from spiking_controller.nodes import messages
+from spiking_controller.nodes.common import messages
 
 RECORD = QoSProfile(depth=500, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Deep enough that messages at 500 Hz wait, instead of being dropped, while this process is not scheduled."""

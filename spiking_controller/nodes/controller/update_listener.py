@@ -18,8 +18,8 @@ from rclpy.serialization import deserialize_message
 from std_msgs.msg import UInt8MultiArray
 
 from spiking_controller.errors import ModelContractError
-from spiking_controller.nodes import messages
-from spiking_controller.nodes.process import StopRequest, create_executor, run_process, step_back
+from spiking_controller.nodes.common import messages
+from spiking_controller.nodes.common.process import StopRequest, create_executor, run_process, step_back
 
 NETWORKS, REFUSAL = b"n", b"r"
 """First byte of what goes to the controller: a packed `Version` follows, or a sentence in UTF-8."""

@@ -4,7 +4,7 @@ from rclpy.node import Node
 
 from spiking_controller.errors import ModelContractError
 from spiking_controller.networks.checkpoint import Checkpoint, load_checkpoint
-from spiking_controller.nodes.parameters import ParameterSpec, value_of
+from spiking_controller.nodes.common.parameters import ParameterSpec, value_of
 from spiking_controller.resources import share_path
 from spiking_controller.robots.arm import get_arm
 

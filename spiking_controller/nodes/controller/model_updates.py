@@ -20,11 +20,11 @@ from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from spiking_controller.commands.up import start_process
 from spiking_controller.control.controller import Controller
 from spiking_controller.networks.checkpoint import Checkpoint
-from spiking_controller.nodes import messages
-from spiking_controller.nodes.update_listener import REFUSAL
+from spiking_controller.nodes.common import messages
+from spiking_controller.nodes.common.child_process import start_process
+from spiking_controller.nodes.controller.update_listener import REFUSAL
 from spiking_controller.online.model_update import Version
 from spiking_controller.online.tracking_watch import TrackingWatch
 from spiking_controller.online.versions import VersionChain
@@ -228,7 +228,7 @@ def _listening_command(node: LifecycleNode, checkpoint: Checkpoint) -> list[str]
     return [
         sys.executable,
         "-m",
-        "spiking_controller.nodes.update_listener",
+        "spiking_controller.nodes.controller.update_listener",
         namespace or "/",
         f"{name}_updates",
         node.resolve_topic_name("model_update"),

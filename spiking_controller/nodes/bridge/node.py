@@ -24,10 +24,15 @@ from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.nodes import messages
-from spiking_controller.nodes.pacing import Pacer, Step
-from spiking_controller.nodes.parameters import ParameterSpec, declare_parameters, follow_changes, value_of
-from spiking_controller.nodes.process import StopRequest, create_executor, keep_from_garbage_collector, run_process
+from spiking_controller.nodes.bridge.pacing import Pacer, Step
+from spiking_controller.nodes.common import messages
+from spiking_controller.nodes.common.parameters import ParameterSpec, declare_parameters, follow_changes, value_of
+from spiking_controller.nodes.common.process import (
+    StopRequest,
+    create_executor,
+    keep_from_garbage_collector,
+    run_process,
+)
 from spiking_controller.robots.arm import get_arm
 from spiking_controller.robots.simulation import ArmCondition, ArmSimulation
 from spiking_controller.robots.viewer import DRAWING_PERIOD, Viewer

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from spiking_controller.commands.up import start_process
 from spiking_controller.errors import SpikingControllerError
+from spiking_controller.nodes.common.child_process import start_process
 
 START_LIMIT = 120.0
 """The graph must be up within this wall time, s; the first start compiles kernels."""

@@ -11,7 +11,7 @@ from std_msgs.msg import Float64, UInt8MultiArray
 
 from spiking_controller.control.activity import FAULT, Activity
 from spiking_controller.control.controller import StepReport
-from spiking_controller.nodes import messages
+from spiking_controller.nodes.common import messages
 from spiking_controller.units import NANOSECONDS
 
 

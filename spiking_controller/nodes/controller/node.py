@@ -31,21 +31,21 @@ from spiking_controller.control.safety import SafetyFilter
 from spiking_controller.control.state_stream import StateStream
 from spiking_controller.control.tick_times import TickTimes
 from spiking_controller.errors import SpikingControllerError
-from spiking_controller.nodes import messages
-from spiking_controller.nodes.controller_parameters import PARAMETERS, SETTINGS
-from spiking_controller.nodes.controller_report import ControllerReport
-from spiking_controller.nodes.goal_input import GoalInput
-from spiking_controller.nodes.gravity_inquiry import GravityInquiry
-from spiking_controller.nodes.model_parameters import joint_names, load_model
-from spiking_controller.nodes.model_updates import ModelUpdates
-from spiking_controller.nodes.parameters import declare_parameters, follow_changes, value_of
-from spiking_controller.nodes.process import (
+from spiking_controller.nodes.common import messages
+from spiking_controller.nodes.common.model_parameters import joint_names, load_model
+from spiking_controller.nodes.common.parameters import declare_parameters, follow_changes, value_of
+from spiking_controller.nodes.common.process import (
     FAILED,
     StopRequest,
     create_executor,
     keep_from_garbage_collector,
     run_process,
 )
+from spiking_controller.nodes.controller.goal_input import GoalInput
+from spiking_controller.nodes.controller.gravity_inquiry import GravityInquiry
+from spiking_controller.nodes.controller.model_updates import ModelUpdates
+from spiking_controller.nodes.controller.parameters import PARAMETERS, SETTINGS
+from spiking_controller.nodes.controller.report import ControllerReport
 from spiking_controller.online.tracking_watch import TrackingWatch
 from spiking_controller.robots.hardware import limits_on
 from spiking_controller.units import NANOSECONDS

@@ -1,0 +1,1 @@
+"""The bridge node: MuJoCo in place of a real arm."""

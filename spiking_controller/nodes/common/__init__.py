@@ -1,0 +1,1 @@
+"""What several nodes share: parameters, messages, processes, the input of joint states."""
