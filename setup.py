@@ -93,8 +93,8 @@ setup(
     entry_points={
         "console_scripts": [
             f"spiking_controller = {PACKAGE}.cli:main",
-            f"controller = {PACKAGE}.nodes.controller:main",
-            f"mujoco_bridge = {PACKAGE}.nodes.mujoco_bridge:main",
+            f"controller = {PACKAGE}.nodes.controller.node:main",
+            f"mujoco_bridge = {PACKAGE}.nodes.bridge.node:main",
             f"trainer = {PACKAGE}.nodes.trainer:main",
             f"recorder = {PACKAGE}.nodes.recorder:main",
             f"evaluator = {PACKAGE}.nodes.evaluator:main",

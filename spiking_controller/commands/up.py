@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.nodes.common.child_process import start_process
+from spiking_controller.nodes.common.child_process import NODE_MODULES, start_process
 from spiking_controller.nodes.common.process import StopRequest, caught_signals
 from spiking_controller.resources import share_path
 
@@ -109,7 +109,7 @@ def planned_nodes(args: argparse.Namespace) -> dict[str, Parameters]:
 
 
 def supervise(names: Sequence[str], ros_arguments: Sequence[str], stop: StopRequest) -> int:
-    """Run nodes (modules of `spiking_controller.nodes`) until asked to stop (0) or until a needed one ends (1)."""
+    """Run nodes (of `NODE_MODULES`) until asked to stop (0) or until a needed one ends (1)."""
     processes: dict[str, subprocess.Popen[bytes]] = {}
     try:
         for name in names:
@@ -133,7 +133,7 @@ def supervise(names: Sequence[str], ros_arguments: Sequence[str], stop: StopRequ
 
 
 def _start(name: str, ros_arguments: Sequence[str]) -> "subprocess.Popen[bytes]":
-    return start_process([sys.executable, "-m", f"spiking_controller.nodes.{name}", "--ros-args", *ros_arguments])
+    return start_process([sys.executable, "-m", NODE_MODULES[name], "--ros-args", *ros_arguments])
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -23,6 +23,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, UInt8MultiArray
 
 from spiking_controller.nodes.common import messages
+from spiking_controller.nodes.common.child_process import NODE_MODULES
 from spiking_controller.nodes.common.process import create_executor
 from spiking_controller.robots.arm import Arm, get_arm
 
@@ -271,7 +272,7 @@ class Graph:
 
     def start(self, module: str, *arguments: str, **parameters: Any) -> NodeProcess:
         """A node of ours."""
-        return self._start(["-m", f"spiking_controller.nodes.{module}"], module, arguments, parameters)
+        return self._start(["-m", NODE_MODULES[module]], module, arguments, parameters)
 
     def run(self, script: Path) -> NodeProcess:
         """A node that only tests need."""

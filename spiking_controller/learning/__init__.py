@@ -1,1 +1,0 @@
-"""Learning: the forward model and the policy, replay memory, the joint training loop, checkpoints."""
