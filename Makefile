@@ -12,6 +12,8 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
+# Tests of the graph mostly wait: more workers than processors.
+WORKERS ?= 3
 
 # With a ROS 2 installation in reach its rclpy is used; without one, pip brings rclpy as wheels.
 SYSTEM_ROS := $(shell $(PYTHON) -c 'import rclpy' 2>/dev/null && echo yes)
@@ -29,7 +31,7 @@ demo: $(VENV)/.ready
 	$(VENV)/bin/spiking_controller demo $(DEMO_ARGS)
 
 test: $(VENV)/.ready-dev
-	$(RUN) pytest $(PYTEST_ARGS)
+	$(RUN) pytest --numprocesses $(WORKERS) --dist loadscope $(PYTEST_ARGS)
 
 lint: $(VENV)/.ready-dev
 	$(RUN) ruff check .

@@ -49,6 +49,8 @@ DEV = [
     "pandas-stubs",
     "pin>=3.1",
     "pytest>=8.0",
+    "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
     "ruff>=0.6",
     "types-PyYAML",
     "types-setuptools",

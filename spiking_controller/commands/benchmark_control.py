@@ -15,6 +15,7 @@ import torch
 from rclpy.executors import Executor
 from rclpy.signals import SignalHandlerOptions
 
+from spiking_controller.commands.up import command_line
 from spiking_controller.errors import ConfigError
 from spiking_controller.experiments.benchmarks.control_benchmark import LiveRun, measure_ticks, report, summed_up, table
 from spiking_controller.experiments.benchmarks.latency_probe import LatencyProbe
@@ -93,7 +94,8 @@ def measure_live(model: str, duration: float, trainer: bool) -> LiveRun:
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            graph = Graph(["--model", model, "--train", str(trainer).lower()], Path(folder) / "graph.log")
+            options = command_line(["--model", model, "--train", str(trainer).lower()])
+            graph = Graph(options, Path(folder) / "graph.log")
             try:
                 return _listen(graph, task, duration, trainer)
             finally:

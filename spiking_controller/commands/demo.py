@@ -16,6 +16,7 @@ import yaml
 from rclpy.executors import Executor
 from rclpy.signals import SignalHandlerOptions
 
+from spiking_controller.commands.up import command_line
 from spiking_controller.errors import ConfigError
 from spiking_controller.evaluation.demo import report as live_report
 from spiking_controller.evaluation.demo.figures import draw_distance, draw_spikes
@@ -97,7 +98,7 @@ def _record(args: argparse.Namespace, task: ReachTask, goals: np.ndarray) -> Rec
     options = ["--real-time-factor", str(factor), "--params-file", str(_parameters(args))]
     options += ["--model", str(args.model)] if args.model else []
     print(f"Starting the graph (ROS domain {os.environ['ROS_DOMAIN_ID']})", flush=True)
-    graph = Graph(options, args.out / "graph.log")
+    graph = Graph(command_line(options), args.out / "graph.log")
     try:
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         sender = GoalSender(goals, task.arm.base_frame, GOAL_DURATION, REST)

@@ -31,6 +31,11 @@ NEEDED = ("controller", "mujoco_bridge")
 Parameters = dict[str, bool | float | str]
 
 
+def command_line(options: Sequence[str]) -> list[str]:
+    """The command that `nodes.clients.graph.Graph` runs: `spiking_controller up` with these options."""
+    return [sys.executable, "-m", "spiking_controller.cli", "up", *options]
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of launch/panda.launch.py, as options."""
 

@@ -148,7 +148,7 @@ def test_large_file_is_followed_by_another(folder: Path, storage: str) -> None:
 WRITE_UNTIL_KILLED = """
 import sys, time
 from pathlib import Path
-from test_bags import LARGE, BagWriter, write
+from test_bag_writer import LARGE, BagWriter, write
 bag = BagWriter(Path(sys.argv[1]), sys.argv[2], {}, LARGE)
 for start in range(0, 2000, 500):
     write(bag, range(start, start + 500))

@@ -32,15 +32,14 @@ def keep_to_ourselves() -> None:
 class Graph:
     """Bridge and controller as `spiking_controller up` starts them, with their output in a log file."""
 
-    def __init__(self, options: Sequence[str], log: Path) -> None:
+    def __init__(self, command: Sequence[str], log: Path) -> None:
         """Start them; they end with `stop`.
 
         Args:
-            options: of `spiking_controller up`.
+            command: that starts the nodes, as `commands/up.py` makes it.
             log: where their output goes.
         """
         self._log = log
-        command = [sys.executable, "-m", "spiking_controller.cli", "up", *options]
         with log.open("wb") as output:
             self._process = start_process(command, output)
 

@@ -24,7 +24,7 @@ from spiking_controller.streams.bag_stream import StreamOptions
 from spiking_controller.units import NANOSECONDS
 
 TYPES = get_typestore(Stores.ROS2_JAZZY)
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 BAG = DATA / "panda_three_goals"
 MODEL = DATA / "panda_three_goals.safetensors"
 Event = tuple[str, int, tuple[Any, ...]]
