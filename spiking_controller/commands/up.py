@@ -18,10 +18,18 @@ from typing import Any
 import yaml
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.nodes.common.child_process import NODE_MODULES, start_process
+from spiking_controller.nodes.common.child_process import start_process
 from spiking_controller.nodes.common.process import StopRequest, caught_signals
 from spiking_controller.resources import share_path
 
+NODE_MODULES = {
+    "mujoco_bridge": "spiking_controller.nodes.bridge.node",
+    "controller": "spiking_controller.nodes.controller.node",
+    "trainer": "spiking_controller.nodes.trainer",
+    "recorder": "spiking_controller.nodes.recorder",
+    "evaluator": "spiking_controller.nodes.evaluator",
+}
+"""What `python -m` starts each node with, by the node's name."""
 STOP_TIMEOUT = 8.0
 """A node that has not ended this long after it was asked to is killed, s."""
 NEEDED = ("controller", "mujoco_bridge")

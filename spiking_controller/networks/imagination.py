@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from spiking_controller.networks.features import ControlNetwork, State
 from spiking_controller.networks.forward_model import ForwardModel
@@ -119,6 +120,7 @@ class _ImaginedRollout(torch.autograd.Function):
         return *result, policy_run.output(), *policy_run.mean_spikes()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         policy: Policy = ctx.policy
         model: ForwardModel = ctx.model

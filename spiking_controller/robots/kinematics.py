@@ -5,9 +5,9 @@ from typing import Self
 
 import mujoco
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
+from spiking_controller.compilation import compiled
 from spiking_controller.errors import RobotModelError
 
 FloatArray = NDArray[np.float64]
@@ -187,7 +187,7 @@ def _rotation_about_z(angle: float) -> FloatArray:
     return np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
 
 
-@njit(cache=True)
+@compiled()
 def _positions(q, rotation, translation, columns):  # type: ignore[no-untyped-def]
     """Positions [batch, 3] of the chain's end for the joint angles q [batch, joints]."""
     batch, joints = q.shape[0], columns.shape[0]
@@ -209,7 +209,7 @@ def _positions(q, rotation, translation, columns):  # type: ignore[no-untyped-de
     return position
 
 
-@njit(cache=True)
+@compiled()
 def _positions_and_jacobians(q, rotation, translation, columns):  # type: ignore[no-untyped-def]
     """Positions [batch, 3] and Jacobians [batch, 3, joints] of the chain's end for q [batch, joints]."""
     batch, joints = q.shape[0], columns.shape[0]
@@ -259,7 +259,7 @@ _SMALLEST_GAIN = 1e-6
 
 
 # In plain loops: they compile several times faster than array expressions.
-@njit(cache=True)
+@compiled()
 def _approach(q, target, lower, upper, dimensions, rotation, translation, columns):  # type: ignore[no-untyped-def]
     """Posture [1, joints] whose chain's end is near the target [3]; see `KinematicChain.approach`."""
     joints = q.shape[1]
@@ -305,7 +305,7 @@ def _approach(q, target, lower, upper, dimensions, rotation, translation, column
     return q
 
 
-@njit(cache=True)
+@compiled()
 def _miss(place, target, dimensions, error):  # type: ignore[no-untyped-def]
     """Squared distance of place [1, 3] from target [3] in the dimensions that count; writes the difference to error."""
     squared = 0.0
@@ -315,7 +315,7 @@ def _miss(place, target, dimensions, error):  # type: ignore[no-untyped-def]
     return squared
 
 
-@njit(cache=True)
+@compiled()
 def _solved(matrix, values):  # type: ignore[no-untyped-def]
     """x, y, z of matrix · (x, y, z) = values for a symmetric positive definite matrix [3, 3], by Cramer's rule."""
     a, b, c = matrix[0, 0], matrix[1, 1], matrix[2, 2]

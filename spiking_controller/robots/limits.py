@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
+from spiking_controller.compilation import compiled
 from spiking_controller.errors import RobotModelError
 
 FloatArray = NDArray[np.float64]
@@ -172,7 +173,7 @@ class TorqueLimiter:
         return lowest, highest
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _ceiling(beyond, velocity, velocity_limit, torque_limit, braking_way):  # type: ignore[no-untyped-def]
     """Largest torque in the direction in which a joint is `beyond` its soft bound (rad) and moves, N·m."""
     if beyond < 0.0 and velocity < velocity_limit:
@@ -181,7 +182,7 @@ def _ceiling(beyond, velocity, velocity_limit, torque_limit, braking_way):  # ty
     return 0.0 - torque_limit * (min(max(velocity - allowed, 0.0), velocity_limit) / velocity_limit)
 
 
-@njit(cache=True)
+@compiled()
 def _fill_bounds(
     position: FloatArray,
     velocity: FloatArray,

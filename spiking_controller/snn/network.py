@@ -16,16 +16,15 @@ from torch import Generator, Tensor, nn
 from spiking_controller.errors import ConfigError
 from spiking_controller.snn import initialisation
 from spiking_controller.snn.compiled.kernels import MOST_TICKS
-from spiking_controller.snn.compiled.single_step import SingleStep
-from spiking_controller.snn.compiled.unroll import (
+from spiking_controller.snn.compiled.layers import (
     LayerParameters,
     ReadoutParameters,
-    Unroll,
     UnrollOptions,
     UnrollParameters,
     UnrollState,
-    unroll,
 )
+from spiking_controller.snn.compiled.single_step import SingleStep
+from spiking_controller.snn.compiled.unroll import Unroll, unroll
 from spiking_controller.snn.initialisation import Initialisation
 from spiking_controller.snn.neurons import Backend, LIFDecay, LIFState, Threshold, initial_state, scan
 from spiking_controller.snn.surrogate import surrogate_derivative

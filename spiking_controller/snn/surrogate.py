@@ -1,6 +1,5 @@
 """Surrogate derivatives of the spike: what back-propagation sees in place of the step function's zero gradient."""
 
-import math
 from collections.abc import Callable
 from typing import Final
 
@@ -10,14 +9,16 @@ from snntorch.surrogate import sigmoid as snntorch_sigmoid
 from torch import Tensor
 
 from spiking_controller.errors import ConfigError
+from spiking_controller.snn.compiled.kernels import (
+    GAUSSIAN_SHARPNESS,
+    MULTI_GAUSSIAN_PEAK,
+    SIDE_LOBE_HEIGHT,
+    SIDE_LOBE_WIDTH,
+    SIGMOID_SLOPE,
+    SUPERSPIKE_SLOPE,
+)
 
 SurrogateDerivative = Callable[[Tensor], Tensor]
-
-GAUSSIAN_SHARPNESS: Final = 16.0
-SIDE_LOBE_HEIGHT: Final = 0.15
-SIDE_LOBE_WIDTH: Final = 6.0
-SUPERSPIKE_SLOPE: Final = 25.0
-SIGMOID_SLOPE: Final = 25.0
 
 
 def _bell(scaled: Tensor) -> Tensor:
@@ -26,7 +27,7 @@ def _bell(scaled: Tensor) -> Tensor:
 
 
 def gaussian(distance: Tensor) -> Tensor:
-    """exp(-(s·x)² / 2) with sharpness s = 16 and peak 1 (Huebotter et al. 2025; DESIGN section 7).
+    """exp(-(s·x)² / 2) with sharpness s = 16 and peak 1 (Huebotter et al. 2025).
 
     Args:
         distance: membrane minus threshold, any shape.
@@ -49,17 +50,11 @@ def multi_gaussian(distance: Tensor) -> Tensor:
         The derivative, same shape.
     """
     scaled = distance * GAUSSIAN_SHARPNESS
-    peak = multi_gaussian_peak()
-    result = _bell(scaled).mul_((1.0 + SIDE_LOBE_HEIGHT) / peak)
+    result = _bell(scaled).mul_((1.0 + SIDE_LOBE_HEIGHT) / MULTI_GAUSSIAN_PEAK)
+    lobe = -SIDE_LOBE_HEIGHT / SIDE_LOBE_WIDTH / MULTI_GAUSSIAN_PEAK
     for centre in (-1.0, 1.0):
-        result.add_(_bell((scaled - centre).div_(SIDE_LOBE_WIDTH)), alpha=-SIDE_LOBE_HEIGHT / SIDE_LOBE_WIDTH / peak)
+        result.add_(_bell((scaled - centre).div_(SIDE_LOBE_WIDTH)), alpha=lobe)
     return result
-
-
-def multi_gaussian_peak() -> float:
-    """Height of the sum of the three Gaussians at the threshold, before it is scaled to 1."""
-    lobe = SIDE_LOBE_HEIGHT / SIDE_LOBE_WIDTH
-    return 1.0 + SIDE_LOBE_HEIGHT - 2.0 * lobe * math.exp(-0.5 / SIDE_LOBE_WIDTH**2)
 
 
 def superspike(distance: Tensor) -> Tensor:

@@ -22,8 +22,8 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, UInt8MultiArray
 
+from spiking_controller.commands.up import NODE_MODULES
 from spiking_controller.nodes.common import messages
-from spiking_controller.nodes.common.child_process import NODE_MODULES
 from spiking_controller.nodes.common.process import create_executor
 from spiking_controller.robots.arm import Arm, get_arm
 

@@ -20,7 +20,7 @@ LAYERS = (
     ("tasks",),
     ("robots",),
     ("snn",),
-    ("resources", "files", "units", "errors"),
+    ("resources", "files", "units", "errors", "compilation"),
 )
 """From the top down. What stands on one line does not import each other, except for the plain files at the bottom."""
 HEIGHT = {name: len(LAYERS) - row for row, names in enumerate(LAYERS) for name in names}
@@ -236,7 +236,7 @@ def tree(tmp_path: Path) -> Path:
         "commands/up.py": "import rclpy\nfrom spiking_controller.nodes.controller import node",
         "experiments/study.py": "from spiking_controller.training import updates",
         "nodes/controller/__init__.py": "",
-        "nodes/controller/node.py": "import rclpy\nfrom .report import x\nimport spiking_controller.nodes.common.helper",
+        "nodes/controller/node.py": "import rclpy\nfrom .report import x\nfrom ..common import helper",
         "nodes/controller/report.py": '"""See spiking_controller.cli for the commands."""\nx = 1',
         "nodes/common/helper.py": "",
         "training/updates.py": "import torch\nfrom spiking_controller.networks import policy",

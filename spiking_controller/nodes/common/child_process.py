@@ -8,14 +8,6 @@ import sys
 from collections.abc import Sequence
 from typing import IO
 
-NODE_MODULES = {
-    "mujoco_bridge": "spiking_controller.nodes.bridge.node",
-    "controller": "spiking_controller.nodes.controller.node",
-    "trainer": "spiking_controller.nodes.trainer",
-    "recorder": "spiking_controller.nodes.recorder",
-    "evaluator": "spiking_controller.nodes.evaluator",
-}
-"""What `python -m` starts each node with, by the node's name."""
 _SET_PARENT_DEATH_SIGNAL = 1
 
 

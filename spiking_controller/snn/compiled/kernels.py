@@ -21,28 +21,32 @@ from typing import Any, Final
 import numpy as np
 from numba import njit
 
-from spiking_controller.snn.surrogate import (
-    GAUSSIAN_SHARPNESS,
-    SIDE_LOBE_HEIGHT,
-    SIDE_LOBE_WIDTH,
-    SIGMOID_SLOPE,
-    SUPERSPIKE_SLOPE,
-    multi_gaussian_peak,
-)
+from spiking_controller.compilation import compiled
 
-_OPTIONS: Any = {"cache": True, "fastmath": True, "error_model": "numpy", "nogil": True}
+_OPTIONS: Any = {"fastmath": True, "error_model": "numpy", "nogil": True}
 _INLINE: Any = {"fastmath": True, "error_model": "numpy", "inline": "always"}
 
+# Constants of the surrogates, see `snn/surrogate.py`. They stand here since the compiled code on disk is renewed only
+# when this file changes.
+GAUSSIAN_SHARPNESS: Final = 16.0
+SIDE_LOBE_HEIGHT: Final = 0.15
+SIDE_LOBE_WIDTH: Final = 6.0
+SUPERSPIKE_SLOPE: Final = 25.0
+SIGMOID_SLOPE: Final = 25.0
+MULTI_GAUSSIAN_PEAK: Final = (
+    1.0 + SIDE_LOBE_HEIGHT - 2.0 * (SIDE_LOBE_HEIGHT / SIDE_LOBE_WIDTH) * math.exp(-0.5 / SIDE_LOBE_WIDTH**2)
+)
+"""Height of the sum of the three Gaussians of `multi_gaussian` at the threshold, before it is scaled to 1."""
 SURROGATE_CODES: Final = {"gaussian": 0, "multi_gaussian": 1, "superspike": 2, "sigmoid": 3}
 
 # Exponents are of base 2.
 _BELL_EXPONENT: Final = np.float32(-0.5 * GAUSSIAN_SHARPNESS**2 / math.log(2.0))
 _SHARPNESS: Final = np.float32(GAUSSIAN_SHARPNESS)
-_CENTRE_HEIGHT: Final = np.float32((1.0 + SIDE_LOBE_HEIGHT) / multi_gaussian_peak())
+_CENTRE_HEIGHT: Final = np.float32((1.0 + SIDE_LOBE_HEIGHT) / MULTI_GAUSSIAN_PEAK)
 # Both lobes together, exp(-(x+1)²/2w²) + exp(-(x-1)²/2w²) = 2·exp(-1/2w²)·exp(-x²/2w²)·cosh(x/w²), with the series of
 # cosh up to the sixth power: exact to 2e-9, since x is small or exp(-x²/2w²) is.
 _LOBES_HEIGHT: Final = np.float32(
-    2.0 * math.exp(-0.5 / SIDE_LOBE_WIDTH**2) * SIDE_LOBE_HEIGHT / SIDE_LOBE_WIDTH / multi_gaussian_peak()
+    2.0 * math.exp(-0.5 / SIDE_LOBE_WIDTH**2) * SIDE_LOBE_HEIGHT / SIDE_LOBE_WIDTH / MULTI_GAUSSIAN_PEAK
 )
 _LOBE_EXPONENT: Final = np.float32(-0.5 / SIDE_LOBE_WIDTH**2 / math.log(2.0))
 _COSH_2, _COSH_4, _COSH_6 = (np.float32(SIDE_LOBE_WIDTH ** (-2 * power) / math.factorial(power)) for power in (2, 4, 6))
@@ -320,7 +324,7 @@ def _dot_rows(rows, vector, into):  # type: ignore[no-untyped-def]
         into[r] = a
 
 
-@njit(**_OPTIONS)
+@compiled(**_OPTIONS)
 def scan_forward(
     drive: np.ndarray,
     state: np.ndarray,
@@ -474,7 +478,7 @@ def _grad_spikes(from_above, currents, readout, mean_spikes, share, row, tick, i
     _add_product(currents[row, tick], readout, into)
 
 
-@njit(**_OPTIONS)
+@compiled(**_OPTIONS)
 def scan_backward(
     grad_from_above: np.ndarray,
     grad_currents: np.ndarray,
@@ -551,7 +555,7 @@ def empty_lists(*shape: int) -> tuple[np.ndarray, np.ndarray]:
     return np.empty((*outer, batch * ticks * neurons), np.int32), np.empty((*outer, batch, ticks), np.int32)
 
 
-@njit(**_OPTIONS)
+@compiled(**_OPTIONS)
 def add_fired(fired: np.ndarray, ends: np.ndarray, weights: np.ndarray, into: np.ndarray) -> None:
     """Add the weights of those neurons that fired: spikes @ weights.
 
@@ -566,7 +570,7 @@ def add_fired(fired: np.ndarray, ends: np.ndarray, weights: np.ndarray, into: np
             _add_rows(_fired_in(fired, ends, row, tick), weights, into[row, tick])
 
 
-@njit(**_OPTIONS)
+@compiled(**_OPTIONS)
 def add_to_fired(fired: np.ndarray, ends: np.ndarray, grad: np.ndarray, grad_weights: np.ndarray) -> None:
     """Add to the gradients of the weights of those neurons that fired: the transpose of spikes, @ grad.
 
@@ -581,7 +585,7 @@ def add_to_fired(fired: np.ndarray, ends: np.ndarray, grad: np.ndarray, grad_wei
             _add_to_rows(_fired_in(fired, ends, row, tick), grad[row, tick], grad_weights)
 
 
-@njit(**_OPTIONS)
+@compiled(**_OPTIONS)
 def write_spikes(fired: np.ndarray, ends: np.ndarray, spikes: np.ndarray) -> None:
     """Write the spikes that lists of who fired stand for, [ticks, batch, neurons]."""
     ticks, batch, _ = spikes.shape
@@ -592,7 +596,7 @@ def write_spikes(fired: np.ndarray, ends: np.ndarray, spikes: np.ndarray) -> Non
                 spikes[tick, row, j] = _ONE
 
 
-@njit(**_OPTIONS)
+@compiled(**_OPTIONS)
 def tick_wise_forward(
     fed: np.ndarray,
     before: np.ndarray,
@@ -666,7 +670,7 @@ def tick_wise_forward(
             _write(states[number], _MEAN, mean_spikes[row, block])
 
 
-@njit(**_OPTIONS)
+@compiled(**_OPTIONS)
 def tick_wise_backward(
     grad_from_above: np.ndarray,
     grad_currents: np.ndarray,
@@ -748,7 +752,7 @@ def tick_wise_backward(
     _to_neurons(grad_blocks, grad_parameters)
 
 
-@njit(**_OPTIONS)
+@compiled(**_OPTIONS)
 def readout_forward(
     currents: np.ndarray,
     synaptic: np.ndarray,
@@ -781,7 +785,7 @@ def readout_forward(
             output[row, o] = mem * output_gain[o]
 
 
-@njit(**_OPTIONS)
+@compiled(**_OPTIONS)
 def readout_backward(
     grad_output: np.ndarray,
     grad_synaptic: np.ndarray,
@@ -827,7 +831,7 @@ def readout_backward(
             grad_membrane[row, o] = g_mem * membrane_keep[o]
 
 
-@njit(**_OPTIONS)
+@compiled(**_OPTIONS)
 def layer_step(
     fed: np.ndarray,
     source_fired: np.ndarray,

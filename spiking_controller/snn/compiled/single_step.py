@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spiking_controller.snn.compiled import kernels
-from spiking_controller.snn.compiled.unroll import LayerParameters, UnrollOptions, UnrollParameters, UnrollState
+from spiking_controller.snn.compiled.layers import LayerParameters, UnrollOptions, UnrollParameters, UnrollState
 from spiking_controller.snn.neurons import LIFState
 
 FloatArray = NDArray[np.float32]

@@ -6,491 +6,16 @@ products into buffers that are used again and again, around the compiled ticks o
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from spiking_controller.snn.compiled import kernels
-from spiking_controller.snn.neurons import LIFDecay, LIFState, Threshold
-
-
-class LayerParameters(NamedTuple):
-    """Parameters of one hidden layer; None where the layer has no such part.
-
-    Attributes:
-        decay: decay factors per tick, [neurons] each.
-        readout: weights to the readout, [outputs, neurons].
-        bias: [neurons].
-        expand, compress: A [neurons, rank] and B [rank, before] of the connection from the layer before, or the full
-            matrix as `expand`, for the first layer that from the features, [neurons, features], gain included.
-        recurrent_expand, recurrent_compress: the same of the recurrence.
-    """
-
-    decay: LIFDecay
-    readout: Tensor
-    bias: Tensor
-    expand: Tensor
-    compress: Tensor | None
-    recurrent_expand: Tensor | None
-    recurrent_compress: Tensor | None
-
-
-class ReadoutParameters(NamedTuple):
-    """Closed form of the readout over the ticks of a step (`network.readout_response`), and its gain.
-
-    `synaptic_gain` and `membrane_gain` are [ticks, outputs], the rest [outputs].
-    """
-
-    synaptic_keep: Tensor
-    synaptic_gain: Tensor
-    membrane_keep: Tensor
-    membrane_from_synaptic: Tensor
-    membrane_gain: Tensor
-    output_gain: Tensor
-
-
-class UnrollParameters(NamedTuple):
-    """Everything that a network's steps depend on besides its state and its features: hidden layers and readout."""
-
-    layers: tuple[LayerParameters, ...]
-    readout: ReadoutParameters
-
-    def flatten(self) -> list[Tensor | None]:
-        """All tensors in a fixed order, for autograd."""
-        flat: list[Tensor | None] = [*self.readout]
-        for layer in self.layers:
-            flat += [*layer.decay, *layer[1:]]
-        return flat
-
-    @staticmethod
-    def unflatten(flat: Sequence[Any]) -> "UnrollParameters":
-        """The inverse of `flatten`."""
-        readout, size = len(ReadoutParameters._fields), 2 + len(LayerParameters._fields)
-        parts = (flat[i : i + size] for i in range(readout, len(flat), size))
-        layers = tuple(LayerParameters(LIFDecay(*part[:3]), *part[3:]) for part in parts)
-        return UnrollParameters(layers, ReadoutParameters(*flat[:readout]))
-
-
-class UnrollState(NamedTuple):
-    """State of a network between two steps: per layer its neurons and what recurrence feeds back (the mean spikes of
-    the last step, or the last tick's spikes), then the readout's integrators.
-    """
-
-    layers: tuple[tuple[LIFState, Tensor], ...]
-    readout_synaptic: Tensor
-    readout_membrane: Tensor
-
-
-class UnrollOptions(NamedTuple):
-    """What the ticks need to know besides tensors.
-
-    Attributes:
-        threshold: how it moves.
-        surrogate: name of the surrogate derivative.
-        ticks: per control step.
-        recurrence: "none", "step" or "tick", see `network.NetworkConfig`.
-    """
-
-    threshold: Threshold
-    surrogate: str
-    ticks: int
-    recurrence: str
-
-
-_WIDTH: Final = 16
-"""Features are filled up with zeros to a multiple of this: products of odd widths take half as long again."""
-
-
-class _FeatureFeed:
-    """What the first layer receives: the features through one full matrix, once per step.
-
-    First axis of a buffer, here and below: control step. Gradients are collected transposed, step by step while a
-    step's arrays are in the cache; so shaped, their products take two thirds of the time.
-    """
-
-    ticks: Final = 1
-
-    def __init__(self, steps: int, batch: int, expand: Tensor) -> None:
-        neurons, self._features = expand.shape
-        width = -(-self._features // _WIDTH) * _WIDTH
-        self._weight, self._grad_weight = torch.zeros(neurons, width), torch.empty(width, neurons)
-        # Views of single steps, here and below, made once: making them costs as much as a small product.
-        self._source_at = torch.zeros(steps, batch, width).unbind()
-        self.fed_at = torch.empty(steps, batch, neurons).unbind()
-
-    def start(self, parameters: LayerParameters) -> None:
-        """Begin an unroll with these parameters."""
-        self._bias = parameters.bias
-        self._weight[:, : self._features].copy_(parameters.expand)
-
-    def forward(self, step: int, features: Tensor) -> None:
-        """Fill what is fed in this step, `fed_at[step]`, [batch × ticks, neurons], from features [batch, features]."""
-        source = self._source_at[step]
-        source[:, : self._features].copy_(features)
-        torch.addmm(self._bias, source, self._weight.t(), out=self.fed_at[step])
-
-    def start_backward(self) -> None:
-        """Begin to collect gradients."""
-        self._grad_weight.zero_()
-
-    def backward(self, step: int, learns: bool) -> tuple[Tensor, Tensor]:
-        """Back through a step, from the gradient of what was fed, which has taken its place in `fed_at[step]`.
-
-        Returns:
-            The gradient of the source as two factors, that of the features filled up with columns of zeros.
-        """
-        if learns:
-            self._grad_weight.addmm_(self._source_at[step].t(), self.fed_at[step])
-        return self.fed_at[step], self._weight
-
-    def gradients(self) -> tuple[Tensor, Tensor | None]:
-        """Gradients of A and B."""
-        return self._grad_weight[: self._features].t().clone(), None
-
-
-class _SpikeFeed:
-    """What a later layer receives: the spikes of the layer before through A·B or one full matrix, in every tick.
-
-    Its methods are those of `_FeatureFeed`.
-    """
-
-    def __init__(self, steps: int, batch: int, ticks: int, parameters: LayerParameters, before: "_Layer") -> None:
-        self.ticks, self._before = ticks, before
-        expand, compress = parameters.expand, parameters.compress
-        neurons, width = expand.shape
-        rows = batch * ticks
-        self._is_full = compress is None
-        self._gather = torch.empty((expand if compress is None else compress).t().shape)
-        self._grad_gather, self._grad_spread = torch.empty_like(self._gather), torch.empty(width, neurons)
-        self.fed_at = torch.empty(steps, rows, neurons).unbind()
-        # What weights of neurons that fired add up to: latent values, or with a full matrix what the layer receives.
-        self._sum_at = self.fed_at if self._is_full else torch.empty(steps, rows, width).unbind()
-        self._grad_sum = torch.empty(0 if self._is_full else rows, width)
-
-    def start(self, parameters: LayerParameters) -> None:
-        self._bias, self._expand, self._compress = parameters.bias, parameters.expand, parameters.compress
-        self._gather.copy_((self._expand if self._compress is None else self._compress).t())
-
-    def forward(self, step: int, features: Tensor) -> None:
-        into = self._sum_at[step]
-        into.copy_(self._bias) if self._is_full else into.zero_()
-        kernels.add_fired(*self._before.fired(step), self._gather.numpy(), _by_tick(into, self.ticks))
-        if not self._is_full:
-            torch.addmm(self._bias, into, self._expand.t(), out=self.fed_at[step])
-
-    def start_backward(self) -> None:
-        self._grad_gather.zero_()
-        self._grad_spread.zero_()
-
-    def backward(self, step: int, learns: bool) -> tuple[Tensor, Tensor]:
-        grad = grad_sum = self.fed_at[step]
-        if not self._is_full:
-            grad_sum = torch.mm(grad, self._expand, out=self._grad_sum)
-            if learns:
-                self._grad_spread.addmm_(self._sum_at[step].t(), grad)
-        if learns:
-            by_tick = _by_tick(grad_sum, self.ticks)
-            kernels.add_to_fired(*self._before.fired(step), by_tick, self._grad_gather.numpy())
-        return grad_sum, self._expand if self._compress is None else self._compress
-
-    def gradients(self) -> tuple[Tensor, Tensor | None]:
-        gathered = self._grad_gather.t().clone()
-        return (gathered, None) if self._is_full else (self._grad_spread.t().clone(), gathered)
-
-
-def _by_tick(rows: Tensor, ticks: int) -> np.ndarray:
-    """Rows of a step, [batch × ticks, n], as the kernels take them, [batch, ticks, n]."""
-    return rows.numpy().reshape(-1, ticks, rows.shape[1])
-
-
-class _Layer:
-    """A hidden layer without recurrence: its parameters, and what its steps leave for the backward pass."""
-
-    def __init__(
-        self, steps: int, batch: int, options: UnrollOptions, parameters: LayerParameters, before: "_Layer | None"
-    ) -> None:
-        ticks, neurons = options.ticks, parameters.bias.shape[0]
-        self._options = options
-        threshold = options.threshold
-        self._threshold = threshold.rest, threshold.decrement, threshold.adaptation_strength
-        self._feed = (
-            _FeatureFeed(steps, batch, parameters.expand)
-            if before is None
-            else _SpikeFeed(steps, batch, ticks, parameters, before)
-        )
-        self._fired, self._ends = kernels.empty_lists(steps, batch, ticks, neurons)
-        fields = 4 if threshold.moves else 2
-        self._state = np.empty((steps + 1, batch, fields, neurons), np.float32)
-        self._grad_state = np.empty((batch, 3 if threshold.moves else 2, neurons), np.float32)
-        # What recurrence feeds back after each step, the first being the state before the unroll.
-        self._fed_back, self._grad_fed_back = torch.empty(steps + 1, batch, neurons), torch.empty(batch, neurons)
-        self._fed_back_at = self._fed_back.unbind()
-        self._fed_back_np, self._grad_fed_back_np = self._fed_back.numpy(), self._grad_fed_back.numpy()
-        self._grad_spikes = torch.empty(batch * ticks, neurons)
-
-    def start(self, parameters: LayerParameters, neurons: LIFState, fed_back: Tensor) -> None:
-        """Begin an unroll with these parameters in this state."""
-        self._feed.start(parameters)
-        self._decay = torch.stack(tuple(parameters.decay)).numpy()
-        self._readout = parameters.readout.numpy()
-        self._gather_readout = np.ascontiguousarray(self._readout.T)
-        fields = self._state.shape[2]
-        self._state[0], self._unmoved = torch.stack(neurons[:fields], 1).numpy(), neurons[fields:]
-        self._fed_back_at[0].copy_(fed_back)
-
-    def state(self) -> tuple[LIFState, Tensor]:
-        """Neurons and what recurrence feeds back after the last step, copied."""
-        moved = torch.from_numpy(self._state[-1]).clone().unbind(1)
-        return LIFState(*moved, *self._unmoved), self._fed_back[-1].clone()
-
-    def mean_spikes(self) -> Tensor:
-        """Mean spikes per tick in all steps, [steps, batch, neurons], copied."""
-        return self._fed_back[1:].clone()
-
-    def fired(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """The lists of who fired in a step, see `kernels`."""
-        return self._fired[step], self._ends[step]
-
-    def forward(self, step: int, features: Tensor, currents: np.ndarray) -> None:
-        """One control step.
-
-        Args:
-            step: its number.
-            features: of the network, [batch, features].
-            currents: of the readout, [batch, ticks, outputs]; added to.
-        """
-        self._feed.forward(step, features)
-        self._run_ticks(step, currents)
-
-    def _run_ticks(self, step: int, currents: np.ndarray) -> None:
-        kernels.scan_forward(
-            _by_tick(self._feed.fed_at[step], self._feed.ticks),
-            self._state[step],
-            self._decay,
-            *self._threshold,
-            self._gather_readout,
-            *self.fired(step),
-            self._state[step + 1],
-            self._fed_back_np[step + 1],
-            currents,
-        )
-
-    def start_backward(self, learns: bool) -> None:
-        """Begin the backward pass; `learns` says whether `gradients` will be asked for."""
-        self._learns = learns
-        self._grad_state[:] = 0.0
-        self._grad_fed_back.zero_()
-        self._grad_parameters = np.zeros((4, self._readout.shape[1]), np.float32)
-        self._grad_readout = np.zeros_like(self._gather_readout)
-        self._feed.start_backward()
-
-    def backward(
-        self,
-        step: int,
-        from_above: tuple[Tensor, Tensor] | None,
-        grad_currents: np.ndarray,
-        grad_mean_spikes: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        """Back through one control step.
-
-        Args:
-            step: its number.
-            from_above: gradient of the spikes from the layer above, as two factors whose product is
-                [batch × ticks, neurons]; None if there is none.
-            grad_currents: gradient of the readout's currents, [batch, ticks, outputs].
-            grad_mean_spikes: further gradient, of the mean spikes, [batch, neurons].
-        Returns:
-            The gradient of the source as two factors; that of the features is filled up with columns of zeros.
-        """
-        ticks = self._options.ticks
-        grad_spikes = self._grad_spikes[:0] if from_above is None else torch.mm(*from_above, out=self._grad_spikes)
-        self._back_through_ticks(step, _by_tick(grad_spikes, ticks), grad_currents, grad_mean_spikes)
-        return self._feed.backward(step, self._learns)
-
-    def _back_through_ticks(
-        self, step: int, grad_spikes: np.ndarray, grad_currents: np.ndarray, grad_mean_spikes: Tensor | None
-    ) -> None:
-        # What is fed back are the mean spikes, so that both gradients are one.
-        if grad_mean_spikes is not None:
-            self._grad_fed_back += grad_mean_spikes
-        fed = _by_tick(self._feed.fed_at[step], self._feed.ticks)
-        kernels.scan_backward(
-            grad_spikes,
-            grad_currents,
-            self._readout,
-            self._grad_fed_back_np,
-            self._grad_state,
-            fed,
-            self._state[step],
-            self._decay,
-            *self._threshold,
-            *self.fired(step),
-            kernels.SURROGATE_CODES[self._options.surrogate],
-            self._learns,
-            fed,
-            self._grad_parameters,
-            self._grad_readout,
-        )
-        self._back_through_recurrence(step)
-
-    def _back_through_recurrence(self, step: int) -> None:
-        del step
-        self._grad_fed_back.zero_()
-
-    def gradients(self) -> list[Tensor | None]:
-        """Gradients in the order of the layer's parameters."""
-        *grad_decay, grad_bias = torch.from_numpy(self._grad_parameters)
-        grad_readout = torch.from_numpy(self._grad_readout).t()
-        return [*grad_decay, grad_readout, grad_bias, *self._feed.gradients(), *self._recurrent_gradients()]
-
-    def _recurrent_gradients(self) -> tuple[Tensor | None, Tensor | None]:
-        return None, None
-
-
-class _StepWiseLayer(_Layer):
-    """Every step receives the mean spikes of the step before."""
-
-    def __init__(
-        self, steps: int, batch: int, options: UnrollOptions, parameters: LayerParameters, before: _Layer | None
-    ) -> None:
-        super().__init__(steps, batch, options, parameters, before)
-        compress = parameters.recurrent_compress
-        rank = 0 if compress is None else compress.shape[0]
-        self._latent_at, self._grad_latent = torch.empty(steps, batch, rank).unbind(), torch.empty(batch, rank)
-
-    def start(self, parameters: LayerParameters, neurons: LIFState, fed_back: Tensor) -> None:
-        super().start(parameters, neurons, fed_back)
-        assert parameters.recurrent_expand is not None
-        self._expand, self._compress = parameters.recurrent_expand, parameters.recurrent_compress
-
-    def _run_ticks(self, step: int, currents: np.ndarray) -> None:
-        drive, source = self._feed.fed_at[step], self._fed_back_at[step]
-        if self._compress is not None:
-            source = torch.mm(source, self._compress.t(), out=self._latent_at[step])
-        if self._feed.ticks == 1:
-            drive.addmm_(source, self._expand.t())
-        else:
-            drive.view(len(source), self._feed.ticks, -1).add_((source @ self._expand.t()).unsqueeze(1))
-        super()._run_ticks(step, currents)
-
-    def start_backward(self, learns: bool) -> None:
-        super().start_backward(learns)
-        self._grad_expand = torch.zeros(self._expand.shape[::-1])
-        self._grad_compress = None if self._compress is None else torch.zeros_like(self._compress)
-
-    def _back_through_recurrence(self, step: int) -> None:
-        grad, source = self._feed.fed_at[step], self._fed_back_at[step]
-        if self._feed.ticks > 1:
-            grad = grad.view(len(source), self._feed.ticks, -1).sum(1)
-        if self._compress is None:
-            torch.mm(grad, self._expand, out=self._grad_fed_back)
-        else:
-            torch.mm(grad, self._expand, out=self._grad_latent)
-            torch.mm(self._grad_latent, self._compress, out=self._grad_fed_back)
-        if self._learns and self._grad_compress is not None:
-            self._grad_compress.addmm_(self._grad_latent.t(), source)
-            source = self._latent_at[step]
-        if self._learns:
-            self._grad_expand.addmm_(source.t(), grad)
-
-    def _recurrent_gradients(self) -> tuple[Tensor | None, Tensor | None]:
-        return self._grad_expand.t(), self._grad_compress
-
-
-class _TickWiseLayer(_Layer):
-    """Every tick receives the spikes of the tick before; the kernels see to it, row by row."""
-
-    def __init__(
-        self, steps: int, batch: int, options: UnrollOptions, parameters: LayerParameters, before: _Layer | None
-    ) -> None:
-        super().__init__(steps, batch, options, parameters, before)
-        ticks, neurons = options.ticks, self._fed_back.shape[2]
-        rank = 0 if parameters.recurrent_compress is None else parameters.recurrent_compress.shape[0]
-        self._drive = np.empty((steps, batch, ticks, neurons), np.float32)
-        self._grad_drive = np.empty((batch, ticks, neurons), np.float32)
-        self._latent = np.empty((steps, batch, ticks, rank), np.float32)
-        self._mean_spikes, self._grad_mean = torch.empty(steps, batch, neurons), torch.empty(batch, neurons)
-
-    def start(self, parameters: LayerParameters, neurons: LIFState, fed_back: Tensor) -> None:
-        super().start(parameters, neurons, fed_back)
-        expand, compress = parameters.recurrent_expand, parameters.recurrent_compress
-        assert expand is not None
-        self._gathered = (expand if compress is None else compress).numpy()
-        self._gather = np.ascontiguousarray(self._gathered.T)
-        self._spread = self._gather[:0] if compress is None else np.ascontiguousarray(expand.numpy().T)
-
-    def mean_spikes(self) -> Tensor:
-        return self._mean_spikes.clone()
-
-    def _run_ticks(self, step: int, currents: np.ndarray) -> None:
-        kernels.tick_wise_forward(
-            _by_tick(self._feed.fed_at[step], self._feed.ticks),
-            self._fed_back_np[step],
-            self._state[step],
-            self._decay,
-            *self._threshold,
-            self._gather,
-            self._spread,
-            self._gather_readout,
-            *self.fired(step),
-            self._state[step + 1],
-            self._mean_spikes[step].numpy(),
-            currents,
-            self._fed_back_np[step + 1],
-            self._latent[step],
-            self._drive[step],
-        )
-
-    def start_backward(self, learns: bool) -> None:
-        super().start_backward(learns)
-        self._grad_gather = np.zeros_like(self._gather)
-        self._grad_spread = torch.zeros(self._spread.shape)
-
-    def _back_through_ticks(
-        self, step: int, grad_spikes: np.ndarray, grad_currents: np.ndarray, grad_mean_spikes: Tensor | None
-    ) -> None:
-        if grad_mean_spikes is None:
-            self._grad_mean.zero_()
-        else:
-            self._grad_mean.copy_(grad_mean_spikes)
-        kernels.tick_wise_backward(
-            grad_spikes,
-            grad_currents,
-            self._readout,
-            self._grad_mean.numpy(),
-            self._grad_fed_back_np,
-            self._grad_state,
-            self._drive[step],
-            self._fed_back_np[step],
-            self._state[step],
-            self._decay,
-            *self._threshold,
-            self._gathered,
-            self._spread,
-            *self.fired(step),
-            kernels.SURROGATE_CODES[self._options.surrogate],
-            self._learns,
-            self._grad_drive,
-            self._grad_gather,
-            self._grad_parameters,
-            self._grad_readout,
-        )
-        grad_drive, grad_fed = torch.from_numpy(self._grad_drive), self._feed.fed_at[step]
-        if self._feed.ticks == 1:
-            torch.sum(grad_drive, 1, out=grad_fed)
-        else:
-            grad_fed.copy_(grad_drive.flatten(0, 1))
-        if self._learns and len(self._spread) > 0:
-            self._grad_spread.addmm_(torch.from_numpy(self._latent[step]).flatten(0, 1).t(), grad_drive.flatten(0, 1))
-
-    def _recurrent_gradients(self) -> tuple[Tensor | None, Tensor | None]:
-        grad_gathered = torch.from_numpy(self._grad_gather).t()
-        return (grad_gathered, None) if len(self._spread) == 0 else (self._grad_spread.t(), grad_gathered)
-
-
-_LAYERS: dict[str, type[_Layer]] = {"none": _Layer, "step": _StepWiseLayer, "tick": _TickWiseLayer}
+from spiking_controller.snn.compiled.layers import LAYERS, Layer, UnrollOptions, UnrollParameters, UnrollState
+from spiking_controller.snn.neurons import LIFState
 
 
 class _Buffers:
@@ -498,8 +23,8 @@ class _Buffers:
 
     def __init__(self, steps: int, batch: int, options: UnrollOptions, parameters: UnrollParameters) -> None:
         ticks, (outputs, _) = options.ticks, parameters.layers[0].readout.shape
-        kind = _LAYERS[options.recurrence]
-        self.layers: list[_Layer] = []
+        kind = LAYERS[options.recurrence]
+        self.layers: list[Layer] = []
         for layer in parameters.layers:
             before = self.layers[-1] if self.layers else None
             self.layers.append(kind(steps, batch, options, layer, before))
@@ -518,10 +43,14 @@ _free: dict[tuple[Any, ...], list[_Buffers]] = {}
 """Buffers of finished unrolls by size. Fresh ones cost more than the work: every page of them must first be mapped."""
 
 
+class ReleasedError(RuntimeError):
+    """The buffers of an unroll were asked for after they had been handed on."""
+
+
 class Unroll:
     """One unroll of one network: `forward` step by step in time, then `backward` step by step back, then `gradients`.
 
-    `release` hands the buffers on to the next unroll of that size; nothing may be asked of this one afterwards.
+    The buffers belong to the unroll until `release` hands them on to the next one of that size.
     """
 
     def __init__(
@@ -540,8 +69,12 @@ class Unroll:
         )
         shapes = tuple(None if tensor is None else tuple(tensor.shape) for tensor in own.flatten())
         self._key = (steps, batch, options, shapes)
-        stock = _free.get(self._key)
-        self._b = stock.pop() if stock else _Buffers(steps, batch, options, own)
+        try:
+            # A pop, and not a look first: another thread may take the last one.
+            self._owned: _Buffers | None = _free[self._key].pop()
+        except (KeyError, IndexError):
+            self._owned = _Buffers(steps, batch, options, own)
+        self._layers = len(self._b.layers)
         for layer, layer_parameters, layer_state in zip(self._b.layers, own.layers, state.layers, strict=True):
             layer.start(layer_parameters, *layer_state)
         self._b.integrators[0, 0].copy_(state.readout_synaptic)
@@ -552,11 +85,21 @@ class Unroll:
     @property
     def layers(self) -> int:
         """Number of hidden layers."""
-        return len(self._b.layers)
+        return self._layers
+
+    @property
+    def _b(self) -> _Buffers:
+        if self._owned is None:
+            raise ReleasedError(
+                "the buffers of this unroll were handed on after its backward pass; run it forward again for a second "
+                "one (retain_graph keeps nothing here)."
+            )
+        return self._owned
 
     def release(self) -> None:
-        """Hand the buffers on."""
-        _free.setdefault(self._key, []).append(self._b)
+        """Hand the buffers on; whatever is asked of this unroll afterwards raises `ReleasedError`."""
+        buffers, self._owned = self._b, None
+        _free.setdefault(self._key, []).append(buffers)
 
     def forward(self, step: int, features: Tensor) -> Tensor:
         """One control step; steps must come in order.
@@ -663,6 +206,7 @@ class _Sequence(torch.autograd.Function):
         return output, *mean_spikes, *last
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad_output: Tensor | None, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         run: Unroll = ctx.run
         run.start_backward(any(ctx.needs_input_grad[3:]))
