@@ -1,6 +1,7 @@
 """The losses of forward model and policy."""
 
-from typing import NamedTuple
+import functools
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -33,20 +34,127 @@ class ModelLossTerms(NamedTuple):
     activity: Activity
 
 
+POLICY_LOSS_TERMS: Final = (
+    "squared_distance",
+    "distance",
+    "action",
+    "smoothness",
+    "limit_soft",
+    "limit_near",
+    "velocity",
+    "saturation",
+    "precision",
+    "rest",
+    "self_motion",
+    "guidance",
+    "activity",
+)
+"""Names of the terms of the policy's loss, in the order in which they are added up."""
+
+
 class PolicyLossTerms(NamedTuple):
     """Parts of one loss of the policy.
 
     Attributes:
         total: what is minimised, a scalar with its gradient graph.
+        terms: weighted mean of each term that is switched on, by its name in `POLICY_LOSS_TERMS`; they sum to `total`.
         distance: mean hand-to-goal distance, m.
         action_change: mean |Δaction| per joint.
         activity: of the policy's layers over the imagined steps.
     """
 
     total: Tensor
+    terms: dict[str, float]
     distance: float
     action_change: float
     activity: Activity
+
+
+class RollOut(NamedTuple):
+    """What the terms of the policy's loss are computed from; every tensor is [steps, batch, ...].
+
+    Attributes:
+        observation: predicted, [..., observation].
+        action, change: the action and its change from the step before, [..., controlled].
+        readout: the policy's readout behind the action, [..., controlled].
+        squared_distance: of hand and goal, m², [steps, batch].
+        distance: of hand and goal, smooth at 0, m, [steps, batch].
+    """
+
+    observation: Tensor
+    action: Tensor
+    change: Tensor
+    readout: Tensor
+    squared_distance: Tensor
+    distance: Tensor
+
+    @property
+    def angle(self) -> Tensor:
+        """|q| scaled to 1 at the soft bounds, [..., controlled]."""
+        return self.observation[..., : self.action.shape[-1]].abs()
+
+    @property
+    def velocity(self) -> Tensor:
+        """q̇ scaled by the limits, [..., controlled]."""
+        controlled = self.action.shape[-1]
+        return self.observation[..., controlled : 2 * controlled]
+
+    def near(self, zone: float) -> Tensor:
+        """exp(-(e/zone)²) without gradient: 1 at the goal, 0 far from it, [steps, batch]."""
+        return torch.exp(-self.squared_distance.detach() / zone**2)
+
+
+def squared_excess(values: Tensor, bound: float) -> Tensor:
+    """Σ max(0, x - bound)² over the last dimension: the penalty on limits, speed and saturation."""
+    return torch.relu(values - bound).square().sum(-1)
+
+
+def precision_term(steps: RollOut, scale: float) -> Tensor:
+    """log(1 + (e/scale)²), steepest in the last millimetres."""
+    return torch.log1p(steps.squared_distance / scale**2)
+
+
+def rest_term(steps: RollOut, weight: float, zone: float) -> Tensor:
+    """weight · near · sqrt(|q̇|² + 1e-4): the arm should be still at the goal."""
+    return weight * steps.near(zone) * torch.sqrt(steps.velocity.square().sum(-1) + 1e-4)
+
+
+def self_motion_term(steps: RollOut, model: ForwardModel, weight: float, zone: float) -> Tensor:
+    """weight · near · sqrt(|q̇₀|² + 1e-4), with q̇₀ the joint velocity that does not move the hand."""
+    motion = self_motion(model, steps.observation)
+    return weight * steps.near(zone) * torch.sqrt(motion.square().sum(-1) + 1e-4)
+
+
+def guidance_term(steps: RollOut, model: ForwardModel, posture: np.ndarray, weight: float, zone: float) -> Tensor:
+    """weight · (1 - near) · (sqrt(1 + |q - q*|²) - 1): leads to a posture that reaches the goal while it is far."""
+    far = 1.0 - steps.near(zone)
+    away = model.features.joint_position(steps.observation) - _torch(posture)
+    return weight * far * (torch.sqrt(1.0 + away.square().sum(-1)) - 1.0)
+
+
+def weighted_terms(
+    steps: RollOut, model: ForwardModel, posture: np.ndarray | None, weights: PolicyLoss, smoothness: float
+) -> dict[str, Tensor]:
+    """The weighted terms that are switched on, [steps, batch] each, in the order of `POLICY_LOSS_TERMS`."""
+    terms = {
+        "squared_distance": steps.squared_distance,
+        "distance": steps.distance,
+        "action": weights.action * steps.action.square().sum(-1),
+        "smoothness": smoothness * steps.change.square().sum(-1),
+        "limit_soft": weights.limit_soft * squared_excess(steps.angle, 1.0),
+        "limit_near": weights.limit_near * squared_excess(steps.angle, 0.95),
+        "velocity": weights.velocity * squared_excess(steps.velocity.abs(), 0.9),
+        "saturation": weights.saturation * squared_excess(steps.readout.abs(), 3.0),
+    }
+    if weights.precision > 0:
+        terms["precision"] = weights.precision * precision_term(steps, weights.precision_scale)
+    if weights.rest > 0:
+        terms["rest"] = rest_term(steps, weights.rest, weights.rest_zone)
+    if weights.self_motion > 0:
+        terms["self_motion"] = self_motion_term(steps, model, weights.self_motion, weights.self_motion_zone)
+    if posture is not None:
+        terms["guidance"] = guidance_term(steps, model, posture, weights.guidance, weights.guidance_zone)
+    return terms
 
 
 def _torch(array: np.ndarray) -> Tensor:
@@ -110,15 +218,7 @@ def policy_loss(
     """Loss of an imagined roll-out through the forward model (Huebotter et al. 2025), with its gradient graph.
 
     Both networks' states are set on the recorded window without gradient; then the policy acts on what the model
-    predicts. Per step, with e the hand-to-goal distance:
-
-        e² + sqrt(e² + 1e-5) + action·|a|² + smoothness·|Δa|²
-        + precision·log(1 + (e/scale)²)
-        + guidance·(sqrt(1 + |q - q*|²) - 1)·(1 - near) + rest·|q̇|·near + self_motion·|q̇₀|·near
-        + penalties on joint angles near or beyond the soft bounds, on joint speed, and on saturated readouts
-
-    where near = exp(-(e/zone)²) has a zone of its own in each, and q̇₀ is the part of the joint velocity that does not
-    move the hand.
+    predicts. The loss is the mean over all steps of the sum of `weighted_terms`, and the penalty on activity.
 
     Args:
         policy, model: the networks.
@@ -132,41 +232,23 @@ def policy_loss(
     """
     observed, action = _torch(windows.observation), _torch(windows.action)
     target = _torch(goal)
-    controlled = action.shape[-1]
     with torch.no_grad():
         states = warmed_up(policy, model, observed, action, _torch(windows.previous_action), target)
     imagined = imagine(policy, model, Beginning(observed[-1], action[-1], target, *states), unroll)
     observation = imagined.observation
     squared = (model.features.hand(observation) - target).square().sum(-1)
     distance = torch.sqrt(squared + 1e-5)
-    angle = observation[..., :controlled].abs()
-    velocity = observation[..., controlled : 2 * controlled]
     change = imagined.action - torch.cat((action[-1:], imagined.action[:-1]))
-    loss = (
-        squared
-        + distance
-        + weights.action * imagined.action.square().sum(-1)
-        + smoothness * change.square().sum(-1)
-        + weights.limit_soft * torch.relu(angle - 1.0).square().sum(-1)
-        + weights.limit_near * torch.relu(angle - 0.95).square().sum(-1)
-        + weights.velocity * torch.relu(velocity.abs() - 0.9).square().sum(-1)
-        + weights.saturation * torch.relu(imagined.readout.abs() - 3.0).square().sum(-1)
-    )
-    if weights.precision > 0:
-        loss = loss + weights.precision * torch.log1p(squared / weights.precision_scale**2)
-    if weights.rest > 0:
-        near = torch.exp(-squared.detach() / weights.rest_zone**2)
-        loss = loss + weights.rest * near * torch.sqrt(velocity.square().sum(-1) + 1e-4)
-    if weights.self_motion > 0:
-        near = torch.exp(-squared.detach() / weights.self_motion_zone**2)
-        loss = loss + weights.self_motion * near * torch.sqrt(self_motion(model, observation).square().sum(-1) + 1e-4)
-    if posture is not None:
-        far = 1.0 - torch.exp(-squared.detach() / weights.guidance_zone**2)
-        away = model.features.joint_position(observation) - _torch(posture)
-        loss = loss + weights.guidance * far * (torch.sqrt(1.0 + away.square().sum(-1)) - 1.0)
+    steps = RollOut(observation, imagined.action, change, imagined.readout, squared, distance)
+    weighted = weighted_terms(steps, model, posture, weights, smoothness)
+    loss = functools.reduce(torch.add, weighted.values()).mean()
     activity = mean_activity(imagined.policy_activity)
+    total = regulariser.add_penalty(loss, activity, policy.network.config.tick)
+    terms = {name: float(term.detach().mean()) for name, term in weighted.items()}
+    terms["activity"] = float((total - loss).detach())
     return PolicyLossTerms(
-        regulariser.add_penalty(loss.mean(), activity, policy.network.config.tick),
+        total,
+        terms,
         float(distance.detach().mean()),
         float(change.detach().abs().mean()),
         tuple(layer.detach() for layer in activity),

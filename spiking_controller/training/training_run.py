@@ -45,6 +45,7 @@ from spiking_controller.training.diagnosis import (
     affected_rates,
     not_finite,
 )
+from spiking_controller.training.losses import POLICY_LOSS_TERMS
 from spiking_controller.training.replay_memory import ReplayMemory
 from spiking_controller.training.seeds import Purpose, environment_seed, generator
 from spiking_controller.training.updates import NetworkName, NotFiniteError, Updater
@@ -77,6 +78,7 @@ _COLUMNS = (
     "action_change",
     *MEASUREMENT_COLUMNS,
     *_EVALUATION_COLUMNS,
+    *(f"policy_loss_{term}" for term in POLICY_LOSS_TERMS),
 )
 
 
@@ -261,6 +263,10 @@ class TrainingRun:
             "imagined_distance_m": _mean([update.distance for update in policy_updates]),
             "action_change": _mean([update.action_change for update in policy_updates]),
             **measurement.columns(),
+            **{
+                f"policy_loss_{term}": _mean([update.terms[term] for update in policy_updates if term in update.terms])
+                for term in POLICY_LOSS_TERMS
+            },
         }
 
     def _updates(

@@ -50,6 +50,7 @@ class PolicyUpdate(NamedTuple):
     """What one gradient step of the policy saw: as `PolicyLossTerms`, and the gradient's norm before clipping."""
 
     loss: float
+    terms: dict[str, float]
     distance: float
     action_change: float
     gradient_norm: float
@@ -191,4 +192,6 @@ class Updater:
             self.policy.network.limit_time_constants()
         finally:
             model.requires_grad_(True)
-        return PolicyUpdate(float(terms.total.detach()), terms.distance, terms.action_change, norm, terms.activity)
+        return PolicyUpdate(
+            float(terms.total.detach()), terms.terms, terms.distance, terms.action_change, norm, terms.activity
+        )

@@ -109,7 +109,7 @@ def test_an_iteration_is_summed_up(small_config: TrainingConfig) -> None:
     measurement = Measurement.of(
         small_config,
         [ModelUpdate(1.0, 4.0, norm, (busy,)) for norm in (1.0, 3.0, 50.0)],
-        [PolicyUpdate(0.0, 0.0, 0.0, 2.0, (busy, layer)) for layer in (quiet, busy)],
+        [PolicyUpdate(0.0, {}, 0.0, 0.0, 2.0, (busy, layer)) for layer in (quiet, busy)],
     )
     columns = measurement.columns()
     assert tuple(columns) == MEASUREMENT_COLUMNS

@@ -70,6 +70,7 @@ def test_each_term_adds_to_the_loss_and_can_be_switched_off(small_config: Traini
         terms = policy_loss(
             policy, model, windows, windows.goal, posture, 5, chosen, smoothness=1.0, regulariser=ActivityRegulariser()
         )
+        assert sum(terms.terms.values()) == pytest.approx(float(terms.total.detach()), rel=1e-5)
         return float(terms.total.detach())
 
     plain = PolicyLoss()
