@@ -13,7 +13,7 @@ from spiking_controller.experiments.ablation.results import Results
 from spiking_controller.experiments.ablation.runs import Assignment, carry_out, connected, pack, schedule, unpack
 from spiking_controller.experiments.ablation.study import Run, Study, load_study
 from spiking_controller.resources import share_path
-from spiking_controller.training.stopping import StopRequest
+from spiking_controller.training.stopping import InterruptCatcher
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +76,7 @@ def _carry_out(pending: list[Run], study: Study, results: Results, args: argpars
     interactive = sys.stderr.isatty()
     with (
         connected(args.address, args.jobs) as jobs,
-        StopRequest() as stop,
+        InterruptCatcher() as stop,
         tqdm(
             total=done + len(pending),
             initial=done,

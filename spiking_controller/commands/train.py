@@ -14,7 +14,7 @@ from spiking_controller.networks.config import TrainingConfig, load_config
 from spiking_controller.resources import share_path
 from spiking_controller.tasks.reach import get_task
 from spiking_controller.tasks.segments import Segment
-from spiking_controller.training.stopping import StopRequest
+from spiking_controller.training.stopping import InterruptCatcher
 from spiking_controller.training.training_run import Progress, TrainingRun
 
 
@@ -128,7 +128,7 @@ def run(args: argparse.Namespace) -> int:
     )
     interactive = sys.stderr.isatty()
     with (
-        StopRequest() as stop,
+        InterruptCatcher() as stop,
         tqdm(
             total=config.iterations,
             initial=training.iteration,

@@ -23,6 +23,7 @@ from spiking_controller.networks.prediction import (
     imagined_final_distance,
     policy_actions,
 )
+from spiking_controller.online.change_detector import ChangeDetector
 from spiking_controller.online.experience import Experience
 from spiking_controller.online.gate import (
     IMAGINED_STEPS,
@@ -33,7 +34,6 @@ from spiking_controller.online.gate import (
     held_back_windows,
     ten_step_error,
 )
-from spiking_controller.online.surprise import Surprise
 from spiking_controller.online.symmetry import TurnedWindows
 from spiking_controller.robots.limits import TorqueLimiter
 from spiking_controller.tasks.goals import sample_goals
@@ -188,9 +188,9 @@ class OnlineLearner:
         self.policy = cast(Policy, self._means["policy"].module)
         self.forward_model = cast(ForwardModel, self._means["forward_model"].module)
         usual_rate = checkpoint.config.final_rate
-        self.surprises: dict[NetworkName, Surprise] = {
-            "policy": Surprise(_SURPRISING_DISTANCE, USUALLY_REACHED, settings.annealing, usual_rate),
-            "forward_model": Surprise(_SURPRISING_ERROR, 0.0, settings.annealing, usual_rate),
+        self.surprises: dict[NetworkName, ChangeDetector] = {
+            "policy": ChangeDetector(_SURPRISING_DISTANCE, USUALLY_REACHED, settings.annealing, usual_rate),
+            "forward_model": ChangeDetector(_SURPRISING_ERROR, 0.0, settings.annealing, usual_rate),
         }
         for name in NETWORKS:
             self._updater.set_rate(name, usual_rate)

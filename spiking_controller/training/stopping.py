@@ -6,7 +6,7 @@ from types import FrameType, TracebackType
 from typing import Self
 
 
-class StopRequest:
+class InterruptCatcher:
     """Within its `with` block, remembers the first Ctrl-C (or SIGTERM), so that the iteration under way can be saved.
 
     The second one raises KeyboardInterrupt.

@@ -2,11 +2,11 @@
 
 import pytest
 
-from spiking_controller.online.surprise import Surprise
+from spiking_controller.online.change_detector import ChangeDetector
 
 
 def test_rates_jump_with_a_surprise_and_fall_as_half_a_cosine() -> None:
-    surprise = Surprise(1.35, 0.0, annealing=10, usual_rate=0.1)
+    surprise = ChangeDetector(1.35, 0.0, annealing=10, usual_rate=0.1)
     assert surprise.rate_share == 0.1
     assert [surprise.see(1.0) for _ in range(50)] == [False] * 50
     assert surprise.rate_share == pytest.approx(0.1)
@@ -24,7 +24,7 @@ def test_rates_jump_with_a_surprise_and_fall_as_half_a_cosine() -> None:
 
 
 def test_what_lasts_becomes_usual() -> None:
-    surprise = Surprise(2.0, 0.0, annealing=10, usual_rate=0.1)
+    surprise = ChangeDetector(2.0, 0.0, annealing=10, usual_rate=0.1)
     for _ in range(50):
         surprise.see(1.0)
     began = [surprise.see(10.0) for _ in range(200)]
@@ -34,7 +34,7 @@ def test_what_lasts_becomes_usual() -> None:
 
 
 def test_small_figures_are_equally_good() -> None:
-    surprise = Surprise(2.0, 0.005, annealing=10, usual_rate=0.1)
+    surprise = ChangeDetector(2.0, 0.005, annealing=10, usual_rate=0.1)
     for _ in range(50):
         surprise.see(0.001)
     assert not surprise.see(0.009)

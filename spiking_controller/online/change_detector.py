@@ -7,7 +7,7 @@ USUAL_SHARE: Final = 0.03
 """Of the latest figure in the usual one, a running mean; the first ones count more."""
 
 
-class Surprise:
+class ChangeDetector:
     """Learning rates jump when a figure is surprisingly large, and fall again as half a cosine.
 
     These are warm restarts (Loshchilov, Hutter 2017) whose time is not set beforehand.
