@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiking_controller.errors import ConfigError
+from spiking_controller.tasks.action_noise import OrnsteinUhlenbeckNoise
 
 CORRELATION: Final = 0.9
 """Of the noise from one control step to the next, as in training."""
@@ -16,7 +17,7 @@ LARGEST: Final = 0.1
 
 
 class ExplorationNoise:
-    """Ornstein-Uhlenbeck noise on the action, x <- ρ·x + sqrt(1 - ρ²)·σ·N(0, 1), of which |x| <= 2σ is used."""
+    """Ornstein-Uhlenbeck noise on the action, cut at two standard deviations."""
 
     def __init__(self, size: int, deviation: float, seed: int = 0) -> None:
         """Start from rest.
@@ -31,14 +32,11 @@ class ExplorationNoise:
         if not 0.0 <= deviation <= LARGEST:
             raise ConfigError(f"exploration is {deviation}; give a number from 0 to {LARGEST:g}.")
         self.deviation = deviation
-        self._rng = np.random.default_rng(seed)
-        self._noise = np.zeros(size)
+        self._noise = OrnsteinUhlenbeckNoise((size,), deviation, CORRELATION, np.random.default_rng(seed))
 
     def perturb(self, action: NDArray[np.float64]) -> NDArray[np.float64]:
         """The action with the noise of this control step, in [-1, 1]; unchanged where the noise is off."""
         if self.deviation == 0.0:
             return action
-        innovation = self.deviation * self._rng.standard_normal(self._noise.size)
-        self._noise = CORRELATION * self._noise + np.sqrt(1.0 - CORRELATION**2) * innovation
         bound = BOUND * self.deviation
-        return np.clip(action + np.clip(self._noise, -bound, bound), -1.0, 1.0)
+        return np.clip(action + np.clip(self._noise.advance(), -bound, bound), -1.0, 1.0)

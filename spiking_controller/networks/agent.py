@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from spiking_controller.networks.features import State
 from spiking_controller.networks.forward_model import ForwardModel
 from spiking_controller.networks.policy import Policy
+from spiking_controller.tasks.action_noise import OrnsteinUhlenbeckNoise
 
 FloatArray = NDArray[np.floating]
 
@@ -118,25 +119,21 @@ class ExploringAgent:
         """
         self._agent = agent
         self._outputs = outputs
-        self._deviation = deviation
-        self._correlation = correlation
-        self._rng = rng
-        self._noise = np.zeros((1, outputs))
+        self._noise = OrnsteinUhlenbeckNoise((1, outputs), deviation, correlation, rng)
 
     def reset(self, batch: int = 1) -> None:
         """Start of an episode."""
-        self._noise = self._deviation * self._rng.standard_normal((batch, self._outputs))
+        self._noise.draw((batch, self._outputs))
         if self._agent is not None:
             self._agent.reset(batch)
 
     def act(self, observation: FloatArray, goal: FloatArray) -> NDArray[np.float64]:
         """The agent's action plus noise, clipped to [-1, 1]."""
         wanted = self._agent.act(observation, goal) if self._agent is not None else 0.0
-        action = np.clip(wanted + self._noise, -1.0, 1.0)
+        action = np.clip(wanted + self._noise.value, -1.0, 1.0)
         if self._agent is not None:
             self._agent.replace_action(action)
-        innovation = self._rng.standard_normal(self._noise.shape) * self._deviation
-        self._noise = self._correlation * self._noise + np.sqrt(1.0 - self._correlation**2) * innovation
+        self._noise.advance()
         return action
 
 

@@ -19,27 +19,11 @@ from spiking_controller.networks.checkpoint import (
 from spiking_controller.networks.config import TrainingConfig
 from spiking_controller.networks.forward_model import ForwardModel
 from spiking_controller.networks.policy import Policy
-from spiking_controller.networks.prediction import (
-    imagined_final_distance,
-    policy_actions,
-)
 from spiking_controller.online.change_detector import ChangeDetector
 from spiking_controller.online.experience import Experience
-from spiking_controller.online.gate import (
-    IMAGINED_STEPS,
-    PREDICTED_STEPS,
-    Judgement,
-    _last_steps,
-    _Verdict,
-    held_back_windows,
-    ten_step_error,
-)
+from spiking_controller.online.gate import PREDICTED_STEPS, Gate, Judgement, NetworkPair
 from spiking_controller.online.symmetry import TurnedWindows
-from spiking_controller.robots.limits import TorqueLimiter
 from spiking_controller.tasks.goals import sample_goals
-from spiking_controller.tasks.observation import ObservationCodec
-from spiking_controller.tasks.segments import Windows
-from spiking_controller.tasks.torque import TorqueLaw
 from spiking_controller.training.updates import NETWORKS, NetworkName, Updater
 
 Network: TypeAlias = Policy | ForwardModel
@@ -160,9 +144,6 @@ class OnlineLearner:
         task = checkpoint.task
         self._source = TurnedWindows(experience, task)
         self._candidate_predicts_better = False
-        self._codec = ObservationCodec(task)
-        self._law = TorqueLaw(task)
-        self._limiter = TorqueLimiter(task.arm.limits, task.soft_limit_fraction)
         self._config = _gentle(checkpoint.config, settings)
         options = self._config.model_updates
         self._warm_up = max(options.warm_up, self._config.policy_updates.warm_up)
@@ -178,8 +159,9 @@ class OnlineLearner:
                 raise ConfigError(
                     f"{fewest} = {getattr(settings, fewest)} must not exceed {most} = {getattr(kept, most)}."
                 )
-        self._reachable = sample_goals(task, self._rng, _GOAL_POOL, self._config.policy_updates.goals.hard)
-        self._updater = Updater(self._config, *build_networks(self._config), self._reachable)
+        reachable = sample_goals(task, self._rng, _GOAL_POOL, self._config.policy_updates.goals.hard)
+        self._gate = Gate(task, reachable, self._warm_up, settings)
+        self._updater = Updater(self._config, *build_networks(self._config), reachable)
         steps = {"policy": settings.policy_updates, "forward_model": settings.model_updates}
         self._means = {
             name: AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(1.0 - 1.0 / max(steps[name], 1)))
@@ -276,23 +258,16 @@ class OnlineLearner:
         """
         if refused := [problem for name in NETWORKS if (problem := self._check_weights(name))]:
             return Proposal(None, "", (), " ".join(refused))
-        running, candidate = self._judge()
+        running, candidate = self._gate.judge(
+            self.experience.held_back,
+            NetworkPair(self.running.policy, self.running.forward_model),
+            NetworkPair(self.policy, self.forward_model),
+        )
+        self._candidate_predicts_better = candidate.joint_rad < running.joint_rad
         if not np.isfinite([*candidate, *running]).all():
             self.discard()
             return Proposal(None, "", (), f"the candidate's figures are not finite: {candidate}; it is discarded.")
-        verdicts: dict[NetworkName, _Verdict] = {
-            "forward_model": self._compare("10-step prediction error", "rad", candidate.joint_rad, running.joint_rad),
-            "policy": self._compare(
-                "imagined final distance", "m", candidate.final_distance_m, running.final_distance_m
-            ),
-        }
-        if candidate.torque_change > self.settings.largest_torque_change:
-            verdicts["policy"] = _Verdict(
-                False,
-                True,
-                f"changes the torque by {candidate.torque_change:.3f} of its scale, more than "
-                f"{self.settings.largest_torque_change:g}, and is discarded",
-            )
+        verdicts = self._gate.verdicts(running, candidate)
         self.discard(tuple(name for name, verdict in verdicts.items() if verdict.discarded))
         self._watch_surprises(running.relative_error)
         accepted = tuple(name for name in NETWORKS if verdicts[name].accepted)
@@ -356,57 +331,6 @@ class OnlineLearner:
             self.discard((name,))
             return f"{name.replace('_', ' ')}: the weights moved by {move:.3f}, more than {largest:g}; it is discarded."
         return ""
-
-    def _compare(self, figure: str, unit: str, new: float, old: float) -> _Verdict:
-        gain = 1.0 - new / max(old, 1e-9)
-        text = f"{figure} {new:.5f} {unit}, running {old:.5f}"
-        if gain >= self.settings.margin:
-            return _Verdict(True, False, f"better ({text})")
-        if gain < -self.settings.discard_margin:
-            return _Verdict(False, True, f"worse and discarded ({text})")
-        return _Verdict(False, False, f"not better by {self.settings.margin:.0%}, learns on ({text})")
-
-    def _judge(self) -> tuple[Judgement, Judgement]:
-        """Running and candidate networks on the same held-back windows and goals."""
-        windows = held_back_windows(self.experience.held_back, self._warm_up)
-        batch = len(windows.goal)
-        errors = [
-            ten_step_error(self._codec, model, windows, self._warm_up)
-            for model in (self.running.forward_model, self.forward_model)
-        ]
-        angle = self._codec.joint_position(windows.observation[[self._warm_up, self._warm_up + PREDICTED_STEPS]])
-        motion = max(float(np.abs(angle[1] - angle[0]).mean()), 1e-9)
-        self._candidate_predicts_better = errors[1].joint_rad < errors[0].joint_rad
-        better = self.forward_model if self._candidate_predicts_better else self.running.forward_model
-        # Half of the roll-outs hold or reach what was asked for, half go somewhere else; the same in every judgement.
-        number = np.arange(batch)
-        goal = np.where((number % 2 == 0)[:, None], windows.goal, self._reachable[number % len(self._reachable)])
-        start_windows = _last_steps(windows, self._warm_up)
-        policies = self.running.policy, self.policy
-        distances = [
-            imagined_final_distance(policy, better, start_windows, goal, IMAGINED_STEPS) for policy in policies
-        ]
-        torques = [self._safe_torque(policy, windows) for policy in policies]
-        change = float(np.abs(torques[1] - torques[0]).mean())
-        running, candidate = (
-            Judgement(error.joint_rad, error.hand_m, error.joint_rad / motion, distance, difference)
-            for error, distance, difference in zip(errors, distances, (0.0, change), strict=True)
-        )
-        return running, candidate
-
-    def _safe_torque(self, policy: Policy, windows: Windows) -> np.ndarray:
-        """What the limiter lets through of a policy's torque in recorded states, as a share of its scale."""
-        task = self.running.task
-        joints = task.controlled_joints
-        observation = windows.observation[self._warm_up : -1].reshape(-1, self._codec.size)
-        action = policy_actions(policy, windows)[self._warm_up :].reshape(-1, joints)
-        position = np.tile(np.asarray(task.arm.home, dtype=np.float64), (len(observation), 1))
-        velocity = np.zeros_like(position)
-        position[:, :joints] = self._codec.joint_position(observation)
-        velocity[:, :joints] = self._codec.joint_velocity(observation)
-        lowest, highest = self._limiter.bounds(position, velocity)
-        torque = np.clip(self._law.torque(action, position, velocity), lowest, highest)
-        return np.asarray(torque[:, :joints] / task.torque_scale)
 
     def _dump(self, accepted: tuple[NetworkName, ...], candidate: Judgement, running: Judgement) -> bytes:
         """The checkpoint of the networks that are let out, beside the running one of the other."""

@@ -5,6 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiking_controller.robots.arm import Arm
+from spiking_controller.robots.mujoco_model import joint_addresses
 
 FloatArray = NDArray[np.float64]
 
@@ -16,9 +17,7 @@ class GravityModel:
         """Load the arm without its gravity compensation."""
         self._model = arm.load_model(gravity_compensation=False, visuals=False)
         self._data = mujoco.MjData(self._model)
-        joints = [self._model.joint(name) for name in arm.joint_names]
-        self._position = np.array([joint.qposadr[0] for joint in joints])
-        self._velocity = np.array([joint.dofadr[0] for joint in joints])
+        self._position, self._velocity = joint_addresses(self._model, arm.joint_names)
 
     def torque(self, joint_position: FloatArray) -> FloatArray:
         """What the motors must give to hold the arm still, N·m, [n], at joint angles, rad, [n]."""

@@ -13,8 +13,9 @@ import mujoco
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spiking_controller.errors import ConfigError, RobotModelError
+from spiking_controller.errors import ConfigError
 from spiking_controller.robots.arm import PAYLOAD, Arm
+from spiking_controller.robots.mujoco_model import UNSTABLE, joint_addresses, motors
 
 FloatArray = NDArray[np.float64]
 
@@ -112,10 +113,8 @@ class ArmSimulation:
         self._period = round(period * NANOSECONDS)
         self._gravity_compensation = gravity_compensation
         self._seed = seed
-        joints = [self.model.joint(name) for name in arm.joint_names]
-        self._position = np.array([joint.qposadr[0] for joint in joints])
-        self._velocity = np.array([joint.dofadr[0] for joint in joints])
-        self._motors = np.array([self._motor_of(joint.id, joint.name) for joint in joints])
+        self._position, self._velocity = joint_addresses(self.model, arm.joint_names)
+        self._motors = motors(self.model, arm.joint_names)
         self._hand = self.model.site(arm.hand_site).id
         self._payload = self.model.body(PAYLOAD).id
         base = self.model.body(arm.base_frame).id
@@ -132,12 +131,6 @@ class ArmSimulation:
         self.explosions = 0
         self.apply(condition or ArmCondition())
         self.reset()
-
-    def _motor_of(self, joint: int, name: str) -> int:
-        drives = (self.model.actuator_trnid[:, 0] == joint) & (self.model.actuator_trntype == mujoco.mjtTrn.mjTRN_JOINT)
-        if not drives.any():
-            raise RobotModelError(f"{self.arm.mjcf}: the joint '{name}' has no motor; add one to the model.")
-        return int(np.flatnonzero(drives)[0])
 
     def apply(self, condition: ArmCondition) -> None:
         """Change the arm's condition from now on; its posture and motion stay.
@@ -260,7 +253,7 @@ class ArmSimulation:
 
     def _exploded(self) -> bool:
         """Whether MuJoCo found the state unusable and restarted it (from a posture that is not home)."""
-        return any(self.data.warning[int(kind)].number for kind in _UNSTABLE)
+        return any(self.data.warning[kind].number for kind in UNSTABLE)
 
     @property
     def joint_position(self) -> FloatArray:
@@ -284,11 +277,3 @@ class ArmSimulation:
         quaternion = np.empty(4)
         mujoco.mju_mat2Quat(quaternion, self.data.site_xmat[self._hand])
         return HandPose(self.data.site_xpos[self._hand].copy(), np.roll(quaternion, -1))
-
-
-_UNSTABLE = (
-    mujoco.mjtWarning.mjWARN_BADQPOS,
-    mujoco.mjtWarning.mjWARN_BADQVEL,
-    mujoco.mjtWarning.mjWARN_BADQACC,
-    mujoco.mjtWarning.mjWARN_BADCTRL,
-)

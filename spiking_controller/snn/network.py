@@ -230,7 +230,7 @@ class _Constants(nn.Module):
 
 
 class SpikingNetwork(nn.Module):
-    """Features -> spiking layers -> leaky readout from every layer (DESIGN section 7).
+    """Features -> spiking layers -> leaky readout from every layer.
 
     The first layer receives W·x + b, constant over the step; each further layer the spikes of the one before, through
     A·B with latent rank k; a recurrent layer also its own spikes, through another A·B: their mean over the previous

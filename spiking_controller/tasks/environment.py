@@ -5,7 +5,6 @@ that the controller runs, and the torque arrives `delay_steps` physics steps aft
 caused it.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from spiking_controller.errors import ConfigError, GoalError, RobotModelError
 from spiking_controller.robots.limits import TorqueLimiter
+from spiking_controller.robots.mujoco_model import UNSTABLE, joint_addresses, motors
 from spiking_controller.tasks.goals import sample_goals, sample_joint_position
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.reach import FloatArray, ReachTask, get_task
@@ -95,9 +95,8 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
                 f"{self.task.physics_period} s; change one of them."
             )
         self._batch = Batch(model, num_envs, nthread=threads)
-        self._position_columns = _columns([model.joint(name).qposadr[0] for name in arm.joint_names])
-        self._velocity_columns = _columns([model.joint(name).dofadr[0] for name in arm.joint_names])
-        self._motor_columns = _columns([_motor_of(model, name) for name in arm.joint_names])
+        self._position_columns, self._velocity_columns = map(_columns, joint_addresses(model, arm.joint_names))
+        self._motor_columns = _columns(motors(model, arm.joint_names))
         self._qpos = self._batch.bind("qpos")
         self._qvel = self._batch.bind("qvel")
         self._ctrl = self._batch.bind("ctrl")
@@ -256,7 +255,7 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
         velocity = self._qvel[:, self._velocity_columns]
         finite = np.isfinite(self._qpos).all(axis=1) & np.isfinite(self._qvel).all(axis=1)
         calm = (np.abs(velocity) < self._absurd).all(axis=1)
-        return ~(finite & calm) | (self._batch.warning[:, _UNSTABLE, 1] > 0).any(axis=1)
+        return ~(finite & calm) | (self._batch.warning[:, UNSTABLE, 1] > 0).any(axis=1)
 
     def _terminate(self, mask: NDArray[np.bool_]) -> None:
         """End the episodes in the mask [N]: those arms go home and stay."""
@@ -314,39 +313,13 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
         return seen, np.asarray(distance)
 
 
-_UNSTABLE = [
-    int(kind)
-    for kind in (
-        mujoco.mjtWarning.mjWARN_BADQPOS,
-        mujoco.mjtWarning.mjWARN_BADQVEL,
-        mujoco.mjtWarning.mjWARN_BADQACC,
-        mujoco.mjtWarning.mjWARN_BADCTRL,
-    )
-]
-"""The warnings after which MuJoCo has reset a simulation or dropped its controls."""
-
-
-def _columns(addresses: Sequence[int]) -> Columns:
+def _columns(addresses: NDArray[np.intp]) -> Columns:
     """The addresses as a slice where they are consecutive (views, no copies), else as an index array."""
-    array = np.array(addresses, dtype=np.intp)
-    if (np.diff(array) == 1).all():
-        return slice(int(array[0]), int(array[-1]) + 1)
-    return array
+    if (np.diff(addresses) == 1).all():
+        return slice(int(addresses[0]), int(addresses[-1]) + 1)
+    return addresses
 
 
 def _at(rows: NDArray[np.intp], columns: Columns) -> tuple[Any, Columns]:
     """Index of the block rows x columns."""
     return (rows, columns) if isinstance(columns, slice) else (rows[:, None], columns)
-
-
-def _motor_of(model: mujoco.MjModel, joint_name: str) -> int:
-    """Number of the motor that drives the joint.
-
-    Raises:
-        RobotModelError: no motor does.
-    """
-    drives = model.actuator_trnid[:, 0] == model.joint(joint_name).id
-    drives &= model.actuator_trntype == mujoco.mjtTrn.mjTRN_JOINT
-    if not drives.any():
-        raise RobotModelError(f"joint {joint_name!r} has no motor in the model; add one to its MJCF.")
-    return int(np.flatnonzero(drives)[0])

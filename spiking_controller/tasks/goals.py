@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from spiking_controller.errors import ConfigError
 from spiking_controller.robots.arm import get_arm
+from spiking_controller.robots.mujoco_model import joint_addresses
 from spiking_controller.tasks.reach import FloatArray, ReachTask
 
 _MOST_ROUNDS = 1000
@@ -27,7 +28,7 @@ def is_free(task: ReachTask, joint_position: FloatArray) -> NDArray[np.bool_]:
     """Whether nothing is in contact at each posture [batch, n]; bool [batch]."""
     model = _model(task.arm_name)
     data = mujoco.MjData(model)
-    addresses = [model.joint(name).qposadr[0] for name in task.arm.joint_names]
+    addresses = joint_addresses(model, task.arm.joint_names).position
     free = np.empty(len(joint_position), dtype=bool)
     for index, position in enumerate(joint_position):
         data.qpos[addresses] = position

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from spiking_controller.evaluation.demo.recording import Recording
 from spiking_controller.robots.arm import get_arm
+from spiking_controller.robots.mujoco_model import joint_addresses
 
 _WIDTH, _HEIGHT = 560, 440
 _FRAME_TIME = 0.08
@@ -71,7 +72,7 @@ def _frames(recording: Recording, arm_name: str) -> Iterator[Image.Image]:
     arm = get_arm(arm_name)
     model = arm.load_model()
     data = mujoco.MjData(model)
-    addresses = [model.joint(name).qposadr[0] for name in arm.joint_names]
+    addresses = joint_addresses(model, arm.joint_names).position
     columns = [recording.joint_names.index(name) for name in arm.joint_names]
     mocap = int(model.body(_GOAL_BODY).mocapid[0])
     goal_geom = int(model.body(_GOAL_BODY).geomadr[0])
