@@ -2,13 +2,15 @@
 #
 #   make demo    bring the ROS graph up, send eight goals, write out/demo/
 #   make test    the whole test suite
+#   make quick   the tests that start no ROS nodes and train no networks
 #   make lint    ruff and mypy
+#   make docs    the documentation site, in site/
 #   make clean   remove the virtual environment and everything built
 
 PYTHON ?= python3
 VENV ?= .venv
-# What pip is asked for to get PyTorch. A CPU build is enough; override it to take another version or index, for example
-#   make demo TORCH="torch --index-url <address of PyTorch's CPU wheels>"
+# What pip is asked for to get PyTorch. A CPU build is enough; override it to take another version or index:
+#   make demo TORCH="torch --index-url ..."
 TORCH ?= torch==2.13.0
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
@@ -23,7 +25,7 @@ ROS_EXTRA := $(if $(SYSTEM_ROS),,ros$(comma))
 RUN := $(VENV)/bin/python -m
 PIP := $(RUN) pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test quick lint docs clean
 help:
 	@sed -n '/^#   make/s/^#   //p' Makefile
 
@@ -32,6 +34,12 @@ demo: $(VENV)/.ready
 
 test: $(VENV)/.ready-dev
 	$(RUN) pytest --numprocesses $(WORKERS) --dist loadscope $(PYTEST_ARGS)
+
+quick: $(VENV)/.ready-dev
+	$(RUN) pytest --numprocesses $(WORKERS) --dist loadscope -m "not graph and not training and not study" $(PYTEST_ARGS)
+
+docs: $(VENV)/.ready-docs
+	$(RUN) mkdocs build --strict
 
 lint: $(VENV)/.ready-dev
 	$(RUN) ruff check .
@@ -50,5 +58,9 @@ $(VENV)/.ready-dev: $(VENV)/.ready
 	$(PIP) --editable '.[$(ROS_EXTRA)dev]'
 	@touch $@
 
+$(VENV)/.ready-docs: $(VENV)/.ready
+	$(PIP) --editable '.[$(ROS_EXTRA)docs]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build install log out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build install log out site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

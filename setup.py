@@ -57,6 +57,8 @@ DEV = [
     "types-tqdm",
 ]
 
+DOCS = ["mkdocs>=1.6", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"]
+
 setup(
     name=PACKAGE,
     version=version(),
@@ -91,7 +93,7 @@ setup(
         "torch>=2.4",
         "tqdm>=4.64",
     ],
-    extras_require={"ros": ROS, "viz": VIZ, "sweep": SWEEP, "dev": DEV},
+    extras_require={"ros": ROS, "viz": VIZ, "sweep": SWEEP, "dev": DEV, "docs": DOCS},
     entry_points={
         "console_scripts": [
             f"spiking_controller = {PACKAGE}.cli:main",

@@ -1,9 +1,17 @@
 """Keeps every ROS graph that a test starts away from any other graph, real robots above all; a tiny training run."""
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+# Tests of these folders and files start ROS nodes, train networks, or start Ray; `make quick` leaves them out.
+_MARKED = {
+    "graph": ("nodes", "examples/test_send_goals.py"),
+    "training": ("training", "online/test_learner.py", "examples/test_train_and_evaluate.py"),
+    "study": ("experiments",),
+}
 
 if TYPE_CHECKING:
     from spiking_controller.networks.config import TrainingConfig
@@ -19,6 +27,16 @@ os.environ["ROS_DOMAIN_ID"] = str(1 + (_RUN * 8 + _WORKER) % 100)
 os.environ["FASTDDS_BUILTIN_TRANSPORTS"] = "UDPv4"
 # Workers share the processors; threads of theirs would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by where they stand."""
+    here = Path(__file__).parent
+    for item in items:
+        place = item.path.relative_to(here)
+        for marker, places in _MARKED.items():
+            if any(place.is_relative_to(each) for each in places):
+                item.add_marker(marker)
 
 
 @pytest.fixture

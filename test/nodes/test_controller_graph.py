@@ -47,7 +47,8 @@ def test_a_simulation_of_another_gravity_convention_gets_no_torque_but_a_reason(
     commanded = len(probe.commands)
     probe.listen(0.5)
     assert len(probe.commands) == commanded
-    probe.assert_torques_keep_their_limits()
+    if commanded:
+        probe.assert_torques_keep_their_limits()
     assert controller.stop() == 0
     assert "/mujoco_bridge has gravity_compensation false" in controller.output
 

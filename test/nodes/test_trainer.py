@@ -140,7 +140,9 @@ def test_learning_can_be_switched_off_and_on_and_the_candidate_saved(
     assert load_checkpoint(candidate).metadata["parent"]
     assert trainer.stop() == 0
     decisions = (tmp_path / "versions" / "decisions.log").read_text()
-    assert "rejected: " in decisions or "accepted " in decisions
+    judged = [line for line in decisions.splitlines() if "rejected: " in line or "accepted " in line]
+    assert judged
+    assert all("forward model: " in line and "policy: " in line for line in judged)
 
 
 def test_without_a_folder_nothing_can_be_saved(graph: Any, probe: Any) -> None:

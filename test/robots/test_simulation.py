@@ -1,5 +1,6 @@
 """The simulated arm: as described by default, and worn, loaded, noisy or pushed where it is told to be."""
 
+from pathlib import Path
 from typing import Any
 
 import mujoco
@@ -72,6 +73,15 @@ def test_an_explosion_brings_the_arm_home_and_time_goes_on() -> None:
     assert (simulation.joint_position == PANDA.home).all()
     assert (simulation.reading.position == PANDA.home).all()
     assert simulation.time == 201 * 2_000_000
+
+
+def test_an_explosion_leaves_no_log_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    simulation = panda()
+    simulation.data.qvel[:] = np.nan
+    simulation.advance(NO_TORQUE)
+    assert simulation.explosions == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_payload_that_the_arm_does_not_know_of_pulls_with_its_weight() -> None:
