@@ -5,6 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
+
+# The first example of a property test may compile kernels; no test is about its own time.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # Tests of these folders and files start ROS nodes, train networks, or start Ray; `make quick` leaves them out.
 _MARKED = {

@@ -23,6 +23,7 @@ from spiking_controller.resources import share_path
 
 GOAL = (0.45, -0.25, 0.45)
 ROOT = Path(__file__).resolve().parents[2]
+NODES = {module: name for name, module in up.NODE_MODULES.items()}
 
 
 class Up:
@@ -42,7 +43,7 @@ class Up:
         return self._log.read_text()
 
     def children(self) -> dict[str, int]:
-        """Process numbers of the nodes by module."""
+        """Process numbers of the nodes by name."""
         pids = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         return {module_of(int(pid)): int(pid) for pid in pids}
 
@@ -53,7 +54,7 @@ def module_of(pid: int) -> str:
         command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
     except (FileNotFoundError, ProcessLookupError):
         return ""
-    return command[2].rpartition(".")[2] if len(command) > 2 else ""
+    return NODES.get(command[2], command[2]) if len(command) > 2 else ""
 
 
 def assert_gone(pids: Iterator[int] | Any) -> None:
@@ -182,7 +183,7 @@ def test_the_launch_file_needs_the_same_nodes() -> None:
 @pytest.mark.parametrize("node", [controller, evaluator, mujoco_bridge, recorder, trainer])
 def test_the_parameter_file_documents_every_parameter_with_its_default(node: Any) -> None:
     written = yaml.safe_load(share_path("config", "panda.yaml").read_text())
-    name = node.__name__.rpartition(".")[2]
+    name = NODES[node.__name__]
     values = written["/**"]["ros__parameters"] | written[f"/**/{name}"]["ros__parameters"]
     assert {spec.name: spec.default for spec in node.PARAMETERS} == {
         spec.name: values.get(spec.name) for spec in node.PARAMETERS
