@@ -14,8 +14,10 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
-# Tests of the graph mostly wait: more workers than processors.
-WORKERS ?= 3
+WORKERS ?= 2
+# Tests run beside each other. Those of the live graph come last and by themselves: they need the processors in time, and
+# the kernels are compiled by then.
+BESIDE = --numprocesses $(WORKERS) --dist loadscope
 
 # With a ROS 2 installation in reach its rclpy is used; without one, pip brings rclpy as wheels.
 SYSTEM_ROS := $(shell $(PYTHON) -c 'import rclpy' 2>/dev/null && echo yes)
@@ -33,10 +35,15 @@ demo: $(VENV)/.ready
 	$(VENV)/bin/spiking_controller demo $(DEMO_ARGS)
 
 test: $(VENV)/.ready-dev
-	$(RUN) pytest --numprocesses $(WORKERS) --dist loadscope $(PYTEST_ARGS)
+ifeq ($(strip $(PYTEST_ARGS)),)
+	$(RUN) pytest $(BESIDE) -m "not graph"
+	$(RUN) pytest $(BESIDE) -m graph
+else
+	$(RUN) pytest $(PYTEST_ARGS)
+endif
 
 quick: $(VENV)/.ready-dev
-	$(RUN) pytest --numprocesses $(WORKERS) --dist loadscope -m "not graph and not training and not study" $(PYTEST_ARGS)
+	$(RUN) pytest $(BESIDE) -m "not graph and not training and not study" $(PYTEST_ARGS)
 
 docs: $(VENV)/.ready-docs
 	$(RUN) mkdocs build --strict
