@@ -67,15 +67,15 @@ COMMANDS = {
 GROUPS = {"benchmark": "measure how fast this machine trains and controls"}
 """Commands of two words: the line that `--help` shows for the first."""
 
-_ROS_MEND = "source a ROS 2 installation, or run `pip install 'spiking_controller[ros]'`"
-_VIZ_MEND = "run `pip install 'spiking_controller[viz]'`"
-_SWEEP_MEND = "run `pip install 'spiking_controller[sweep]'`"
+_ROS_FIX = "source a ROS 2 installation, or run `pip install 'spiking_controller[ros]'`"
+_VIZ_FIX = "run `pip install 'spiking_controller[viz]'`"
+_SWEEP_FIX = "run `pip install 'spiking_controller[sweep]'`"
 # Top-level modules that an extra brings: what to do when one is missing.
 _OPTIONAL_MODULES = {
-    "matplotlib": _VIZ_MEND,
-    "PIL": _VIZ_MEND,
-    "pandas": _SWEEP_MEND,
-    "ray": _SWEEP_MEND,
+    "matplotlib": _VIZ_FIX,
+    "PIL": _VIZ_FIX,
+    "pandas": _SWEEP_FIX,
+    "ray": _SWEEP_FIX,
     **dict.fromkeys(
         (
             "builtin_interfaces",
@@ -89,7 +89,7 @@ _OPTIONAL_MODULES = {
             "std_msgs",
             "std_srvs",
         ),
-        _ROS_MEND,
+        _ROS_FIX,
     ),
 }
 
@@ -138,7 +138,7 @@ def build_parser(chosen: str | None) -> tuple[argparse.ArgumentParser, Command |
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand; an error that a user can mend is one sentence on stderr and exit code 2."""
+    """Run one subcommand; an error that a user can fix is one sentence on stderr and exit code 2."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     chosen = next((name for name in COMMANDS if arguments[: len(name.split())] == name.split()), None)
     try:

@@ -1,4 +1,4 @@
-"""Errors that a user can mend: each message is one sentence that names the value and the mend."""
+"""Errors that a user can fix: each message is one sentence that names the value and the fix."""
 
 
 class SpikingControllerError(ValueError):

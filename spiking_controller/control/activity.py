@@ -1,4 +1,4 @@
-"""Tells other nodes what the arm is about: idle, reaching, at its goal, or unable to move and why."""
+"""Tracks whether the arm is idle, reaching, at its goal or faulted."""
 
 from typing import Final, NamedTuple
 
@@ -14,7 +14,7 @@ LEAVE: Final = 2.0
 
 
 class Activity(NamedTuple):
-    """What the arm is about.
+    """The arm's state, as other nodes are told it.
 
     Attributes:
         state: IDLE, REACHING, REACHED or FAULT.

@@ -23,7 +23,7 @@ FloatArray = NDArray[np.float64]
 
 
 class Networks(Protocol):
-    """What the controller needs of the networks; see `learning.agent.SpikingAgent`. Arrays are [1, ...]."""
+    """What the controller needs of the networks; see `networks.agent.SpikingAgent`. Arrays are [1, ...]."""
 
     def reset(self, batch: int = 1) -> None:
         """Forget everything."""

@@ -24,7 +24,7 @@ class GoalChecker:
         Returns:
             goal, m, [d].
         Raises:
-            GoalError: NaN or infinity, too low, or not to be reached; names the value, the reason and the mend.
+            GoalError: NaN or infinity, too low, or not to be reached; names the value, the reason and the fix.
         """
         coordinates = np.asarray(point, dtype=np.float64)
         text = f"the goal {_text(coordinates)}"
@@ -36,19 +36,19 @@ class GoalChecker:
         too_low = lowest is not None and goal[2] < lowest
         if found.miss < TOLERANCE and not too_low:
             return goal.copy()
-        mend = f"the nearest reachable point is {_text(found.point)}."
+        fix = f"the nearest reachable point is {_text(found.point)}."
         arm = self._task.arm
         distance = float(np.linalg.norm(goal - arm.shoulder[: goal.size]))
         if too_low:
-            raise GoalError(f"{text} is lower than the arm may go, which is z of {lowest:g} m; {mend}")
+            raise GoalError(f"{text} is lower than the arm may go, which is z of {lowest:g} m; {fix}")
         if distance > arm.reach:
             raise GoalError(
                 f"{text} is {distance:.2f} m from the shoulder at {_text(arm.shoulder[: goal.size])}, beyond the arm's "
-                f"reach of {arm.reach:.2f} m; {mend}"
+                f"reach of {arm.reach:.2f} m; {fix}"
             )
         raise GoalError(
             f"{text} has no posture inside the soft joint bounds in which nothing touches: the hand misses it by "
-            f"{found.miss:.3f} m; {mend}"
+            f"{found.miss:.3f} m; {fix}"
         )
 
 

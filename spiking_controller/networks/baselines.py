@@ -2,7 +2,7 @@
 
 Both have the interface of `snn.network.SpikingNetwork`, so that everything around the network stays the same: features,
 prediction, losses, replay, schedules, checkpoints and control. Of a `NetworkConfig` they take `hidden`; every other key
-is about spiking neurons and means nothing here.
+concerns spiking neurons and means nothing here.
 """
 
 from abc import ABC, abstractmethod

@@ -2,7 +2,8 @@
 
 Two ways to the same values and gradients. The reference records every operation with autograd. The compiled way is one
 autograd function for the whole roll-out: both networks go through their hand-written steps (`snn.unroll`), and the
-gradients of the arm's few operations between them (features, kinematics) are written out beside those in `networks.py`.
+gradients of the arm's few operations between them (features, kinematics) are written out beside those in `features.py`
+and `forward_model.py`.
 """
 
 from collections.abc import Sequence
@@ -159,7 +160,7 @@ class _ImaginedRollout(torch.autograd.Function):
 
 
 def _spiking(network: ControlNetwork) -> SpikingNetwork:
-    """The network, which is spiking, since it is compiled."""
+    """Narrows the type: only spiking networks have a compiled path."""
     assert isinstance(network, SpikingNetwork)
     return network
 

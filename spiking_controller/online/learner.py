@@ -233,7 +233,7 @@ class OnlineLearner:
         Args:
             should_stop: asked before every gradient step; true breaks off.
         Raises:
-            NotFiniteError: a loss or gradient is not finite; `discard` mends it.
+            NotFiniteError: a loss or gradient is not finite; `discard` restores the networks.
         """
         model_losses, distances = [], []
         imagined = self.forward_model if self._candidate_predicts_better else self.running.forward_model

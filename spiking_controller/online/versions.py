@@ -14,7 +14,7 @@ REMEMBERED: Final = 100
 
 
 class Version(Protocol):
-    """Networks that are ready to run; see `learning.model_update.Version`."""
+    """Networks that are ready to run; see `online.model_update.Version`."""
 
     @property
     def agent(self) -> Networks:

@@ -42,7 +42,7 @@ class NetworkConfig:
     """Sizes and initial values of one spiking network, or of a baseline in its place.
 
     Attributes:
-        architecture: "spiking", or a baseline of `learning.baselines`, "gru" or "mlp"; a baseline takes `hidden`, and
+        architecture: "spiking", or a baseline of `networks.baselines`, "gru" or "mlp"; a baseline takes `hidden`, and
             all the other keys mean nothing to it.
         hidden: neurons of each hidden layer.
         recurrence: what each layer receives of its own spikes: "none"; "step", their mean over the previous control
@@ -51,7 +51,7 @@ class NetworkConfig:
         neuron: "adaptive_lif" or "lif".
         surrogate: name of the surrogate derivative: "gaussian", "multi_gaussian", "superspike" or "sigmoid".
         initialisation: of the weights, see `initialisation`: "fluctuation", "kaiming" or "uniform".
-        ticks: SNN ticks per control step, K; at most 31, see `kernels`.
+        ticks: SNN ticks per control step, K; at most 31, see `compiled.kernels`.
         tick: length of a tick, s.
         time_constants: whether they are learned "per_neuron", one "per_layer", or "fixed" at their initial values; the
             readout's likewise, its neurons being the outputs.

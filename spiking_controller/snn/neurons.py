@@ -2,7 +2,7 @@
 
 `adaptive_lif_step` is the mathematics, one tick in plain PyTorch. `scan` runs the ticks of one control step, either
 by that function (`backend="torch"`, any device) or by a compiled kernel (`backend="fused"`, CPU, float32). Both give
-the same values. A gradient through a single step always takes the function; training goes through `unroll.py`.
+the same values. A gradient through a single step always takes the function; training goes through `compiled/unroll.py`.
 """
 
 from typing import Literal, NamedTuple

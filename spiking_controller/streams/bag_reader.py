@@ -60,4 +60,4 @@ def _unreadable(path: Path, error: Exception) -> ConfigError:
     its decompressors, and of Python where a file that was cut off leads it astray.
     """
     reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-    return ConfigError(f"{path} cannot be read ({reason}); docs/recording.md says how to mend a bag.")
+    return ConfigError(f"{path} cannot be read ({reason}); docs/recording.md says how to repair a bag.")

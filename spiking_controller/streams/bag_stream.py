@@ -1,4 +1,4 @@
-"""Finds what a bag holds about one arm, whoever recorded it, and feeds it message by message to who judges it."""
+"""Finds one arm's topics in any bag and streams their messages to a listener."""
 
 import re
 from collections import Counter

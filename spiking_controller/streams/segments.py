@@ -33,8 +33,8 @@ class _Step(NamedTuple):
 class SegmentBuilder:
     """Cuts the stream into segments of equal length, each on the way to one goal.
 
-    The action of a control step is had by inverting the torque law on the last torque before the next step, when the
-    torque rate limit has let it through:
+    The action of a control step is recovered by inverting the torque law on the last torque before the next step,
+    when the torque rate limit has let it through:
 
         u = clip((torque + damping * q̇) / torque_scale, -1, 1)
 

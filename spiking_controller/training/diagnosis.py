@@ -1,4 +1,4 @@
-"""Training diagnoses itself: what an iteration's updates measured, and what is wrong, in one sentence with the mend.
+"""Training diagnoses itself: what an iteration's updates measured, and what is wrong, in one sentence with the fix.
 
 Nothing here touches a network. `Measurement` sums up the updates of an iteration, `Monitor` judges it by the bounds of
 the configuration (`config.Diagnosis`); what follows from a finding is done by the training loop.
@@ -132,7 +132,7 @@ class Symptom(NamedTuple):
         condition: what is wrong.
         network, layer: where; no layer if it concerns the whole network.
         value, bound: what was measured, and the bound.
-        observation, mend: the halves of the sentence for the user.
+        observation, fix: the halves of the sentence for the user.
         neurons: of the layer, those that are affected, bool, [neurons].
     """
 
@@ -142,7 +142,7 @@ class Symptom(NamedTuple):
     value: float
     bound: float
     observation: str
-    mend: str
+    fix: str
     neurons: Tensor | None = None
 
     @property
@@ -158,7 +158,7 @@ class Finding(NamedTuple):
         iteration: in which it was found; 0 in the updates before the first.
         symptom: what is wrong.
         action: what follows.
-        sentence: where, what, value, bound and mend, for the user.
+        sentence: where, what, value, bound and fix, for the user.
     """
 
     iteration: int
@@ -324,5 +324,5 @@ class Monitor:
                 action = "stop"
                 observation += f" after {bounds.most_halvings} halvings of the learning rates"
         done = f" (for now, {_ADAPTATION[symptom.condition]})" if action == "adapt" else ""
-        sentence = f"{symptom.where}, iteration {iteration}: {observation}; {symptom.mend}{done}."
+        sentence = f"{symptom.where}, iteration {iteration}: {observation}; {symptom.fix}{done}."
         return Finding(iteration, symptom, action, sentence)

@@ -27,7 +27,7 @@ NETWORKS: tuple[NetworkName, ...] = ("policy", "forward_model")
 
 
 class WindowSource(Protocol):
-    """Where updates draw recorded steps from; see `replay.ReplayMemory`."""
+    """Where updates draw recorded steps from; see `replay_memory.ReplayMemory`."""
 
     def windows(self, rng: np.random.Generator, batch: int, length: int) -> Windows:
         """`batch` windows of `length` steps."""

@@ -336,7 +336,7 @@ def test_the_upper_bound_that_is_set_is_the_one_to_lower(small_config: TrainingC
     config = replace(small_config, model_updates=updates)
     saturated = NetworkMeasurement(0.1, 190.0, (torch.zeros(4, dtype=torch.bool),), (torch.ones(4, dtype=torch.bool),))
     (symptom,) = symptoms(config, Measurement(NetworkMeasurement(0.1, 20.0, (), ()), saturated, 0.1), 1)
-    assert symptom.mend == "lower model_updates.activity.upper (now 150 Hz) below the network's 190 Hz"
+    assert symptom.fix == "lower model_updates.activity.upper (now 150 Hz) below the network's 190 Hz"
 
 
 # Exploding gradient

@@ -1,6 +1,6 @@
 """A spiking network built from plain snntorch modules: what `snn.network.SpikingNetwork` is compared with.
 
-It is a `learning.networks.ControlNetwork` too, so that forward model, policy, losses and optimisers run on either of
+It is a `networks.features.ControlNetwork` too, so that forward model, policy, losses and optimisers run on either of
 the two unchanged.
 """
 

@@ -61,7 +61,7 @@ def run_process(body: Callable[[StopRequest], int], args: list[str] | None) -> i
         body: the node's life; returns the exit code soon after its argument is set.
         args: command line, ROS arguments among them; by default that of the process.
     Returns:
-        The exit code: what `body` returned, 0 after an interrupt, FAILED after an error that a user can mend (it is
+        The exit code: what `body` returned, 0 after an interrupt, FAILED after an error that a user can fix (it is
         printed as one sentence).
     """
     try:

@@ -43,13 +43,13 @@ class Frames:
         if frame.removeprefix("/") in ("", self._base_frame):
             return coordinates
         text = f"the goal ({point.x:.3f}, {point.y:.3f}, {point.z:.3f}) is in the frame '{frame}'"
-        mend = f"give it in '{self._base_frame}' or with an empty frame_id."
+        fix = f"give it in '{self._base_frame}' or with an empty frame_id."
         if self._buffer is None:
-            raise GoalError(f"{text}, and tf2_ros, which could transform it, is not installed; {mend}")
+            raise GoalError(f"{text}, and tf2_ros, which could transform it, is not installed; {fix}")
         try:
             transform = self._buffer.lookup_transform(self._base_frame, frame.removeprefix("/"), Time())
         except tf2_ros.TransformException as error:
-            raise GoalError(f"{text}, which tf2 cannot transform ({' '.join(str(error).split())}); {mend}") from None
+            raise GoalError(f"{text}, which tf2 cannot transform ({' '.join(str(error).split())}); {fix}") from None
         return transformed(coordinates, transform)
 
 

@@ -66,7 +66,7 @@ class ControllerReport:
         self._spikes_publisher.publish(messages.spikes_to_message(report.spikes))
 
     def status(self, activity: Activity, goal: NDArray[np.float64] | None) -> None:
-        """What the arm is about, for other nodes: the state in `message`, the rest in `values`."""
+        """The arm's state for other nodes: its name in `message`, the rest in `values`."""
         figures: dict[str, object] = {
             "since (s)": f"{activity.since / NANOSECONDS:.3f}",
             "distance (m)": "" if activity.distance is None else f"{activity.distance:.4f}",

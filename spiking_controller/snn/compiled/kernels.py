@@ -6,9 +6,9 @@ kernels are tested against. Arrays are float32 and C-contiguous: `[batch, ticks,
 Where the threshold does not move, a state may leave out its last two, adaptation and threshold base, and its gradient
 the last.
 
-Spikes are few, and a step keeps them as lists of who fired, int32: `fired` [batch·ticks·neurons] has the numbers of the
-neurons row by row and tick by tick without gaps, `ends` [batch, ticks] says where each list ends. Weights behind spikes
-are added up row by row (`add_fired`), and so are their gradients (`add_to_fired`).
+Spikes are sparse, so each step stores index lists of the neurons that fired, int32: `fired` [batch·ticks·neurons] has
+the numbers of the neurons row by row and tick by tick without gaps, `ends` [batch, ticks] says where each list ends.
+Weights behind spikes are added up row by row (`add_fired`), and so are their gradients (`add_to_fired`).
 
 A row of the batch is worked off block by block of neurons, all ticks of a block while it lies in the core's own caches.
 What a block carries from tick to tick stands in one scratch array, at offsets that are known at compile time: there
