@@ -4,18 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from spiking_controller.control.arm_state import ArmSample
 from spiking_controller.errors import ConfigError
 from spiking_controller.streams.bag_reader import opened
 from spiking_controller.streams.bag_stream import find_stream
-from spiking_controller.streams.control_steps import ControlStep, Outcome
+from spiking_controller.streams.control_steps import Outcome
+from spiking_controller.streams.segments import SegmentCutter
 from spiking_controller.streams.step_stream import StepStream, StreamSettings
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.reach import ReachTask
 from spiking_controller.tasks.segments import Segment
-from spiking_controller.tasks.torque import TorqueLaw
 
 _SUFFIXES = (".mcap", ".db3")
 
@@ -39,17 +37,15 @@ class BagSegments(NamedTuple):
 class SegmentCollector(StepStream):
     """Cuts stretches of control steps with torques into segments as long as an episode, one after the other.
 
-    As its goal a segment has the place where the hand is at its end.
+    Each segment's goal is where the hand is at its end.
     """
 
     def __init__(self, task: ReachTask, settings: StreamSettings) -> None:
         """Cut segments for networks of this task."""
         super().__init__(task, settings)
         self.segments: list[Segment] = []
-        self._law = TorqueLaw(task)
         self._codec = ObservationCodec(task)
-        self._steps: list[ControlStep] = []
-        self._before: ControlStep | None = None
+        self._cutter = SegmentCutter(task, task.steps_per_episode, needs_previous=False)
 
     def _on_sample(self, sample: ArmSample, outcome: Outcome) -> None:
         for step in outcome.steps:
@@ -57,33 +53,19 @@ class SegmentCollector(StepStream):
                 self._break_off()
             if step.torque is None:
                 continue
-            self._steps.append(step)
-            if len(self._steps) == self.task.steps_per_episode:
-                self.segments.append(self._segment())
-                self._before = self._steps[-1]
-                self._steps.clear()
+            segment = self._cutter.add(step, self._codec.hand_position(step.following))
+            if segment is not None:
+                self.segments.append(segment)
 
     def _break_off(self) -> None:
-        if self._steps:
-            self.counts["control step in a stretch that is too short"] += len(self._steps)
-        self._steps.clear()
-        self._before = None
+        unused = self._cutter.break_off()
+        if unused:
+            self.counts["control step in a stretch that is too short"] += unused
 
     def finish(self) -> None:
         """See `StepStream.finish`."""
         super().finish()
         self._break_off()
-
-    def _segment(self) -> Segment:
-        observation = np.array([*(step.observation for step in self._steps), self._steps[-1].following])
-        action = np.array([self._action(step) for step in self._steps])
-        previous = np.zeros_like(action[0]) if self._before is None else self._action(self._before)
-        goal = self._codec.hand_position(observation[-1])
-        return Segment(*(part.astype(np.float32) for part in (observation, action, previous, goal)))
-
-    def _action(self, step: ControlStep) -> np.ndarray:
-        assert step.torque is not None
-        return self._law.action(step.torque, step.velocity)
 
 
 def find_bags(folders: Sequence[Path]) -> list[Path]:

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from spiking_controller.control.arm_state import ArmSample
 from spiking_controller.robots.gravity import GravityModel
-from spiking_controller.streams.segments import PERIOD_TOLERANCE
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.reach import ReachTask
 from spiking_controller.units import NANOSECONDS
 
 FloatArray = NDArray[np.float64]
 
+PERIOD_TOLERANCE = 0.25
+"""Control steps may lie apart by this fraction more or less than the control period, with drivers that jitter."""
 LONGEST_HOLD = NANOSECONDS // 10
 """A measured torque stands for so long where none follows, ns."""
 
