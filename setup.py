@@ -54,6 +54,7 @@ DEV = [
     "ruff>=0.6",
     "types-PyYAML",
     "types-setuptools",
+    "types-tabulate",
     "types-tqdm",
 ]
 
@@ -85,10 +86,12 @@ setup(
         "numba>=0.60",
         "numpy>=1.26",
         "pyyaml>=6.0",
-        "rosbags>=0.11",
+        # The bag writer uses rosbags' internals (`dump_qos_v9`).
+        "rosbags>=0.11,<0.12",
         "safetensors>=0.4",
         "scipy>=1.11",
         "snntorch>=1.0",
+        "tabulate>=0.9",
         "tensorboard>=2.15",
         "torch>=2.4",
         "tqdm>=4.64",

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from spiking_controller.evaluation.classical import ClassicalAgent
 from spiking_controller.evaluation.complexity import measure_complexity
 from spiking_controller.evaluation.evaluate import IntegralAgent
+from spiking_controller.evaluation.tables import markdown_table
 from spiking_controller.networks.agent import SpikingAgent
 from spiking_controller.networks.checkpoint import Checkpoint
 from spiking_controller.tasks.environment import ReachVectorEnv
@@ -127,7 +128,7 @@ means over all goals. The forward model is needed for training and prediction, n
 def table(columns: Sequence[Column]) -> str:
     """All figures as one Markdown table, aligned to be read as plain text too, with notes below it."""
     names = [column.name for column in columns]
-    rows: list[list[str]] = [["", *names]]
+    rows: list[list[str]] = []
 
     def block(title: str, entries: Sequence[tuple[str, str, float, int]], figures: Sequence[Figures | None]) -> None:
         rows.append([f"**{title}**", *("" for _ in columns)])
@@ -142,14 +143,7 @@ def table(columns: Sequence[Column]) -> str:
         figures = [None if column.complexity is None else column.complexity[part] for column in columns]
         block(part.replace("_", " "), _NETWORK, figures)
     block("training", (("wall time (min)", "seconds", 1 / 60, 1),), [{"seconds": c.training_seconds} for c in columns])
-    widths = [max(len(row[index]) for row in rows) for index in range(len(names) + 1)]
-
-    def line(cells: Sequence[str]) -> str:
-        figures = (f"{cell:>{width}}" for cell, width in zip(cells[1:], widths[1:], strict=True))
-        return " | ".join((f"| {cells[0]:{widths[0]}}", *figures)) + " |"
-
-    rule = "|".join(("|" + "-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:]))) + "|"
-    return "\n".join([line(rows[0]), rule, *map(line, rows[1:]), "", _NOTES])
+    return f"{markdown_table(['', *names], rows)}\n\n{_NOTES}"
 
 
 def _cell(value: float | None, scale: float, digits: int) -> str:

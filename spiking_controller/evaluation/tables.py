@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from tabulate import tabulate
 
 Figures = dict[str, Any]
 
@@ -19,16 +20,14 @@ def text(every: Sequence[tuple[str, list[str], list[Row]]]) -> str:
 
 
 def markdown(title: str, head: Sequence[str], rows: Sequence[Row]) -> str:
-    """A table in Markdown, aligned to be read as plain text too."""
-    lines = [[f"**{title}**", *head], *([label, *cells] for label, cells in rows)]
-    widths = [max(len(line[index]) for line in lines) for index in range(len(head) + 1)]
+    """A table in Markdown with a title in its corner."""
+    return markdown_table([f"**{title}**", *head], [[label, *cells] for label, cells in rows])
 
-    def line(cells: Sequence[str]) -> str:
-        figures = (f"{text:>{width}}" for text, width in zip(cells[1:], widths[1:], strict=True))
-        return " | ".join((f"| {cells[0]:{widths[0]}}", *figures)) + " |"
 
-    rule = "|".join(("|" + "-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:]))) + "|"
-    return "\n".join([line(lines[0]), rule, *map(line, lines[1:])])
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, aligned to be read as plain text too: labels left, numbers right."""
+    alignment = ("left", *("right" for _ in head[1:]))
+    return tabulate(rows, headers=head, tablefmt="pipe", colalign=alignment, disable_numparse=True)
 
 
 def to_json(figures: Figures, indent: int | None = None) -> str:

@@ -32,7 +32,8 @@ from spiking_controller.nodes.common.joint_state_input import (
 )
 from spiking_controller.nodes.common.parameters import ParameterSpec, declare_parameters, value_of
 from spiking_controller.nodes.common.process import StopRequest, create_executor, run_process, spin_until_stopped
-from spiking_controller.streams.bag_writer import STORAGES, BagWriter, SimulatedTime, leading_stamp
+from spiking_controller.streams.bag_writer import STORAGES, BagWriter, SimulatedTime
+from spiking_controller.streams.cdr import leading_stamp
 
 MEBIBYTE = 2**20
 CHECKPOINT_PERIOD = 0.5

@@ -1,7 +1,6 @@
 """Writes rosbag2 folders from serialised messages, without ROS, so that whoever has messages can record them."""
 
 import sqlite3
-import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,6 @@ from spiking_controller.streams.bag_files import VERSION, BagFile, McapFile, Sql
 
 REORDERED = 100_000_000
 """A stamp that lies back by no more than this is late; one that lies further back is a reset, ns."""
-_ENCAPSULATION = 4
-"""Bytes before the first field of a serialised message; the second of them tells the byte order."""
 _NEVER = 2**63 - 1
 """Start of a bag without messages, ns; so rosbag2 says it."""
 
@@ -273,10 +270,3 @@ class SimulatedTime:
             self._shift = self._now - stamp
         self._now = max(self._now, stamp + self._shift)
         return self._now
-
-
-def leading_stamp(data: bytes) -> int:
-    """Stamp of a serialised message whose first field is a header or a time, ns."""
-    order = "<" if data[1] & 1 else ">"
-    seconds, nanoseconds = struct.unpack_from(f"{order}iI", data, _ENCAPSULATION)
-    return int(seconds) * 1_000_000_000 + int(nanoseconds)

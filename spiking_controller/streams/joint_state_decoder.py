@@ -6,14 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from rosbags.typesys import Stores, get_typestore
 
-from spiking_controller.streams.bag_writer import leading_stamp
+from spiking_controller.streams.cdr import ENCAPSULATION, leading_stamp
 from spiking_controller.units import NANOSECONDS
 
 FloatArray = NDArray[np.float64]
 
 JOINT_STATE = "sensor_msgs/msg/JointState"
-_ENCAPSULATION = 4
-"""Bytes before the first field; alignment counts from behind them."""
 _STAMP_END = 12
 _TYPES = get_typestore(Stores.ROS2_JAZZY)
 
@@ -63,11 +61,11 @@ class JointStateDecoder:
         )
         # Behind the names stand three counts, each with its numbers, which are aligned to eight bytes.
         end = len(_TYPES.serialize_cdr(bare, JOINT_STATE)) - 3 * 4
-        places, fixed, before = [], [(0, _ENCAPSULATION, data[:_ENCAPSULATION])], _STAMP_END
+        places, fixed, before = [], [(0, ENCAPSULATION, data[:ENCAPSULATION])], _STAMP_END
         for values in arrays:
             start = end + 4
             if len(values):
-                start += -(start - _ENCAPSULATION) % 8
+                start += -(start - ENCAPSULATION) % 8
             end = start + 8 * len(values)
             places.append((start, len(values)))
             fixed.append((before, start, data[before:start]))

@@ -20,7 +20,8 @@ from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, Qo
 from rosbags.typesys import Stores, get_typestore
 
 from spiking_controller.errors import SpikingControllerError
-from spiking_controller.streams.bag_writer import BagWriter, leading_stamp
+from spiking_controller.streams.bag_writer import BagWriter
+from spiking_controller.streams.cdr import leading_stamp
 
 TYPES = get_typestore(Stores.ROS2_JAZZY)
 FOREVER = QosTime(9223372036, 854775807)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame, Series
 from scipy import stats
 
+from spiking_controller.evaluation.tables import markdown_table
 from spiking_controller.experiments.ablation.figures import FINAL_ERROR, draw_factor
 from spiking_controller.experiments.ablation.results import Results
 from spiking_controller.experiments.ablation.study import DEFAULT, Factor, Study
@@ -85,8 +86,8 @@ def markdown(study: Study, table: DataFrame) -> str:
     ]
     for factor in study.factors:
         lines += ["", f"## {factor.name}", "", factor.question, ""]
-        lines += [f"| {' | '.join(_COLUMNS)} |", f"|{'|'.join(['---'] * len(_COLUMNS))}|"]
-        lines += [_row(factor, variant, table) for variant in (DEFAULT, *factor.variants)]
+        rows = [_row(factor, variant, table) for variant in (DEFAULT, *factor.variants)]
+        lines.append(markdown_table(_COLUMNS, rows))
         lines += ["", f"![{factor.name}]({factor.name}.png)"]
     return "\n".join(lines) + "\n"
 
@@ -97,12 +98,12 @@ def _runs(factor: Factor, variant: str, table: DataFrame) -> DataFrame:
     return table[(table["factor"] == name) & (table["variant"] == variant)].set_index("seed")
 
 
-def _row(factor: Factor, variant: str, table: DataFrame) -> str:
+def _row(factor: Factor, variant: str, table: DataFrame) -> list[str]:
     runs = _runs(factor, variant, table)
     error = _column(runs, FINAL_ERROR)
     difference = (error - _column(_runs(factor, DEFAULT, table), FINAL_ERROR)).dropna()
     share = _column(runs, "network_alone.share_under_1cm")
-    cells = [
+    return [
         f"**{factor.default}** (default)" if variant == DEFAULT else variant,
         str(len(error)),
         _millimetres(error),
@@ -112,7 +113,6 @@ def _row(factor: Factor, variant: str, table: DataFrame) -> str:
         _millimetres(_column(runs, "with_integral.final_error_m_median"), interval=False),
         str(len(runs) - len(error)),
     ]
-    return f"| {' | '.join(cells)} |"
 
 
 def _column(runs: DataFrame, name: str) -> "Series[float]":

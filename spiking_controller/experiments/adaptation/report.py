@@ -1,6 +1,6 @@
 """Tables and figures of adaptation runs, for documents: what the change did, and what learning made of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib
@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from spiking_controller.evaluation.figure_style import COLOURS, GRID, MUTED, STYLE, label_distances
+from spiking_controller.evaluation.tables import markdown_table
 from spiking_controller.experiments.adaptation.results import FOOTPRINTS, SavedRun
 from spiking_controller.experiments.adaptation.run import CHANGES, LEARNING, MEASURED
 
@@ -41,18 +42,18 @@ def markdown(runs: Runs) -> str:
     """The tables."""
     parts = [
         "Final error (mm), median over the same goals before the change, just after it and at the end:",
-        _table(
+        markdown_table(
             ["change", "run", "seed", "before", "after", "end", "end / before", "alone: before", "after", "end"],
             [_tracking_line(*key, run) for key, run in _ordered(runs)],
         ),
         "10-step prediction error of the joint angles (mrad), median over the same goals; at the end also of the first "
         "forward model on the steps that this run recorded there:",
-        _table(
+        markdown_table(
             ["change", "run", "seed", "before", "after", "end", "first model at the end", "end / without learning"],
             [_prediction_line(key, run, runs) for key, run in _ordered(runs)],
         ),
         "Versions and what became of harm:",
-        _table(
+        markdown_table(
             ["change", "run", "seed", "versions", "rollbacks", "harm"],
             [
                 [*_label(key), str(run.summary["versions"]), str(run.summary["rollbacks"]), _harm(run)]
@@ -63,7 +64,7 @@ def markdown(runs: Runs) -> str:
     ]
     parts += [
         "Memory and disk (MB) after a quarter, a half and all of the run:",
-        _table(
+        markdown_table(
             ["change", "run", "seed", "minutes", "resident: quarter", "half", "end", "disk: quarter", "half", "end"],
             [
                 [
@@ -83,7 +84,7 @@ def markdown(runs: Runs) -> str:
     if held_out := [(key, run) for key, run in _ordered(runs) if "held_out_final_error_m" in run.summary]:
         parts += [
             "Median final error on held-out goals (mm), as the controller runs the networks and alone:",
-            _table(
+            markdown_table(
                 ["change", "run", "seed", "minutes", "start", "end", "end / start", "alone: start", "end"],
                 [_held_out_line(key, run) for key, run in held_out],
             ),
@@ -98,11 +99,6 @@ def _ordered(runs: Runs) -> list[tuple[tuple[str, str, int], SavedRun]]:
 
 def _label(key: tuple[str, str, int]) -> list[str]:
     return [key[0], _NAMES[key[1]], str(key[2])]
-
-
-def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [header, ["---"] * len(header), *lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _mm(value: float) -> str:
