@@ -43,7 +43,7 @@ else
 endif
 
 quick: $(VENV)/.ready-dev
-	$(RUN) pytest $(BESIDE) -m "not graph and not training and not study" $(PYTEST_ARGS)
+	$(RUN) pytest $(BESIDE) -m "not graph and not training and not study and not cold" $(PYTEST_ARGS)
 
 docs: $(VENV)/.ready-docs
 	$(RUN) mkdocs build --strict

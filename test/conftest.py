@@ -11,11 +11,13 @@ from hypothesis import settings
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
-# Tests of these folders and files start ROS nodes, train networks, or start Ray; `make quick` leaves them out.
+# Tests of these folders and files start ROS nodes, train networks, start Ray, or compile from nothing; `make quick`
+# leaves them out.
 _MARKED = {
     "graph": ("nodes", "examples/test_send_goals.py"),
     "training": ("training", "online/test_learner.py", "examples/test_train_and_evaluate.py"),
     "study": ("experiments",),
+    "cold": ("snn/compiled/test_cache.py",),
 }
 
 if TYPE_CHECKING:
