@@ -1,1 +1,1 @@
-"""What happens in one control tick, without ROS: reading the arm, the networks' step, the torque and its limits."""
+"""What happens in one control update, without ROS: reading the arm, the networks' step, the torque and its limits."""

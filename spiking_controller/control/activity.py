@@ -2,6 +2,8 @@
 
 from typing import Final, NamedTuple
 
+from spiking_controller.control.fault import Fault
+
 IDLE: Final = "idle"
 REACHING: Final = "reaching"
 REACHED: Final = "reached"
@@ -20,13 +22,18 @@ class Activity(NamedTuple):
         state: IDLE, REACHING, REACHED or FAULT.
         since: stamp from which on it has been so, ns.
         distance: from hand to goal, m; None where there is no goal or no hand to tell.
-        reason: of a fault, one sentence.
+        fault: what is wrong, where the arm is faulted.
     """
 
     state: str
     since: int
     distance: float | None = None
-    reason: str = ""
+    fault: Fault | None = None
+
+    @property
+    def reason(self) -> str:
+        """Of a fault, one sentence; empty where there is none."""
+        return self.fault.sentence if self.fault else ""
 
 
 class ActivityTracker:
@@ -42,10 +49,10 @@ class ActivityTracker:
         self.now = Activity(IDLE, 0)
         self._near_since: int | None = None
 
-    def fault(self, time: int, reason: str) -> bool:
-        """The arm cannot move; whether that is news."""
+    def fault(self, time: int, fault: Fault) -> bool:
+        """The arm cannot move; whether that is news, which the same fault with other numbers is not."""
         self._near_since = None
-        return self._become(Activity(FAULT, time, None, reason))
+        return self._become(Activity(FAULT, time, None, fault))
 
     def idle(self, time: int) -> bool:
         """There is no goal to go to; whether that is news."""
@@ -78,6 +85,7 @@ class ActivityTracker:
         return self._become(Activity(REACHED, self._near_since, distance))
 
     def _become(self, activity: Activity) -> bool:
-        is_news = (activity.state, activity.reason) != (self.now.state, self.now.reason)
+        kinds = (each.fault.kind if each.fault else "" for each in (activity, self.now))
+        is_news = activity.state != self.now.state or len(set(kinds)) > 1
         self.now = activity if is_news else activity._replace(since=self.now.since)
         return is_news

@@ -86,11 +86,21 @@ class StepReport(NamedTuple):
 
 
 class Command(NamedTuple):
-    """Torque for all joints, N·m, [n], at the stamp `time` (ns); `new_step` where the networks ran for it."""
+    """A torque to send.
+
+    Attributes:
+        time: stamp, ns.
+        torque: of all joints, N·m, [n].
+        new_step: whether the networks ran for it.
+        continues: whether the joint state behind it continues the one before, see `ArmSample`.
+        repeated: whether it was sent before; a repetition has no stamp of its own.
+    """
 
     time: int
     torque: FloatArray
     new_step: bool
+    continues: bool = True
+    repeated: bool = False
 
 
 class _Prediction(NamedTuple):
@@ -99,7 +109,7 @@ class _Prediction(NamedTuple):
 
 
 class Controller:
-    """One control tick after the other.
+    """One control update after the other.
 
     The networks act once per control period. In between, every sample refreshes damping, held joints and limits:
 
@@ -192,7 +202,7 @@ class Controller:
         self._integral.reset()
 
     def replace_networks(self, networks: Networks) -> None:
-        """Let other networks take over between two ticks, from rest; the action in force stays until the next step."""
+        """Let other networks take over between two updates, from rest; the action stays until the next control step."""
         networks.reset(1)
         networks.replace_action(self._action[None])
         self._networks = networks
@@ -203,16 +213,16 @@ class Controller:
         """Begin anew with the next sample: networks at rest, soft start; goal and last torque stay."""
         self._restart_at(None)
 
-    def rehearse(self) -> None:
-        """Run everything once, so that the first real tick need not wait for anything to be compiled or loaded."""
+    def warm_up(self) -> None:
+        """Run everything once, so that the first real update need not wait for anything to be compiled or loaded."""
         goal, torque, interventions = self._goal, self.safety.torque, self.safety.interventions.copy()
         home = np.asarray(self.task.arm.home, dtype=np.float64)
-        self.tick(ArmSample(0, 0.0, False, home, np.zeros_like(home)))
+        self.update(ArmSample(0, 0.0, False, home, np.zeros_like(home)))
         self.report()
         self._goal, self.safety.torque, self.safety.interventions = goal, torque, interventions
         self._restart_at(None)
 
-    def tick(self, sample: ArmSample) -> Command:
+    def update(self, sample: ArmSample) -> Command:
         """The torque that answers a sample. `report` may follow once the torque is on its way.
 
         The first sample, a gap and a jump of time restart the networks and the soft start.
@@ -226,10 +236,10 @@ class Controller:
         torque[self.task.controlled_joints :] *= self._soft_start_share(sample.time)
         period = sample.period if sample.continues else self.safety.longest_period
         limited = self.safety.filter(torque, sample.joint_position, sample.joint_velocity, period)
-        return Command(sample.time, limited, due)
+        return Command(sample.time, limited, due, sample.continues)
 
     def report(self) -> StepReport:
-        """Let the forward model predict, and sum the last control step up. Call once after a tick with `new_step`."""
+        """Let the forward model predict, and sum up the last control step; call once after a `new_step`."""
         assert self._goal is not None
         previous = self._prediction
         error = None

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from spiking_controller.control.arm_state import ArmSample
+from spiking_controller.control.fault import Fault
 from spiking_controller.robots.limits import JointLimits
 from spiking_controller.units import NANOSECONDS
 
@@ -35,8 +36,8 @@ class StateStream:
     Attributes:
         period: measured, s; None before the first measurement.
         late: states that came late, or after others that were lost.
-        problem: why the arm must not be driven with these states, one sentence; empty if it may.
-        warning: what should be mended but does not forbid control, one sentence; empty if there is nothing.
+        problem: why the arm must not be driven with these states; None if it may.
+        warning: what should be fixed but does not forbid control, one sentence; empty if there is nothing.
     """
 
     def __init__(
@@ -63,10 +64,12 @@ class StateStream:
         self.period: float | None = None
         self._measured = 0
         self._last: int | None = None
-        self._slow = self._outside = self.warning = ""
+        self._slow: Fault | None = None
+        self._outside: Fault | None = None
+        self.warning = ""
 
     @property
-    def problem(self) -> str:
+    def problem(self) -> Fault | None:
         """See the class."""
         return self._slow or self._outside
 
@@ -90,12 +93,13 @@ class StateStream:
             self._judge(self.period)
 
     def _judge(self, period: float) -> None:
-        self._slow = self.warning = ""
+        self._slow, self.warning = None, ""
         if period > SLACK * self._control_period:
-            self._slow = (
+            self._slow = Fault(
+                "slow joint states",
                 f"joint_states come every {1e3 * period:.1f} ms, but the networks were trained with a control period "
                 f"of {1e3 * self._control_period:g} ms; have the driver publish faster, or use a model trained with a "
-                "longer period."
+                "longer period.",
             )
         elif period > SLACK * self._rate_limit_period:
             self.warning = (
@@ -107,11 +111,12 @@ class StateStream:
     def _look_where_the_joints_are(self, sample: ArmSample) -> None:
         limits, position = self._limits, sample.joint_position
         outside = (position < limits.position_lower - OUTSIDE) | (position > limits.position_upper + OUTSIDE)
-        self._outside = ""
+        self._outside = None
         if outside.any():
             joint = int(outside.argmax())
-            self._outside = (
+            self._outside = Fault(
+                "joint outside its limits",
                 f"joint_states has {self._joint_names[joint]} at {position[joint]:.3f} rad, beyond the limits of the "
                 f"networks' contract, {limits.position_lower[joint]:g} to {limits.position_upper[joint]:g} rad; check "
-                "joint_names and the model of the robot, or move the joint back."
+                "joint_names and the model of the robot, or move the joint back.",
             )

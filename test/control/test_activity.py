@@ -3,6 +3,7 @@
 import pytest
 
 from spiking_controller.control.activity import FAULT, IDLE, REACHED, REACHING, ActivityTracker
+from spiking_controller.control.fault import Fault
 
 MS = 1_000_000
 
@@ -45,9 +46,9 @@ def test_a_new_goal_is_always_news_and_counts_from_then(tracker: ActivityTracker
 
 def test_a_fault_says_why_and_ends_with_the_next_step(tracker: ActivityTracker) -> None:
     follow(tracker, [0.01] * 20)
-    assert tracker.fault(400 * MS, "no joint states.")
-    assert not tracker.fault(500 * MS, "no joint states.")
-    assert tracker.fault(600 * MS, "another reason.")
+    assert tracker.fault(400 * MS, Fault("no joint states.", "no joint states."))
+    assert not tracker.fault(500 * MS, Fault("no joint states.", "no joint states for 3 s."))
+    assert tracker.fault(600 * MS, Fault("another reason.", "another reason."))
     assert (tracker.now.state, tracker.now.reason, tracker.now.since) == (FAULT, "another reason.", 600 * MS)
     assert follow(tracker, [0.01] * 20, start=700 * MS) == [REACHING, REACHED]
 

@@ -52,7 +52,7 @@ def samples(count: int, start: int = 0, position: NDArray[np.float64] = HOME) ->
 
 
 def run(controller: Controller, given: Sequence[ArmSample]) -> list[Command]:
-    return [controller.tick(sample) for sample in given]
+    return [controller.update(sample) for sample in given]
 
 
 def test_the_networks_act_once_per_control_period() -> None:
@@ -80,7 +80,7 @@ def test_velocity_is_damped_at_every_sample_not_only_at_control_steps() -> None:
     controller = Controller(TASK, ScriptedNetworks(), AT_ONCE)
     run(controller, samples(3))
     moving = ArmSample(6 * MS, 0.002, True, HOME, np.full(7, 0.1))
-    torque = controller.tick(moving).torque
+    torque = controller.update(moving).torque
     np.testing.assert_allclose(torque[:6], -0.1 * TASK.damping)
 
 
@@ -97,25 +97,25 @@ def test_a_lower_torque_scale_weakens_the_networks_but_not_the_damping() -> None
     controller = Controller(TASK, networks, replace(AT_ONCE, torque_scale=0.3))
     run(controller, samples(3))
     np.testing.assert_allclose(networks.taken[-1], np.full(6, 0.03))
-    torque = controller.tick(ArmSample(6 * MS, 0.002, True, HOME, np.full(7, 0.01))).torque
+    torque = controller.update(ArmSample(6 * MS, 0.002, True, HOME, np.full(7, 0.01))).torque
     np.testing.assert_allclose(torque[:6], 0.03 * TASK.torque_scale - 0.01 * TASK.damping)
 
 
-def test_ten_thousand_ticks_leave_no_memory_behind() -> None:
+def test_ten_thousand_updates_leave_no_memory_behind() -> None:
     networks = ScriptedNetworks(0.01)
     controller = Controller(TASK, networks, AT_ONCE)
 
-    def tick_and_report(given: Sequence[ArmSample]) -> None:
+    def update_and_report(given: Sequence[ArmSample]) -> None:
         for sample in given:
-            if controller.tick(sample).new_step:
+            if controller.update(sample).new_step:
                 controller.report()
 
-    tick_and_report(samples(1000))
+    update_and_report(samples(1000))
     given = samples(10_000, start=2000 * MS)
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        tick_and_report(given)
+        update_and_report(given)
         networks.goals.clear()
         assert tracemalloc.get_traced_memory()[0] - before < 10_000
     finally:
@@ -182,7 +182,7 @@ def test_a_jump_of_time_resets_the_networks_and_starts_softly_again() -> None:
 def test_torque_never_jumps_across_a_jump_of_time() -> None:
     controller = Controller(TASK, ScriptedNetworks(1.0), AT_ONCE)
     last = run(controller, samples(50))[-1].torque
-    first = controller.tick(ArmSample(0, 0.0, False, HOME, np.zeros(7))).torque
+    first = controller.update(ArmSample(0, 0.0, False, HOME, np.zeros(7))).torque
     assert (np.abs(first - last) <= 1000 * 0.002 * (1 + 1e-12)).all()
 
 
@@ -210,11 +210,11 @@ def test_a_step_reports_errors_prediction_and_spikes() -> None:
     assert second.spikes["policy/hidden1"].shape == (4, 3)
 
 
-def test_a_rehearsal_leaves_no_trace() -> None:
+def test_a_warm_up_leaves_no_trace() -> None:
     networks = ScriptedNetworks(1.0)
     controller = Controller(TASK, networks, AT_ONCE)
-    controller.rehearse()
+    controller.warm_up()
     assert controller.goal is None
     assert not controller.safety.torque.any()
     assert not controller.safety.interventions
-    assert controller.tick(samples(1)[0]).new_step
+    assert controller.update(samples(1)[0]).new_step

@@ -65,7 +65,7 @@ def test_explored_actions_stay_legal_torques_and_the_networks_hear_of_them() -> 
     limits = TASK.arm.limits
     for tick in range(500):
         sample = ArmSample(tick * 2_000_000, 0.002, tick > 0, np.array(TASK.arm.home), np.zeros(7))
-        torque = controller.tick(sample).torque
+        torque = controller.update(sample).torque
         assert (np.abs(torque) <= limits.torque).all()
         assert (np.abs(torque - last) <= limits.torque_rate * 0.002 + 1e-9).all()
         last = torque

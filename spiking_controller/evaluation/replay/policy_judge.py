@@ -97,7 +97,7 @@ class PolicyJudge:
 
     def tick(self, sample: ArmSample) -> None:
         """A joint state."""
-        self._commands[sample.time] = self._controller.tick(sample).torque
+        self._commands[sample.time] = self._controller.update(sample).torque
         self._torques += 1
 
     def compare(self, step: ControlStep) -> None:

@@ -111,7 +111,7 @@ class ClosedLoop:
         if isinstance(sample, Rejection):
             raise RuntimeError(f"the simulated arm gave a joint state that is of no use: {sample.sentence}")
         self.builder.add_state(sample)
-        command = self.controller.tick(sample)
+        command = self.controller.update(sample)
         self.builder.add_torque(command.time, command.torque)
         arm.advance(self._torque)
         self._torque = command.torque

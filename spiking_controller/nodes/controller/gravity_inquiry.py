@@ -13,6 +13,8 @@ from rclpy.client import Client
 from rclpy.node import Node
 from rclpy.task import Future
 
+from spiking_controller.control.fault import Fault
+
 PARAMETER = "gravity_compensation"
 PATIENCE = 5.0
 """A publisher whose parameters cannot be asked for after this time tells nothing, s."""
@@ -30,7 +32,7 @@ class GravityInquiry:
     """Asks each publisher of a topic once; never waits for an answer.
 
     Attributes:
-        problem: why the robot must not be driven, one sentence; empty if there is no reason.
+        problem: why the robot must not be driven; None if there is no reason.
     """
 
     def __init__(self, node: Node, topic: str, expected: bool, convention: str) -> None:
@@ -47,7 +49,7 @@ class GravityInquiry:
         self._expected = expected
         self._convention = convention
         self._questions: dict[str, _Question] = {}
-        self.problem = ""
+        self.problem: Fault | None = None
 
     @property
     def summary(self) -> str:
@@ -93,13 +95,14 @@ class GravityInquiry:
 
     def _judge(self) -> None:
         expected = str(self._expected).lower()
-        self.problem = ""
+        self.problem = None
         for name, question in self._questions.items():
             if question.told is not None and question.told != self._expected:
-                self.problem = (
+                self.problem = Fault(
+                    "gravity convention",
                     f"{name} has {PARAMETER} {str(question.told).lower()}, but the networks were trained with the "
                     f"gravity convention '{self._convention}'; start it with {PARAMETER}:={expected}, or use another "
-                    "model."
+                    "model.",
                 )
 
     def _hang_up(self, question: _Question) -> None:

@@ -1,12 +1,12 @@
-"""Tick times are kept in memory that does not grow, and ticks that took too long are counted."""
+"""Update times are kept in memory that does not grow, and updates that took too long are counted."""
 
 import pytest
 
-from spiking_controller.control.tick_times import TickTimes
+from spiking_controller.control.update_times import UpdateTimes
 
 
-def test_quantiles_are_those_of_the_latest_ticks() -> None:
-    times = TickTimes(kept=100)
+def test_quantiles_are_those_of_the_latest_updates() -> None:
+    times = UpdateTimes(kept=100)
     assert times.quantile(0.5) is None
     for _ in range(100):
         times.add(1.0, None)
@@ -17,8 +17,8 @@ def test_quantiles_are_those_of_the_latest_ticks() -> None:
     assert times.count == 200
 
 
-def test_a_tick_that_takes_longer_than_states_are_apart_is_an_overrun() -> None:
-    times = TickTimes()
+def test_an_update_that_takes_longer_than_states_are_apart_is_an_overrun() -> None:
+    times = UpdateTimes()
     for duration, allowed in ((0.001, 0.002), (0.003, 0.002), (0.003, None)):
         times.add(duration, allowed)
     assert times.overruns == 1
