@@ -26,7 +26,8 @@ class NearestPosture:
 
     The search starts from q itself and from known postures whose hands are near the goal, the nearest to q. Each is
     improved by damped least squares with a pull towards q in the null space of the hand (Nakamura 1991), joints at a
-    bound held; the nearest that reaches the goal wins.
+    bound held; the nearest that reaches the goal wins. The steps are not those of `KinematicChain.approach`, whose
+    other order of sums would change the last bits of the targets, and so of every network that is trained.
     """
 
     def __init__(self, task: ReachTask, rng: np.random.Generator, known: int = 20_000) -> None:
