@@ -23,13 +23,13 @@ _POINTS = 1500
 
 def draw_horizons(evaluator: ReplayEvaluator) -> Figure | None:
     """Error of joints and hand against how far ahead was predicted."""
-    windows = evaluator.baselines.stay.windows
+    windows = evaluator.untrained.persistence.windows
     if not windows:
         return None
     figure = Figure(figsize=(10, 3.6), dpi=110, layout="constrained")
     lines = [
-        ("the state stays", evaluator.baselines.stay, MUTED, ":"),
-        ("linear extrapolation", evaluator.baselines.linear, MUTED, "--"),
+        ("the state stays", evaluator.untrained.persistence, MUTED, ":"),
+        ("linear extrapolation", evaluator.untrained.constant_velocity, MUTED, "--"),
         *(
             (name, judge.model.horizons, COLOURS[index % len(COLOURS)], "-")
             for index, (name, judge) in enumerate(zip(evaluator.names, evaluator.judges, strict=True))

@@ -94,7 +94,7 @@ class GoalJudge:
         return metrics
 
     def figures(self) -> dict[str, Any]:
-        """See `replay.ReplayEvaluator.figures`."""
+        """See `evaluator.ReplayEvaluator.figures`."""
         names = set.intersection(*(set(metrics) for _, _, metrics in self.goals)) if self.goals else set()
         together = {
             name: np.concatenate([metrics[name] for _, _, metrics in self.goals])

@@ -36,16 +36,16 @@ def series(figures: Figures) -> dict[str, Series]:
     """The chief figures by name.
 
     Returns:
-        joint_error, hand_error: of the forward models after the baselines, HORIZONS control steps ahead, rad and m,
-            [2 + checkpoints, horizons].
+        joint_error, hand_error: of persistence, constant velocity and the forward models, HORIZONS control steps ahead,
+            rad and m, [2 + checkpoints, horizons].
         following_error: one step ahead while following the run, rad, [checkpoints].
         torque_difference: from the recorded torque, root mean square, N·m, [checkpoints].
         firing_rate: spikes per neuron and second of policy and forward model, [checkpoints, 2].
     """
     checkpoints = figures["checkpoints"]
     names = [checkpoint["name"] for checkpoint in checkpoints]
-    baselines = figures["baselines"]
-    forecasts = [baselines["stay"], baselines["linear"], *(c["forward_model"]["horizons"] for c in checkpoints)]
+    untrained = figures["baselines"]
+    forecasts = [untrained["stay"], untrained["linear"], *(c["forward_model"]["horizons"] for c in checkpoints)]
     ahead = f"{', '.join(map(str, HORIZONS))} steps ahead"
     errors = {
         name: Series(
@@ -119,14 +119,17 @@ def _stream(figures: Figures, problem: str, counts: Mapping[str, int]) -> Status
 
 def _verdict(figures: Figures, checkpoint: Figures) -> tuple[bool, str]:
     """Whether a forward model is worse than what needs none, and a line that says how good it is."""
-    horizons, baselines = checkpoint["forward_model"]["horizons"], figures["baselines"]
+    horizons, untrained = checkpoint["forward_model"]["horizons"], figures["baselines"]
     if not horizons:
         return False, f"not yet {int(_SHOWN)} control steps to predict"
-    error, stay, linear = (part[_SHOWN]["joint_rad"] for part in (horizons, baselines["stay"], baselines["linear"]))
-    is_worse = error >= min(stay, linear)
+    error, persistence, constant_velocity = (
+        part[_SHOWN]["joint_rad"] for part in (horizons, untrained["stay"], untrained["linear"])
+    )
+    is_worse = error >= min(persistence, constant_velocity)
     judged = "does not predict this arm" if is_worse else "predicts this arm"
     line = f"{judged}: {cell(error, 1e3)} mrad {_SHOWN} steps ahead"
-    return is_worse, f"{line}, the state stays {cell(stay, 1e3)}, linear extrapolation {cell(linear, 1e3)}"
+    untrained_errors = f"the state stays {cell(persistence, 1e3)}, linear extrapolation {cell(constant_velocity, 1e3)}"
+    return is_worse, f"{line}, {untrained_errors}"
 
 
 def _listed(names: list[str]) -> str:

@@ -122,7 +122,7 @@ class PolicyJudge:
         self._commands.clear()
 
     def figures(self) -> dict[str, Any]:
-        """See `replay.ReplayEvaluator.figures`."""
+        """See `evaluator.ReplayEvaluator.figures`."""
         interventions = self._controller.safety.interventions
         joints, count = self._joints, self._compared
         rms = np.sqrt(self._difference / count) if count else None

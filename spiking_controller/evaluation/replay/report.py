@@ -65,10 +65,10 @@ def _paired(times: NDArray[np.int64], values: FloatArray, reference: FloatArray)
 
 def prediction_rows(figures: Figures) -> tuple[list[str], list[Row]]:
     """Errors of the forward models: head and rows of a table."""
-    baselines = figures["baselines"]
+    untrained = figures["baselines"]
     columns = [
-        ("the state stays", baselines["stay"]),
-        ("linear extrapolation", baselines["linear"]),
+        ("the state stays", untrained["stay"]),
+        ("linear extrapolation", untrained["linear"]),
         *((c["name"], c["forward_model"]["horizons"]) for c in figures["checkpoints"]),
     ]
     rows: list[Row] = []
@@ -78,7 +78,7 @@ def prediction_rows(figures: Figures) -> tuple[list[str], list[Row]]:
     for horizon in HORIZONS:
         steps = "1 step" if horizon == 1 else f"{horizon} steps"
         rows.append((f"hand, {steps} ahead (mm)", [_of(part, horizon, "hand_m", 1e3) for _, part in columns]))
-    joints = baselines["stay"].get("1", {}).get("joints_rad", ())
+    joints = untrained["stay"].get("1", {}).get("joints_rad", ())
     for joint in range(len(joints)):
         cells = [cell(part[str(10)]["joints_rad"][joint], 1e3) if part else "–" for _, part in columns]
         rows.append((f"joint {joint + 1}, 10 steps ahead (mrad)", cells))

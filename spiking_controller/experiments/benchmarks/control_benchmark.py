@@ -1,6 +1,6 @@
 """How fast a control tick is: times the networks, and sums up what was heard of a live graph. No ROS here.
 
-The other half, which brings graphs up and listens to them, is `nodes.control_benchmark_command`.
+The other half, which brings graphs up and listens to them, is `commands.benchmark_control`.
 """
 
 import time
