@@ -12,6 +12,7 @@ from typing import Any, Final
 import torch
 
 from spiking_controller.errors import ConfigError
+from spiking_controller.evaluation.tables import plain_table
 from spiking_controller.experiments.benchmarks.training_benchmark import (
     CONTROL_STEPS,
     TICKS,
@@ -86,14 +87,24 @@ def table(report: dict[str, Any]) -> str:
         f"{report['ticks']} ticks, PyTorch threads: {report['threads']}",
         f"{report['processor']}, {report['cores']} cores; {versions}",
         "",
-        f"{'hidden':>6}{'batch':>7}  {'update':14}{'ours':>10}{'snntorch':>11}{'ratio':>8}{'tuned':>11}{'ratio':>8}",
+        plain_table(
+            ["hidden", "batch", "update", "ours", "snntorch", "ratio", "tuned", "ratio"],
+            [
+                [
+                    str(row["hidden"]),
+                    str(row["batch"]),
+                    row["update"],
+                    f"{row['seconds_median']:.3f} s",
+                    f"{row['snntorch_seconds_median']:.3f} s",
+                    f"{row['ratio']:.2f}",
+                    f"{row['tuned_seconds_median']:.3f} s",
+                    f"{row['tuned_ratio']:.2f}",
+                ]
+                for row in report["results"]
+            ],
+            labels=(2,),
+        ),
     ]
-    for row in report["results"]:
-        lines.append(
-            f"{row['hidden']:>6}{row['batch']:>7}  {row['update']:14}{row['seconds_median']:>8.3f} s"
-            f"{row['snntorch_seconds_median']:>9.3f} s{row['ratio']:>8.2f}{row['tuned_seconds_median']:>9.3f} s"
-            f"{row['tuned_ratio']:>8.2f}"
-        )
     if report["processor_share"] < _IDLE_SHARE:
         lines += [
             "",

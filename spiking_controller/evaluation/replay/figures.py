@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from spiking_controller.evaluation.figure_style import COLOURS, GRID, MUTED, STYLE, label_distances
 from spiking_controller.evaluation.replay.evaluator import ReplayEvaluator
 from spiking_controller.evaluation.replay.model_judge import FOLLOWED, LONGEST_HORIZON
-from spiking_controller.evaluation.tables import Row
+from spiking_controller.evaluation.tables import Row, html_table
 from spiking_controller.units import NANOSECONDS
 
 _POINTS = 1500
@@ -152,7 +152,8 @@ def report_page(
     """
     parts = [f"<h1>{html.escape(title)}</h1>", *(f"<p>{html.escape(sentence)}</p>" for sentence in sentences)]
     for heading, head, rows in tables:
-        parts.append(f"<h2>{html.escape(heading)}</h2>{_table(head, rows)}")
+        table = html_table(["", *head], [[label, *cells] for label, cells in rows])
+        parts.append(f"<h2>{html.escape(heading)}</h2>{table}")
     with matplotlib.rc_context(STYLE):
         for heading, draw in DRAWINGS:
             figure = draw(evaluator)
@@ -169,18 +170,9 @@ _CSS = """
 body { font-family: sans-serif; color: #1f2933; max-width: 70em; margin: 2em auto; padding: 0 1em; }
 h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.25em 0.8em; border-bottom: 1px solid #d9dee4; text-align: right; }
-th:first-child, td:first-child { text-align: left; }
+th, td { padding: 0.25em 0.8em; border-bottom: 1px solid #d9dee4; }
 img { max-width: 100%; }
 """
-
-
-def _table(head: Sequence[str], rows: Sequence[Row]) -> str:
-    def line(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in cells) + "</tr>"
-
-    lines = [line(["", *head], "th"), *(line([label, *cells], "td") for label, cells in rows)]
-    return "<table>" + "\n".join(lines) + "</table>"
 
 
 def _picture(figure: Figure, description: str) -> str:

@@ -12,22 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiking_controller.errors import ConfigError
+from spiking_controller.evaluation.tables import plain_table
 from spiking_controller.experiments.benchmarks.snntorch_network import SnntorchNetwork
 from spiking_controller.networks.agent import SpikingAgent
 from spiking_controller.networks.checkpoint import Checkpoint, load_checkpoint
 from spiking_controller.snn.network import SpikingNetwork
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import run_episodes
+from spiking_controller.units import NANOSECONDS
 
 FloatArray = NDArray[np.float64]
 TimeArray = NDArray[np.int64]
 
 WARM_UP: Final = 50
 """Control steps that are run ahead of the measured ones: they compile kernels and fill caches."""
-_NANOSECONDS: Final = 1e9
 _SEED: Final = 1
 _QUIET_LOAD: Final = 0.3
 _QUANTILES: Final = (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
+_SHOWN: Final = ("p50", "p99")
+"""Of the quantiles, in the table of control steps."""
 
 
 @dataclass(frozen=True)
@@ -168,12 +171,12 @@ def summed_up(
         int(traffic.number[chosen[-1]] - traffic.number[chosen[0]]) + 1
         for traffic, chosen in ((states, of_state), (torques, of_torque))
     )
-    simulated = float(stamps[-1] - stamps[0]) / _NANOSECONDS
-    duration = float(states.sent[of_state[-1]] - states.sent[of_state[0]]) / _NANOSECONDS
+    simulated = float(stamps[-1] - stamps[0]) / NANOSECONDS
+    duration = float(states.sent[of_state[-1]] - states.sent[of_state[0]]) / NANOSECONDS
     state_period = (stamps[-1] - stamps[0]) / (published - 1)
     return LiveRun(
         trainer=trainer,
-        latency=latency / _NANOSECONDS,
+        latency=latency / NANOSECONDS,
         states=published,
         unanswered=max(published - answers, 0),
         late=int(np.count_nonzero(latency > state_period)),
@@ -241,15 +244,18 @@ def table(figures: Mapping[str, Any]) -> str:
     lines = [
         f"{figures['processor']}, {figures['cores']} cores, PyTorch threads: {figures['threads']}; {versions}",
         "",
-        f"{'One control step at batch 1, ms':34}{'ours p50':>10}{'p99':>8}{'snntorch p50':>14}{'p99':>8}{'ratio':>8}",
+        plain_table(
+            ["One control step at batch 1, ms", "ours p50", "p99", "snntorch p50", "p99", "ratio"],
+            [
+                [
+                    {"forward_model": "forward model", "both": "policy and forward model"}.get(part, part),
+                    *(f"{1e3 * row[key][name]:.3f}" for key in ("seconds", "snntorch_seconds") for name in _SHOWN),
+                    f"{row['ratio']:.2f}",
+                ]
+                for part, row in figures["ticks"].items()
+            ],
+        ),
     ]
-    for part, row in figures["ticks"].items():
-        ours, snntorch = row["seconds"], row["snntorch_seconds"]
-        name = {"forward_model": "forward model", "both": "policy and forward model"}.get(part, part)
-        lines.append(
-            f"{name:34}{1e3 * ours['p50']:>10.3f}{1e3 * ours['p99']:>8.3f}"
-            f"{1e3 * snntorch['p50']:>14.3f}{1e3 * snntorch['p99']:>8.3f}{row['ratio']:>8.2f}"
-        )
     for run in figures["live"]:
         latency, counted = run["latency_seconds"], run["counted_by_the_controller"]
         lines += [
