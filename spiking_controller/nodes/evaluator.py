@@ -40,6 +40,7 @@ from spiking_controller.streams.message_feed import (
     DamagedMessageError,
     MessageFeed,
 )
+from spiking_controller.units import NANOSECONDS
 
 WATCH_PERIOD = 0.1
 """Between two looks whether the stream has fallen silent and how its driver publishes, s."""
@@ -189,7 +190,7 @@ class Evaluator(Node):
 
     def _on_watchdog(self) -> None:
         self._joint_states.heed_best_effort()
-        if (self._steady.now() - self._heard_at).nanoseconds > self._silence * messages.NANOSECONDS:
+        if (self._steady.now() - self._heard_at).nanoseconds > self._silence * NANOSECONDS:
             self._live.complete()
 
     def _on_restart(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:

@@ -34,6 +34,7 @@ from spiking_controller.nodes.common.parameters import ParameterSpec, declare_pa
 from spiking_controller.nodes.common.process import StopRequest, create_executor, run_process, spin_until_stopped
 from spiking_controller.streams.bag_writer import STORAGES, BagWriter, SimulatedTime
 from spiking_controller.streams.cdr import leading_stamp
+from spiking_controller.units import NANOSECONDS
 
 MEBIBYTE = 2**20
 CHECKPOINT_PERIOD = 0.5
@@ -168,7 +169,7 @@ def to_qos(profile: QoSProfile) -> Qos:
     """An offer of a publisher as a bag states it."""
 
     def to_time(duration: Duration) -> QosTime:
-        return QosTime(*divmod(duration.nanoseconds, messages.NANOSECONDS))
+        return QosTime(*divmod(duration.nanoseconds, NANOSECONDS))
 
     return Qos(
         history=QosHistory[profile.history.name],
