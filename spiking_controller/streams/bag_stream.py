@@ -16,9 +16,9 @@ from spiking_controller.errors import ConfigError
 from spiking_controller.robots.arm import Arm
 from spiking_controller.robots.gravity import GravityModel
 from spiking_controller.streams.bag_reader import read
-from spiking_controller.streams.joint_state_decoder import JOINT_STATE
 from spiking_controller.streams.message_feed import (
     ACCEPTED_GOAL,
+    JOINT_STATE,
     POINT,
     POSE,
     PREDICTION,
@@ -27,8 +27,8 @@ from spiking_controller.streams.message_feed import (
     ArmTopics,
     DamagedMessageError,
     Listener,
-    MessageDecoder,
     MessageFeed,
+    decoded,
     stamp_of,
 )
 from spiking_controller.units import NANOSECONDS
@@ -304,7 +304,7 @@ def _includes_gravity(
 def _decoded(bag: Reader, connection: Connection, data: bytes) -> Any:
     """A message."""
     try:
-        return MessageDecoder().decode(connection.msgtype, data)
+        return decoded(connection.msgtype, data)
     except DamagedMessageError as error:
         raise _damaged(bag, connection, error) from error
 
