@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 
 from spiking_controller.evaluation.figure_style import COLOURS, GRID, MUTED, STYLE, label_distances
 from spiking_controller.evaluation.tables import markdown_table
+from spiking_controller.experiments.adaptation.plan import CHANGES, LEARNING, MEASURED
 from spiking_controller.experiments.adaptation.results import FOOTPRINTS, SavedRun
-from spiking_controller.experiments.adaptation.run import CHANGES, LEARNING, MEASURED
 
 Runs = Mapping[tuple[str, str, int], SavedRun]
 

@@ -8,14 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.experiments.adaptation.run import (
-    AdaptationPlan,
-    AdaptationRun,
-    Event,
-    Footprint,
-    GoalRow,
-    block_medians,
-)
+from spiking_controller.experiments.adaptation.plan import AdaptationPlan
+from spiking_controller.experiments.adaptation.records import Event, Footprint, GoalRow, block_medians
+from spiking_controller.experiments.adaptation.run import AdaptationRun
 from spiking_controller.files import write_atomically
 from spiking_controller.networks.checkpoint import dump_checkpoint
 
