@@ -30,7 +30,7 @@ from spiking_controller.nodes.common import messages
 from spiking_controller.nodes.common.joint_state_input import BEST_EFFORT, EVERY_LATCHED, JOINT_STATES, JointStateInput
 from spiking_controller.nodes.common.model_parameters import ARM, JOINT_NAMES, joint_names, load_checkpoint_of_arm
 from spiking_controller.nodes.common.parameters import ParameterSpec, declare_parameters, value_of
-from spiking_controller.nodes.common.process import StopRequest, create_executor, run_process, spin_until_stopped
+from spiking_controller.nodes.common.process import StopRequest, executed, run_process, spin_until_stopped
 from spiking_controller.streams.message_feed import (
     ACCEPTED_GOAL,
     PREDICTION,
@@ -237,16 +237,10 @@ class Evaluator(Node):
 
 def _evaluate(stop: StopRequest) -> int:
     """The node's life as a process."""
-    node = Evaluator()
-    executor = create_executor()
-    executor.add_node(node)
-    try:
+    with executed(lambda _: Evaluator()) as (node, executor):
         spin_until_stopped(executor, stop, lambda: node.received)
         node.finish()
-        return 0
-    finally:
-        executor.shutdown()
-        node.destroy_node()
+    return 0
 
 
 def main(args: list[str] | None = None) -> int:

@@ -75,12 +75,7 @@ class LiveEvaluation:
         run.figures()
 
     def add_joint_state(
-        self,
-        time: int,
-        names: Sequence[str],
-        position: ArrayLike,
-        velocity: ArrayLike = (),
-        effort: ArrayLike = (),
+        self, time: int, names: Sequence[str], position: ArrayLike, velocity: ArrayLike = (), effort: ArrayLike = ()
     ) -> None:
         """See `StepStream.add_joint_state`; one from before the last begins another run."""
         try:

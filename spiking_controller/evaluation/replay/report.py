@@ -72,12 +72,10 @@ def prediction_rows(figures: Figures) -> tuple[list[str], list[Row]]:
         *((c["name"], c["forward_model"]["horizons"]) for c in figures["checkpoints"]),
     ]
     rows: list[Row] = []
-    for horizon in HORIZONS:
-        steps = "1 step" if horizon == 1 else f"{horizon} steps"
-        rows.append((f"joints, {steps} ahead (mrad)", [_of(part, horizon, "joint_rad", 1e3) for _, part in columns]))
-    for horizon in HORIZONS:
-        steps = "1 step" if horizon == 1 else f"{horizon} steps"
-        rows.append((f"hand, {steps} ahead (mm)", [_of(part, horizon, "hand_m", 1e3) for _, part in columns]))
+    for what, key, unit in (("joints", "joint_rad", "mrad"), ("hand", "hand_m", "mm")):
+        for horizon in HORIZONS:
+            steps = "1 step" if horizon == 1 else f"{horizon} steps"
+            rows.append((f"{what}, {steps} ahead ({unit})", [_of(part, horizon, key, 1e3) for _, part in columns]))
     joints = untrained["stay"].get("1", {}).get("joints_rad", ())
     for joint in range(len(joints)):
         cells = [cell(part[str(10)]["joints_rad"][joint], 1e3) if part else "–" for _, part in columns]
@@ -93,6 +91,11 @@ def prediction_rows(figures: Figures) -> tuple[list[str], list[Row]]:
 
 def _of(part: Figures, horizon: int, key: str, scale: float) -> str:
     return cell(part[str(horizon)][key], scale) if part else "–"
+
+
+def _scaled(entries: Sequence[tuple[str, str, float]], columns: Sequence[Figures]) -> list[Row]:
+    """A row for each label, key and scale, with a cell for each column."""
+    return [(label, [cell(column.get(key), scale) for column in columns]) for label, key, scale in entries]
 
 
 def policy_rows(figures: Figures) -> tuple[list[str], list[Row]]:
@@ -133,8 +136,7 @@ def activity_rows(figures: Figures) -> tuple[list[str], list[Row]]:
     rows: list[Row] = []
     for part in ("policy", "forward_model"):
         parts = [c["activity"][part] for c in figures["checkpoints"]]
-        for label, key, scale in _ACTIVITY:
-            rows.append((f"{part.replace('_', ' ')}: {label}", [cell(p.get(key), scale) for p in parts]))
+        rows += [(f"{part.replace('_', ' ')}: {label}", cells) for label, cells in _scaled(_ACTIVITY, parts)]
         layers = sorted({layer for p in parts for layer in p.get("spikes_per_neuron_per_second_by_layer", ())})
         for layer in layers:
             rates = [p.get("spikes_per_neuron_per_second_by_layer", {}).get(layer) for p in parts]
@@ -163,8 +165,7 @@ def goal_rows(figures: Figures) -> tuple[list[str], list[Row]]:
     goals = figures["goals"]
     if not goals["goals"]:
         return ["recorded run"], []
-    rows = [(label, [cell(goals["summary"].get(key), scale)]) for label, key, scale in _GOAL_ROWS]
-    return ["recorded run"], [("goals", [str(goals["goals"])]), *rows]
+    return ["recorded run"], [("goals", [str(goals["goals"])]), *_scaled(_GOAL_ROWS, [goals["summary"]])]
 
 
 def paired_rows(pairs: Sequence[Figures]) -> tuple[list[str], list[Row]]:

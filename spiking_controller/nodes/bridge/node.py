@@ -29,7 +29,7 @@ from spiking_controller.nodes.common import messages
 from spiking_controller.nodes.common.parameters import ParameterSpec, declare_parameters, follow_changes, value_of
 from spiking_controller.nodes.common.process import (
     StopRequest,
-    create_executor,
+    executed,
     keep_from_garbage_collector,
     run_process,
 )
@@ -384,16 +384,10 @@ def _text(value: bool | float | tuple[float, ...]) -> str:
 
 def _bridge(stop: StopRequest) -> int:
     """The node's life as a process."""
-    executor = create_executor()
-    node = MujocoBridge(executor)
-    executor.add_node(node)
-    keep_from_garbage_collector()
-    try:
+    with executed(MujocoBridge) as (node, _):
+        keep_from_garbage_collector()
         node.run(stop)
-        return 0
-    finally:
-        executor.shutdown()
-        node.destroy_node()
+    return 0
 
 
 def main(args: list[str] | None = None) -> int:
