@@ -109,5 +109,5 @@ _NEWS = ("change", "harm", "rollback", "refused")
 
 
 def _held_out(checkpoint: Checkpoint) -> dict[str, float]:
-    figures = evaluate_checkpoint(checkpoint, goals=HELD_OUT_GOALS)
-    return {name: figures[name]["final_error_m_median"] for name in ("with_integral", "network_alone")}
+    metrics = evaluate_checkpoint(checkpoint, goals=HELD_OUT_GOALS)
+    return {name: metrics[name]["final_error_m_median"] for name in ("with_integral", "network_alone")}

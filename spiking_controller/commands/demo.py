@@ -19,7 +19,7 @@ from rclpy.signals import SignalHandlerOptions
 from spiking_controller.commands.up import command_line
 from spiking_controller.errors import ConfigError
 from spiking_controller.evaluation.demo import report as live_report
-from spiking_controller.evaluation.demo.figures import draw_distance, draw_spikes
+from spiking_controller.evaluation.demo.plots import draw_distance, draw_spikes
 from spiking_controller.evaluation.demo.recording import Recording
 from spiking_controller.evaluation.demo.rendering import RenderingError, render
 from spiking_controller.nodes.clients.goal_sender import GoalSender

@@ -224,7 +224,7 @@ class CostMeter:
         layers = tuple(torch.cat(layer, dim=1) for layer in zip(*spikes, strict=True))
         self.add(features, _stacked(states), layers)
 
-    def figures(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, Any]:
         """Of the steps that were counted, see `measure_complexity`; of none, what does not need any."""
         network, config, cost = self._network, self._network.config, self._cost
         assert isinstance(network, nn.Module)
@@ -276,9 +276,9 @@ class _Counter:
         _, self._state, spikes = self._network.step(features, before, self._effective)
         self._meter.add(features, before, spikes)
 
-    def figures(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, Any]:
         """See `measure_complexity`."""
-        return self._meter.figures()
+        return self._meter.metrics()
 
 
 def measure_complexity(checkpoint: Checkpoint, episodes: Episodes) -> dict[str, Any]:
@@ -306,4 +306,4 @@ def measure_complexity(checkpoint: Checkpoint, episodes: Episodes) -> dict[str, 
             of_policy.step(policy.inputs(observation[:, step], previous, goal))
             of_model.step(model.inputs(observation[:, step], action[:, step], previous))
             previous = action[:, step]
-    return {"policy": of_policy.figures(), "forward_model": of_model.figures()}
+    return {"policy": of_policy.metrics(), "forward_model": of_model.metrics()}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-Figures = dict[str, Any]
+Metrics = dict[str, Any]
 
 
 Row = tuple[str, list[str]]
@@ -44,9 +44,9 @@ def _table(style: str, head: Sequence[str], rows: Sequence[Sequence[str]], label
     return str(tabulate(rows, headers=head, tablefmt=style, colalign=alignment, disable_numparse=True))
 
 
-def to_json(figures: Figures, indent: int | None = None) -> str:
+def to_json(metrics: Metrics, indent: int | None = None) -> str:
     """As JSON, with null for numbers that it has not got."""
-    return json.dumps(_finite(figures), indent=indent, allow_nan=False)
+    return json.dumps(_finite(metrics), indent=indent, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:

@@ -47,7 +47,7 @@ class Judges(NamedTuple):
 
 
 class ReplayEvaluator(StepStream):
-    """Takes messages in the order in which they come; `figures` at any time, complete after `finish`.
+    """Takes messages in the order in which they come; `metrics` at any time, complete after `finish`.
 
     Attributes:
         names: of the checkpoints, one each.
@@ -145,7 +145,7 @@ class ReplayEvaluator(StepStream):
         for model, _ in self.judges:
             model.add_windows(windows, self._cutter.warm_up)
 
-    def figures(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, Any]:
         """Everything that is known by now, as plain data; errors are means.
 
         Returns:
@@ -185,18 +185,18 @@ class ReplayEvaluator(StepStream):
             "baselines": {
                 "windows": self.untrained.persistence.windows,
                 "warm_up_steps": self._cutter.warm_up,
-                "stay": self.untrained.persistence.figures(),
-                "linear": self.untrained.constant_velocity.figures(),
+                "stay": self.untrained.persistence.metrics(),
+                "linear": self.untrained.constant_velocity.metrics(),
             },
-            "goals": self.goals.figures(),
+            "goals": self.goals.metrics(),
             "checkpoints": [
                 {
                     "name": name,
                     "source": checkpoint.source,
                     "sha256": checkpoint.metadata["sha256"],
-                    "forward_model": model.figures(),
-                    "policy": policy.figures(),
-                    "activity": {"policy": policy.meter.figures(), "forward_model": model.meter.figures()},
+                    "forward_model": model.metrics(),
+                    "policy": policy.metrics(),
+                    "activity": {"policy": policy.meter.metrics(), "forward_model": model.meter.metrics()},
                 }
                 for name, checkpoint, (model, policy) in zip(self.names, self.checkpoints, self.judges, strict=True)
             ],

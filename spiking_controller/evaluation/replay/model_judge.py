@@ -124,7 +124,7 @@ class HorizonErrors:
             chosen = [horizon - 1 for horizon in HORIZONS]
             self.of_windows += list(np.concatenate((joints[chosen].mean(axis=-1), hand[chosen])).T)
 
-    def figures(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, Any]:
         """Mean errors by horizon: `joint_rad` (mean over the joints), `joints_rad` (each) and `hand_m`."""
         if not self.windows:
             return {}
@@ -236,11 +236,11 @@ class ModelJudge:
         predicted = open_loop_predictions(self._model, windows, warm_up)
         self.horizons.add(predicted, recorded.observation[warm_up + 1 :])
 
-    def figures(self) -> dict[str, Any]:
-        """Errors, see `evaluator.ReplayEvaluator.figures`."""
+    def metrics(self) -> dict[str, Any]:
+        """Errors, see `evaluator.ReplayEvaluator.metrics`."""
         reported = self._reported_sum / self._reported_count if self._reported_count else None
         return {
-            "horizons": self.horizons.figures(),
+            "horizons": self.horizons.metrics(),
             "following_rad": self._sum / self._count if self._count else None,
             "following_steps": self._count,
             "following_reported_rad": reported,

@@ -60,10 +60,10 @@ def block_medians(rows: list[GoalRow]) -> dict[str, dict[str, float]]:
     Args:
         rows: of a complete run.
     """
-    figures = [name for name in GoalRow._fields if name.endswith(("_m", "_rad"))]
+    metrics = [name for name in GoalRow._fields if name.endswith(("_m", "_rad"))]
     return {
         phase: {
-            name: float(np.nanmedian([getattr(row, name) for row in rows if row.phase == phase])) for name in figures
+            name: float(np.nanmedian([getattr(row, name) for row in rows if row.phase == phase])) for name in metrics
         }
         for phase in MEASURED
     }

@@ -238,11 +238,11 @@ def _quantiles(seconds: FloatArray) -> dict[str, float]:
     return {name: float(np.quantile(seconds, share)) for name, share in _QUANTILES}
 
 
-def table(figures: Mapping[str, Any]) -> str:
+def table(metrics: Mapping[str, Any]) -> str:
     """The figures of `report` as text."""
-    versions = ", ".join(f"{name} {number}" for name, number in figures["versions"].items())
+    versions = ", ".join(f"{name} {number}" for name, number in metrics["versions"].items())
     lines = [
-        f"{figures['processor']}, {figures['cores']} cores, PyTorch threads: {figures['threads']}; {versions}",
+        f"{metrics['processor']}, {metrics['cores']} cores, PyTorch threads: {metrics['threads']}; {versions}",
         "",
         plain_table(
             ["One control step at batch 1, ms", "ours p50", "p99", "snntorch p50", "p99", "ratio"],
@@ -252,11 +252,11 @@ def table(figures: Mapping[str, Any]) -> str:
                     *(f"{1e3 * row[key][name]:.3f}" for key in ("seconds", "snntorch_seconds") for name in _SHOWN),
                     f"{row['ratio']:.2f}",
                 ]
-                for part, row in figures["ticks"].items()
+                for part, row in metrics["ticks"].items()
             ],
         ),
     ]
-    for run in figures["live"]:
+    for run in metrics["live"]:
         latency, counted = run["latency_seconds"], run["counted_by_the_controller"]
         lines += [
             "",
@@ -272,10 +272,10 @@ def table(figures: Mapping[str, Any]) -> str:
             f"  of {run['control_steps']} control steps, by the controller's count: "
             + ", ".join(f"{count} {name}" for name, count in counted.items()),
         ]
-    if figures["load_before"] > _QUIET_LOAD * figures["cores"]:
+    if metrics["load_before"] > _QUIET_LOAD * metrics["cores"]:
         lines += [
             "",
-            f"Other programs were running (load average {figures['load_before']:.1f} on {figures['cores']} cores). "
+            f"Other programs were running (load average {metrics['load_before']:.1f} on {metrics['cores']} cores). "
             "Repeat on an idle machine.",
         ]
     return "\n".join(lines)

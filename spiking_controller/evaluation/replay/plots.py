@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from spiking_controller.evaluation.figure_style import COLOURS, GRID, MUTED, STYLE, label_distances
+from spiking_controller.evaluation.plot_style import COLOURS, GRID, MUTED, STYLE, label_distances
 from spiking_controller.evaluation.replay.evaluator import ReplayEvaluator
 from spiking_controller.evaluation.replay.model_judge import FOLLOWED, LONGEST_HORIZON
 from spiking_controller.evaluation.tables import Row, html_table
