@@ -200,7 +200,7 @@ class CostMeter:
     """Adds up what one of the two networks costs, over control steps that somebody else carries out.
 
     Attributes:
-        active_shares: share of hidden units that were active, for each call of `add`.
+        active_fractions: share of hidden units that were active, for each call of `add`.
     """
 
     def __init__(self, part: Policy | ForwardModel) -> None:
@@ -208,13 +208,13 @@ class CostMeter:
         self._cost = Cost()
         self._layer_spikes = [0] * len(self._network.config.hidden)
         self._steps = 0
-        self.active_shares: list[float] = []
+        self.active_fractions: list[float] = []
 
     def add(self, features: Tensor, state: Any, spikes: tuple[Tensor, ...]) -> None:
         """A control step; arguments as of `step_cost`."""
         cost = step_cost(self._network, features, state, spikes)
         self._cost = self._cost.plus(cost)
-        self.active_shares.append(cost.active / cost.activations)
+        self.active_fractions.append(cost.active / cost.activations)
         for index, layer in enumerate(spikes):
             self._layer_spikes[index] += int(layer.sum())
         self._steps += len(features)

@@ -369,8 +369,8 @@ class TrainerNode(Node):
             "old segments": len(experience.old),
             "segments held back": len(experience.held_back),
             **{
-                f"share of the largest learning rate, {name.replace('_', ' ')}": f"{surprise.rate_share:.3f}"
-                for name, surprise in learner.surprises.items()
+                f"share of the largest learning rate, {name.replace('_', ' ')}": f"{detector.rate_fraction:.3f}"
+                for name, detector in learner.change_detectors.items()
             },
             "memory on disk (MB)": f"{experience.bytes_on_disk / 1e6:.1f}",
             "last rejection": self._last_rejection,

@@ -116,9 +116,9 @@ def draw_activity(evaluator: ReplayEvaluator) -> Figure | None:
     figure, axes = _one_axes("active hidden units (%)")
     for name, judge, colour in zip(evaluator.names, evaluator.judges, _colours(len(evaluator.names)), strict=True):
         for part, meter, style in (("policy", judge.policy.meter, "-"), ("forward model", judge.model.meter, "--")):
-            shares = 100 * np.array(meter.active_shares)
-            seconds = evaluator.task.control_period * FOLLOWED * (np.arange(len(shares)) + 0.5)
-            axes.plot(seconds, shares, color=colour, linestyle=style, label=f"{name}, {part}")
+            percent = 100 * np.array(meter.active_fractions)
+            seconds = evaluator.task.control_period * FOLLOWED * (np.arange(len(percent)) + 0.5)
+            axes.plot(seconds, percent, color=colour, linestyle=style, label=f"{name}, {part}")
     if not any(len(line.get_xdata()) for line in axes.lines):
         return None
     axes.set_xlabel("time in control steps (s)")

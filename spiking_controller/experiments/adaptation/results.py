@@ -92,7 +92,8 @@ def save_run(directory: Path, run: AdaptationRun, more: dict[str, Any]) -> None:
         "versions": run.loop.chain.counts["model update"],
         "rollbacks": run.loop.chain.counts["rollback"],
         "footprint": {
-            name: run.footprints[int(share * (len(run.footprints) - 1))]._asdict() for name, share in FOOTPRINTS.items()
+            name: run.footprints[int(fraction * (len(run.footprints) - 1))]._asdict()
+            for name, fraction in FOOTPRINTS.items()
         },
         **more,
     }

@@ -235,7 +235,7 @@ def report(
 
 
 def _quantiles(seconds: FloatArray) -> dict[str, float]:
-    return {name: float(np.quantile(seconds, share)) for name, share in _QUANTILES}
+    return {name: float(np.quantile(seconds, fraction)) for name, fraction in _QUANTILES}
 
 
 def table(metrics: Mapping[str, Any]) -> str:
