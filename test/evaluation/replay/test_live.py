@@ -142,7 +142,7 @@ def test_the_rehearsal_goes_through_all_that_judges(listened: Listened, monkeypa
         judged.append(metrics_of(evaluator))
         return judged[-1]
 
-    monkeypatch.setattr(ReplayEvaluator, "figures", metrics)
+    monkeypatch.setattr(ReplayEvaluator, "metrics", metrics)
     listened.live.rehearse()
     (rehearsed,) = judged
     assert rehearsed["baselines"]["windows"] > 0
