@@ -30,7 +30,7 @@ def main() -> None:
         evaluator = ReplayEvaluator([checkpoint], settings)
         stream.feed(bag, evaluator)
     evaluator.finish()
-    for judged in evaluator.figures()["checkpoints"]:
+    for judged in evaluator.metrics()["checkpoints"]:
         for horizon, error in judged["forward_model"]["horizons"].items():
             print(f"{judged['name']}: {horizon} steps ahead, joints {1000 * error['joint_rad']:.3f} mrad")
 

@@ -9,6 +9,7 @@ import torch
 
 from spiking_controller.errors import ConfigError
 from spiking_controller.evaluation.evaluate import evaluate_checkpoint
+from spiking_controller.experiments.adaptation.plan import CHANGES, LEARNING, AdaptationPlan
 from spiking_controller.experiments.adaptation.report import write_report
 from spiking_controller.experiments.adaptation.results import (
     check_same_plan,
@@ -17,7 +18,7 @@ from spiking_controller.experiments.adaptation.results import (
     run_directory,
     save_run,
 )
-from spiking_controller.experiments.adaptation.run import CHANGES, LEARNING, AdaptationPlan, AdaptationRun
+from spiking_controller.experiments.adaptation.run import AdaptationRun
 from spiking_controller.networks.checkpoint import Checkpoint, load_checkpoint
 from spiking_controller.resources import share_path
 
@@ -108,5 +109,5 @@ _NEWS = ("change", "harm", "rollback", "refused")
 
 
 def _held_out(checkpoint: Checkpoint) -> dict[str, float]:
-    figures = evaluate_checkpoint(checkpoint, goals=HELD_OUT_GOALS)
-    return {name: figures[name]["final_error_m_median"] for name in ("with_integral", "network_alone")}
+    metrics = evaluate_checkpoint(checkpoint, goals=HELD_OUT_GOALS)
+    return {name: metrics[name]["final_error_m_median"] for name in ("with_integral", "network_alone")}

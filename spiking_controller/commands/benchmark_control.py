@@ -75,10 +75,10 @@ def run(args: argparse.Namespace) -> int:
         "steps": args.steps,
         "model": str(model),
     }
-    figures = report(ticks, runs, machine, load)
-    print(f"\n{table(figures)}")
+    metrics = report(ticks, runs, machine, load)
+    print(f"\n{table(metrics)}")
     if args.json:
-        write_atomically(args.json, (json.dumps(figures, indent=2) + "\n").encode())
+        write_atomically(args.json, (json.dumps(metrics, indent=2) + "\n").encode())
         print(f"\nWritten to {args.json}")
     return 0
 

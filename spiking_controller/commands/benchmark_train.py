@@ -12,6 +12,7 @@ from typing import Any, Final
 import torch
 
 from spiking_controller.errors import ConfigError
+from spiking_controller.evaluation.tables import plain_table
 from spiking_controller.experiments.benchmarks.training_benchmark import (
     CONTROL_STEPS,
     TICKS,
@@ -24,7 +25,7 @@ from spiking_controller.experiments.benchmarks.training_benchmark import (
 from spiking_controller.files import write_atomically
 
 _SIZES: Final = ("128x64", "512x256")
-_IDLE_SHARE: Final = 0.9
+_IDLE_FRACTION: Final = 0.9
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +49,7 @@ def _size(text: str) -> Size:
     return Size(int(match[1]), int(match[2]))
 
 
-def _report(results: list[UpdateTimes], repeats: int, processor_share: float) -> dict[str, Any]:
+def _report(results: list[UpdateTimes], repeats: int, processor_fraction: float) -> dict[str, Any]:
     return {
         "benchmark": "train",
         "control_steps": CONTROL_STEPS,
@@ -57,7 +58,7 @@ def _report(results: list[UpdateTimes], repeats: int, processor_share: float) ->
         "threads": torch.get_num_threads(),
         "processor": processor_name(),
         "cores": os.cpu_count(),
-        "processor_share": processor_share,
+        "processor_share": processor_fraction,
         "versions": software_versions(),
         "results": [
             {
@@ -86,15 +87,25 @@ def table(report: dict[str, Any]) -> str:
         f"{report['ticks']} ticks, PyTorch threads: {report['threads']}",
         f"{report['processor']}, {report['cores']} cores; {versions}",
         "",
-        f"{'hidden':>6}{'batch':>7}  {'update':14}{'ours':>10}{'snntorch':>11}{'ratio':>8}{'tuned':>11}{'ratio':>8}",
+        plain_table(
+            ["hidden", "batch", "update", "ours", "snntorch", "ratio", "tuned", "ratio"],
+            [
+                [
+                    str(row["hidden"]),
+                    str(row["batch"]),
+                    row["update"],
+                    f"{row['seconds_median']:.3f} s",
+                    f"{row['snntorch_seconds_median']:.3f} s",
+                    f"{row['ratio']:.2f}",
+                    f"{row['tuned_seconds_median']:.3f} s",
+                    f"{row['tuned_ratio']:.2f}",
+                ]
+                for row in report["results"]
+            ],
+            labels=(2,),
+        ),
     ]
-    for row in report["results"]:
-        lines.append(
-            f"{row['hidden']:>6}{row['batch']:>7}  {row['update']:14}{row['seconds_median']:>8.3f} s"
-            f"{row['snntorch_seconds_median']:>9.3f} s{row['ratio']:>8.2f}{row['tuned_seconds_median']:>9.3f} s"
-            f"{row['tuned_ratio']:>8.2f}"
-        )
-    if report["processor_share"] < _IDLE_SHARE:
+    if report["processor_share"] < _IDLE_FRACTION:
         lines += [
             "",
             "Other programs took processor time: this one had a core for "
@@ -115,8 +126,8 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     began, processor_began = time.perf_counter(), time.process_time()
     results = [times for size in sizes for times in measure_updates(size, args.repeats)]
-    share = (time.process_time() - processor_began) / (time.perf_counter() - began)
-    report = _report(results, args.repeats, share)
+    fraction = (time.process_time() - processor_began) / (time.perf_counter() - began)
+    report = _report(results, args.repeats, fraction)
     print(table(report))
     if args.json:
         write_atomically(args.json, (json.dumps(report, indent=2) + "\n").encode())

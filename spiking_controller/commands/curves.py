@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation.training_figures import draw_training, read_log
+from spiking_controller.evaluation.training_plots import draw_training, read_log
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,7 @@ from rclpy.signals import SignalHandlerOptions
 from spiking_controller.commands.up import command_line
 from spiking_controller.errors import ConfigError
 from spiking_controller.evaluation.demo import report as live_report
-from spiking_controller.evaluation.demo.figures import draw_distance, draw_spikes
+from spiking_controller.evaluation.demo.plots import draw_distance, draw_spikes
 from spiking_controller.evaluation.demo.recording import Recording
 from spiking_controller.evaluation.demo.rendering import RenderingError, render
 from spiking_controller.nodes.clients.goal_sender import GoalSender
@@ -72,11 +72,11 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     recording = _record(args, task, goals)
     wall_time = time.monotonic() - started
-    share = recording.control_step_share(task.control_period)
-    if share < ENOUGH_STEPS:
+    fraction = recording.control_step_fraction(task.control_period)
+    if fraction < ENOUGH_STEPS:
         print(
-            f"Note: {100 * (1 - share):.0f} % of the control steps are missing, because the machine was too busy for "
-            "real time; the errors are larger than they need be. Close other programs, or use --lock-step.",
+            f"Note: {100 * (1 - fraction):.0f} % of the control steps are missing, because the machine was too busy "
+            "for real time; the errors are larger than they need be. Close other programs, or use --lock-step.",
             flush=True,
         )
     summary = live_report.summary(recording)
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         "model": str(args.model) if args.model else "shipped",
         "lock_step": args.lock_step,
         "wall_time_s": round(wall_time, 1),
-        "control_step_share": round(share, 4),
+        "control_step_share": round(fraction, 4),
     }
     _write(args.out, task, recording, report)
     print(json.dumps(summary), flush=True)

@@ -9,6 +9,7 @@ import torch
 
 from spiking_controller.errors import ConfigError
 from spiking_controller.evaluation.evaluate import HELD_OUT_SEED, PREDICTION_STEPS, evaluate_checkpoint
+from spiking_controller.evaluation.tables import plain_table
 from spiking_controller.files import write_atomically
 from spiking_controller.networks.checkpoint import load_checkpoint
 
@@ -48,6 +49,14 @@ _ROWS = (
 )
 
 
+_COSTS = (
+    ("parameters", "parameters"),
+    ("synaptic operations, ACs", "effective_acs"),
+    ("synaptic operations, MACs", "effective_macs"),
+    ("neuron updates, MACs", "neuron_update_macs"),
+)
+
+
 def _cell(value: float | None, unit: str) -> str:
     if value is None:
         return "never"
@@ -56,38 +65,36 @@ def _cell(value: float | None, unit: str) -> str:
 
 def table(result: dict[str, Any]) -> str:
     """The figures of `evaluate_checkpoint` as text."""
-    lines = [
+    title = (
         f"{result['checkpoint']} on {result['task']}: {result['goals']} goals, start {result['start']}, "
-        f"seed {result['seed']}",
-        "",
-        f"{'':38}{'network alone':>16}{'with integral':>16}",
+        f"seed {result['seed']}"
+    )
+    reaching = [
+        [label, *(_cell(result[column][name], unit) for column in ("network_alone", "with_integral"))]
+        for label, name, unit in _ROWS
     ]
-    for label, name, unit in _ROWS:
-        cells = (_cell(result[column][name], unit) for column in ("network_alone", "with_integral"))
-        lines.append(f"{label:38}" + "".join(f"{cell:>16}" for cell in cells))
-    lines += [
-        "",
-        f"{'prediction error after k steps':38}" + "".join(f"{f'k = {k}':>16}" for k in PREDICTION_STEPS),
+    errors = [
+        [
+            f"{predictor.replace('_', ' ')}, {label}",
+            *(_cell(result["forward_model"][f"{predictor}_{k}_{suffix}"], unit) for k in PREDICTION_STEPS),
+        ]
+        for predictor in ("forward_model", "state_stays", "linear")
+        for label, suffix, unit in (("joints", "joint_rad", "rad"), ("hand", "hand_m", "m"))
     ]
-    for predictor in ("forward_model", "state_stays", "linear"):
-        for label, suffix, unit in (("joints", "joint_rad", "rad"), ("hand", "hand_m", "m")):
-            cells = (_cell(result["forward_model"][f"{predictor}_{k}_{suffix}"], unit) for k in PREDICTION_STEPS)
-            title = f"{predictor.replace('_', ' ')}, {label}"
-            lines.append(f"{title:38}" + "".join(f"{cell:>16}" for cell in cells))
     parts = result["complexity"]
-    lines += ["", f"{'per control step':38}" + "".join(f"{part.replace('_', ' '):>16}" for part in parts)]
-    for label, name in (
-        ("parameters", "parameters"),
-        ("synaptic operations, ACs", "effective_acs"),
-        ("synaptic operations, MACs", "effective_macs"),
-        ("neuron updates, MACs", "neuron_update_macs"),
-    ):
-        lines.append(f"{label:38}" + "".join(f"{figures[name]:>16.0f}" for figures in parts.values()))
-    lines += ["", "spikes per neuron per second"]
-    for part, figures in parts.items():
-        for layer, rate in figures["spikes_per_neuron_per_second_by_layer"].items():
-            lines.append(f"  {f'{part}/{layer}':36}{rate:>16.1f}")
-    return "\n".join(lines)
+    costs = [[label, *(f"{costs[name]:.0f}" for costs in parts.values())] for label, name in _COSTS]
+    rates = [
+        [f"{part}/{layer}", f"{rate:.1f}"]
+        for part, costs in parts.items()
+        for layer, rate in costs["spikes_per_neuron_per_second_by_layer"].items()
+    ]
+    tables = (
+        plain_table(["", "network alone", "with integral"], reaching),
+        plain_table(["prediction error after k steps", *(f"k = {k}" for k in PREDICTION_STEPS)], errors),
+        plain_table(["per control step", *(part.replace("_", " ") for part in parts)], costs),
+        plain_table(["spikes per neuron per second", ""], rates),
+    )
+    return "\n\n".join((title, *tables))
 
 
 def run(args: argparse.Namespace) -> int:

@@ -34,6 +34,7 @@ from spiking_controller.errors import ConfigError
 from spiking_controller.nodes.common import messages
 from spiking_controller.nodes.common.process import StopRequest, caught_signals
 from spiking_controller.streams.bag_reader import opened, read
+from spiking_controller.units import NANOSECONDS
 
 DEPTH = 1000
 """Messages that wait for a slow subscriber, where the bag does not say how many."""
@@ -113,7 +114,7 @@ class Pace:
 
     def wait_until(self, bag_time: int) -> bool:
         """Wait for it (ns); false if asked to stop before."""
-        due = self._wall_start + (bag_time - self._bag_start) / messages.NANOSECONDS / self._rate
+        due = self._wall_start + (bag_time - self._bag_start) / NANOSECONDS / self._rate
         while not self._stop:
             missing = due - time.monotonic()
             if missing <= 0.0:
@@ -156,7 +157,7 @@ class Player:
         chosen = _chosen(bag.connections, topics)
         if clock_rate is not None:
             chosen = [connection for connection in chosen if connection.topic != CLOCK_TOPIC]
-        self._tick = None if clock_rate is None else round(messages.NANOSECONDS / clock_rate)
+        self._tick = None if clock_rate is None else round(NANOSECONDS / clock_rate)
         self._clock = None if self._tick is None else self._node.create_publisher(Clock, CLOCK_TOPIC, messages.LATEST)
         by_topic: dict[str, list[Connection]] = {}
         for connection in chosen:
@@ -262,7 +263,7 @@ def to_profile(offers: Sequence[Qos]) -> QoSProfile:
 
 def _shortest(times: Iterable[QosTime]) -> Duration:
     """The shortest of those that are set; 0, which means none, where none is."""
-    given = [time.sec * messages.NANOSECONDS + time.nsec for time in times]
+    given = [time.sec * NANOSECONDS + time.nsec for time in times]
     return Duration(nanoseconds=min((nanoseconds for nanoseconds in given if nanoseconds), default=0))
 
 
@@ -291,8 +292,8 @@ def _first_time(bag: Reader, offset: float) -> int:
     Raises:
         ConfigError: that is after the end.
     """
-    start = bag.start_time + round(offset * messages.NANOSECONDS)
+    start = bag.start_time + round(offset * NANOSECONDS)
     if bag.message_count and start >= bag.end_time:
-        lasts = (bag.end_time - bag.start_time) / messages.NANOSECONDS
+        lasts = (bag.end_time - bag.start_time) / NANOSECONDS
         raise ConfigError(f"start-offset is {offset:g}, but the bag lasts {lasts:.3g} s; begin before its end.")
     return start

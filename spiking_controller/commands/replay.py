@@ -82,18 +82,18 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     options = StreamOptions(args.joint_states, args.torque, args.goal_topic, tuple(args.joint_names), args.effort)
     evaluator, stream = replay(args.bag, args.model, options, args.goal)
-    figures = evaluator.figures()
+    metrics = evaluator.metrics()
     pairs = paired_differences(evaluator)
-    sentences = _sentences(stream, figures)
-    every = tables(figures, pairs)
+    sentences = _sentences(stream, metrics)
+    every = tables(metrics, pairs)
     title = f"Replay of {args.bag.name}"
     print("\n".join([title, *sentences, ""]))
     print(text(every))
     if args.json:
-        result = {"bag": str(args.bag), "topics": _topics(stream), "notes": stream.notes, **figures, "paired": pairs}
+        result = {"bag": str(args.bag), "topics": _topics(stream), "notes": stream.notes, **metrics, "paired": pairs}
         _write(args.json, f"{to_json(result, indent=2)}\n")
     if args.html:
-        from spiking_controller.evaluation.replay.figures import report_page  # matplotlib is an extra
+        from spiking_controller.evaluation.replay.plots import report_page  # matplotlib is an extra
 
         _write(args.html, report_page(title, sentences, every, evaluator))
     return 0
@@ -154,20 +154,20 @@ def _topics(stream: BagStream) -> dict[str, Any]:
     }
 
 
-def _sentences(stream: BagStream, figures: dict[str, Any]) -> list[str]:
+def _sentences(stream: BagStream, metrics: dict[str, Any]) -> list[str]:
     """What was read, used and dropped."""
-    read, states = figures["stream"], figures["stream"]["joint_states"]
+    read, states = metrics["stream"], metrics["stream"]["joint_states"]
     rate = "" if read["rate_hz"] is None else f" at {read['rate_hz']:.0f} Hz"
     sentences = [
         f"{states['used']} joint states of {stream.topics.joint_states} over {read['duration_s']:.1f} s{rate}, "
         f"{read['control_steps']} control steps in {read['stretches']} "
         f"{'stretch' if read['stretches'] == 1 else 'stretches'}.",
         *(note[0].upper() + note[1:] for note in stream.notes),
-        *(f"Networks '{c['name']}': {c['source']}, {c['sha256'][:12]}." for c in figures["checkpoints"]),
+        *(f"Networks '{c['name']}': {c['source']}, {c['sha256'][:12]}." for c in metrics["checkpoints"]),
     ]
     dropped = dict(read["dropped"])
     dropped |= {f"stamped at its receipt: {topic}": count for topic, count in sorted(stream.unstamped.items())}
-    dropped |= {f"goal: {why}": count for why, count in figures["goals"]["not_counted"].items()}
+    dropped |= {f"goal: {why}": count for why, count in metrics["goals"]["not_counted"].items()}
     if states["estimated_velocities"]:
         sentences.append(f"Velocities of {states['estimated_velocities']} joint states are estimated from positions.")
     if dropped:
@@ -177,9 +177,9 @@ def _sentences(stream: BagStream, figures: dict[str, Any]) -> list[str]:
     if not read["control_steps"]:
         sentences.append(
             "There is not one control step: joint states must not lie farther apart than 0.1 s, for longer than "
-            f"{figures['control_period_s']:g} s."
+            f"{metrics['control_period_s']:g} s."
         )
-    elif not figures["baselines"]["windows"]:
+    elif not metrics["baselines"]["windows"]:
         sentences.append(
             "There is no stretch with torques that is long enough to predict 50 control steps; the forward model is "
             "judged one step ahead only, if at all."

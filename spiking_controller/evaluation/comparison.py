@@ -19,7 +19,7 @@ from spiking_controller.tasks.metrics import reach_metrics, summarise
 from spiking_controller.tasks.reach import ReachTask, get_task
 from spiking_controller.tasks.set_point import SetPointIntegral
 
-Figures = dict[str, Any]
+Metrics = dict[str, Any]
 
 _ARCHITECTURES = {"spiking": "spiking", "gru": "GRU", "mlp": "MLP"}
 
@@ -41,9 +41,9 @@ class Column:
     name: str
     source: str
     sha256: str
-    alone: Figures
-    with_integral: Figures | None
-    complexity: dict[str, Figures] | None
+    alone: Metrics
+    with_integral: Metrics | None
+    complexity: dict[str, Metrics] | None
     training_seconds: float | None
 
 
@@ -130,18 +130,18 @@ def table(columns: Sequence[Column]) -> str:
     names = [column.name for column in columns]
     rows: list[list[str]] = []
 
-    def block(title: str, entries: Sequence[tuple[str, str, float, int]], figures: Sequence[Figures | None]) -> None:
+    def block(title: str, entries: Sequence[tuple[str, str, float, int]], metrics: Sequence[Metrics | None]) -> None:
         rows.append([f"**{title}**", *("" for _ in columns)])
         for label, key, scale, digits in entries:
-            values = [None if part is None else part[key] for part in figures]
+            values = [None if part is None else part[key] for part in metrics]
             if any(value is not None for value in values):
                 rows.append([label, *(_cell(value, scale, digits) for value in values)])
 
     block("network alone", _REACHING, [column.alone for column in columns])
     block("with the set-point integral", _REACHING, [column.with_integral for column in columns])
     for part in ("policy", "forward_model"):
-        figures = [None if column.complexity is None else column.complexity[part] for column in columns]
-        block(part.replace("_", " "), _NETWORK, figures)
+        metrics = [None if column.complexity is None else column.complexity[part] for column in columns]
+        block(part.replace("_", " "), _NETWORK, metrics)
     block("training", (("wall time (min)", "seconds", 1 / 60, 1),), [{"seconds": c.training_seconds} for c in columns])
     return f"{markdown_table(['', *names], rows)}\n\n{_NOTES}"
 

@@ -200,7 +200,7 @@ class CostMeter:
     """Adds up what one of the two networks costs, over control steps that somebody else carries out.
 
     Attributes:
-        active_shares: share of hidden units that were active, for each call of `add`.
+        active_fractions: share of hidden units that were active, for each call of `add`.
     """
 
     def __init__(self, part: Policy | ForwardModel) -> None:
@@ -208,13 +208,13 @@ class CostMeter:
         self._cost = Cost()
         self._layer_spikes = [0] * len(self._network.config.hidden)
         self._steps = 0
-        self.active_shares: list[float] = []
+        self.active_fractions: list[float] = []
 
     def add(self, features: Tensor, state: Any, spikes: tuple[Tensor, ...]) -> None:
         """A control step; arguments as of `step_cost`."""
         cost = step_cost(self._network, features, state, spikes)
         self._cost = self._cost.plus(cost)
-        self.active_shares.append(cost.active / cost.activations)
+        self.active_fractions.append(cost.active / cost.activations)
         for index, layer in enumerate(spikes):
             self._layer_spikes[index] += int(layer.sum())
         self._steps += len(features)
@@ -224,7 +224,7 @@ class CostMeter:
         layers = tuple(torch.cat(layer, dim=1) for layer in zip(*spikes, strict=True))
         self.add(features, _stacked(states), layers)
 
-    def figures(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, Any]:
         """Of the steps that were counted, see `measure_complexity`; of none, what does not need any."""
         network, config, cost = self._network, self._network.config, self._cost
         assert isinstance(network, nn.Module)
@@ -276,9 +276,9 @@ class _Counter:
         _, self._state, spikes = self._network.step(features, before, self._effective)
         self._meter.add(features, before, spikes)
 
-    def figures(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, Any]:
         """See `measure_complexity`."""
-        return self._meter.figures()
+        return self._meter.metrics()
 
 
 def measure_complexity(checkpoint: Checkpoint, episodes: Episodes) -> dict[str, Any]:
@@ -306,4 +306,4 @@ def measure_complexity(checkpoint: Checkpoint, episodes: Episodes) -> dict[str, 
             of_policy.step(policy.inputs(observation[:, step], previous, goal))
             of_model.step(model.inputs(observation[:, step], action[:, step], previous))
             previous = action[:, step]
-    return {"policy": of_policy.figures(), "forward_model": of_model.figures()}
+    return {"policy": of_policy.metrics(), "forward_model": of_model.metrics()}

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiking_controller.evaluation.complexity import measure_complexity
+from spiking_controller.evaluation.untrained_predictions import constant_velocity, persistence
 from spiking_controller.networks.agent import SpikingAgent
 from spiking_controller.networks.checkpoint import Checkpoint
 from spiking_controller.networks.prediction import open_loop_predictions, prediction_error
@@ -44,10 +45,10 @@ class IntegralAgent:
 
 
 def prediction_errors(checkpoint: Checkpoint, episodes: Episodes, warm_up: int = 10) -> dict[str, float]:
-    """Error of the forward model k control steps ahead, along recorded actions, beside two trivial predictors.
+    """Error of the forward model k control steps ahead, along recorded actions, beside two that take no model.
 
     From 12 points of every episode the model follows the recorded observations for `warm_up` steps and then its own
-    predictions. "state stays" predicts no change; "linear" extrapolates the joint angles at constant velocity.
+    predictions. "state_stays" is persistence, "linear" is constant velocity; see `untrained_predictions`.
 
     Returns:
         For k = 1, 10, 50: mean absolute error of the joint angles in rad and mean error of the hand in m, as
@@ -65,25 +66,19 @@ def prediction_errors(checkpoint: Checkpoint, episodes: Episodes, warm_up: int =
     action = padded[row[:, None], step[:, 1:]].swapaxes(0, 1)
     previous = padded[row[:, None], step[:, :-1]].swapaxes(0, 1)
 
-    errors: dict[str, float] = {}
-
-    def record(name: str, k: int, predicted: FloatArray) -> None:
-        error = prediction_error(codec, predicted, observation[warm_up + k])
-        errors[f"{name}_{k}_joint_rad"] = error.joint_rad
-        errors[f"{name}_{k}_hand_m"] = error.hand_m
-
     windows = Windows(observation, action, previous, episodes.goal[row])
-    predicted = open_loop_predictions(checkpoint.forward_model, windows, warm_up)
-    for k in PREDICTION_STEPS:
-        record("forward_model", k, predicted[k - 1])
-    held = observation[warm_up]
-    angle, velocity = codec.joint_position(held), codec.joint_velocity(held)
-    arm = task.arm
-    for k in PREDICTION_STEPS:
-        record("state_stays", k, held)
-        ahead = np.tile(np.asarray(arm.home, dtype=np.float64), (len(held), 1))
-        ahead[:, : task.controlled_joints] = angle + velocity * k * task.control_period
-        record("linear", k, codec.encode(ahead, velocity, arm.chain.position(ahead)))
+    followed = open_loop_predictions(checkpoint.forward_model, windows, warm_up)
+    last_seen = observation[warm_up]
+    errors: dict[str, float] = {}
+    for name, predictions in (
+        ("forward_model", followed[[k - 1 for k in PREDICTION_STEPS]]),
+        ("state_stays", persistence(last_seen, PREDICTION_STEPS)),
+        ("linear", constant_velocity(task, last_seen, PREDICTION_STEPS)),
+    ):
+        for k, predicted in zip(PREDICTION_STEPS, predictions, strict=True):
+            error = prediction_error(codec, predicted, observation[warm_up + k])
+            errors[f"{name}_{k}_joint_rad"] = error.joint_rad
+            errors[f"{name}_{k}_hand_m"] = error.hand_m
     return errors
 
 

@@ -1,14 +1,14 @@
-"""Tables of metrics as text, Markdown and JSON."""
+"""Tables of metrics as text, Markdown, HTML and JSON."""
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 from tabulate import tabulate
 
-Figures = dict[str, Any]
+Metrics = dict[str, Any]
 
 
 Row = tuple[str, list[str]]
@@ -26,13 +26,27 @@ def markdown(title: str, head: Sequence[str], rows: Sequence[Row]) -> str:
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in Markdown, aligned to be read as plain text too: labels left, numbers right."""
-    alignment = ("left", *("right" for _ in head[1:]))
-    return tabulate(rows, headers=head, tablefmt="pipe", colalign=alignment, disable_numparse=True)
+    return _table("pipe", head, rows)
 
 
-def to_json(figures: Figures, indent: int | None = None) -> str:
+def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]], labels: Collection[int] = (0,)) -> str:
+    """A table for the terminal, without lines: the columns `labels` left, the others, numbers, right."""
+    return _table("plain", head, rows, labels)
+
+
+def html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in HTML; what stands in the cells is escaped."""
+    return _table("html", head, rows)
+
+
+def _table(style: str, head: Sequence[str], rows: Sequence[Sequence[str]], labels: Collection[int] = (0,)) -> str:
+    alignment = ["left" if column in labels else "right" for column in range(len(head))]
+    return str(tabulate(rows, headers=head, tablefmt=style, colalign=alignment, disable_numparse=True))
+
+
+def to_json(metrics: Metrics, indent: int | None = None) -> str:
     """As JSON, with null for numbers that it has not got."""
-    return json.dumps(_finite(figures), indent=indent, allow_nan=False)
+    return json.dumps(_finite(metrics), indent=indent, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:

@@ -21,7 +21,7 @@ from std_srvs.srv import Trigger
 
 from spiking_controller.errors import ConfigError
 from spiking_controller.evaluation.replay.evaluator import ReplaySettings
-from spiking_controller.evaluation.replay.live import Figures, LiveEvaluation
+from spiking_controller.evaluation.replay.live import LiveEvaluation, Metrics
 from spiking_controller.evaluation.replay.live_status import series, statuses
 from spiking_controller.evaluation.replay.report import tables
 from spiking_controller.evaluation.tables import text, to_json
@@ -30,7 +30,7 @@ from spiking_controller.nodes.common import messages
 from spiking_controller.nodes.common.joint_state_input import BEST_EFFORT, EVERY_LATCHED, JOINT_STATES, JointStateInput
 from spiking_controller.nodes.common.model_parameters import ARM, JOINT_NAMES, joint_names, load_checkpoint_of_arm
 from spiking_controller.nodes.common.parameters import ParameterSpec, declare_parameters, value_of
-from spiking_controller.nodes.common.process import StopRequest, create_executor, run_process, spin_until_stopped
+from spiking_controller.nodes.common.process import StopRequest, executed, run_process, spin_until_stopped
 from spiking_controller.streams.message_feed import (
     ACCEPTED_GOAL,
     PREDICTION,
@@ -40,6 +40,7 @@ from spiking_controller.streams.message_feed import (
     DamagedMessageError,
     MessageFeed,
 )
+from spiking_controller.units import NANOSECONDS
 
 WATCH_PERIOD = 0.1
 """Between two looks whether the stream has fallen silent and how its driver publishes, s."""
@@ -133,11 +134,11 @@ class Evaluator(Node):
             )
         self._run = self._live.number
 
-        self._figures_publisher = self.create_publisher(String, "~/figures", messages.LATCHED)
+        self._metrics_publisher = self.create_publisher(String, "~/figures", messages.LATCHED)
         self._complete_publisher = self.create_publisher(String, "~/complete_figures", messages.LATCHED)
         self._series_publishers = {
             name: self.create_publisher(Float64MultiArray, f"~/{name}", messages.LATCHED)
-            for name in series(self._live.figures())
+            for name in series(self._live.metrics())
         }
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", messages.RELIABLE)
         self._joint_states = JointStateInput(self, self._listening(JointState, JOINT_STATES))
@@ -189,7 +190,7 @@ class Evaluator(Node):
 
     def _on_watchdog(self) -> None:
         self._joint_states.heed_best_effort()
-        if (self._steady.now() - self._heard_at).nanoseconds > self._silence * messages.NANOSECONDS:
+        if (self._steady.now() - self._heard_at).nanoseconds > self._silence * NANOSECONDS:
             self._live.complete()
 
     def _on_restart(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -199,36 +200,36 @@ class Evaluator(Node):
         response.message = f"run {self._live.number} begins"
         return response
 
-    def _on_complete(self, figures: Figures) -> None:
+    def _on_complete(self, metrics: Metrics) -> None:
         if self._json.name:
             try:
-                write_atomically(self._json, f"{to_json(figures, indent=2)}\n".encode())
+                write_atomically(self._json, f"{to_json(metrics, indent=2)}\n".encode())
             except OSError as error:
                 self.get_logger().error(f"{self._json} cannot be written ({error.strerror})")
-        self._complete_publisher.publish(String(data=to_json(figures)))
-        self._tell(figures)
-        self.get_logger().info(f"run {figures['run']} is complete:\n{text(tables(figures, []))}")
+        self._complete_publisher.publish(String(data=to_json(metrics)))
+        self._tell(metrics)
+        self.get_logger().info(f"run {metrics['run']} is complete:\n{text(tables(metrics, []))}")
 
     def _publish(self) -> None:
-        self._tell(self._live.figures())
+        self._tell(self._live.metrics())
 
-    def _tell(self, figures: Figures) -> None:
+    def _tell(self, metrics: Metrics) -> None:
         """Tell everybody the figures of the present run."""
-        if self._heard != self._judged or figures["complete"]:
+        if self._heard != self._judged or metrics["complete"]:
             self._judged = self._heard
             # One for each goal grows without end; the complete figures have them.
-            goals = {name: value for name, value in figures["goals"].items() if name != "each"}
-            self._figures_publisher.publish(String(data=to_json({**figures, "goals": goals})))
-            for name, (axes, values) in series(figures).items():
+            goals = {name: value for name, value in metrics["goals"].items() if name != "each"}
+            self._metrics_publisher.publish(String(data=to_json({**metrics, "goals": goals})))
+            for name, (axes, values) in series(metrics).items():
                 self._series_publishers[name].publish(messages.numbers_to_message(values, axes))
-        self._publish_diagnostics(figures)
+        self._publish_diagnostics(metrics)
 
-    def _publish_diagnostics(self, figures: Figures) -> None:
+    def _publish_diagnostics(self, metrics: Metrics) -> None:
         name = self.get_fully_qualified_name()
         counts = self._counts + Counter({f"stamped at its receipt: {t}": n for t, n in self._feed.unstamped.items()})
         array = DiagnosticArray()
         array.header.stamp = self.get_clock().now().to_msg()
-        for status in statuses(figures, self._live.problem, counts):
+        for status in statuses(metrics, self._live.problem, counts):
             level = DiagnosticStatus.WARN if status.is_warning else DiagnosticStatus.OK
             array.status.append(messages.status(f"{name}: {status.name}", level, status.summary, status.values))
         self._diagnostics_publisher.publish(array)
@@ -236,16 +237,10 @@ class Evaluator(Node):
 
 def _evaluate(stop: StopRequest) -> int:
     """The node's life as a process."""
-    node = Evaluator()
-    executor = create_executor()
-    executor.add_node(node)
-    try:
+    with executed(lambda _: Evaluator()) as (node, executor):
         spin_until_stopped(executor, stop, lambda: node.received)
         node.finish()
-        return 0
-    finally:
-        executor.shutdown()
-        node.destroy_node()
+    return 0
 
 
 def main(args: list[str] | None = None) -> int:

@@ -31,9 +31,10 @@ from spiking_controller.nodes.common.joint_state_input import (
     JointStateInput,
 )
 from spiking_controller.nodes.common.parameters import ParameterSpec, declare_parameters, value_of
-from spiking_controller.nodes.common.process import StopRequest, create_executor, run_process, spin_until_stopped
+from spiking_controller.nodes.common.process import StopRequest, executed, run_process, spin_until_stopped
 from spiking_controller.streams.bag_writer import STORAGES, BagWriter, SimulatedTime
 from spiking_controller.streams.cdr import leading_stamp
+from spiking_controller.units import NANOSECONDS
 
 MEBIBYTE = 2**20
 CHECKPOINT_PERIOD = 0.5
@@ -168,7 +169,7 @@ def to_qos(profile: QoSProfile) -> Qos:
     """An offer of a publisher as a bag states it."""
 
     def to_time(duration: Duration) -> QosTime:
-        return QosTime(*divmod(duration.nanoseconds, messages.NANOSECONDS))
+        return QosTime(*divmod(duration.nanoseconds, NANOSECONDS))
 
     return Qos(
         history=QosHistory[profile.history.name],
@@ -185,16 +186,10 @@ def to_qos(profile: QoSProfile) -> Qos:
 
 def _record(stop: StopRequest) -> int:
     """The node's life as a process."""
-    executor = create_executor()
-    node = Recorder(executor)
-    executor.add_node(node)
-    try:
+    with executed(Recorder) as (node, _):
         node.run(stop)
         node.close()
-        return 0
-    finally:
-        executor.shutdown()
-        node.destroy_node()
+    return 0
 
 
 def main(args: list[str] | None = None) -> int:

@@ -12,6 +12,7 @@ import traceback
 from array import array
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ from spiking_controller.networks.checkpoint import parse_checkpoint
 from spiking_controller.nodes.common import messages
 from spiking_controller.nodes.common.model_parameters import MODEL_PARAMETERS, joint_names, load_model
 from spiking_controller.nodes.common.parameters import ParameterSpec, declare_parameters, value_of
-from spiking_controller.nodes.common.process import StopRequest, create_executor, run_process, step_back
+from spiking_controller.nodes.common.process import StopRequest, executed, run_process, step_back
 from spiking_controller.online.experience import Experience, ExperienceSettings
 from spiking_controller.online.learner import OnlineLearner, OnlineSettings
 from spiking_controller.online.version_folder import VersionFolder
@@ -368,8 +369,8 @@ class TrainerNode(Node):
             "old segments": len(experience.old),
             "segments held back": len(experience.held_back),
             **{
-                f"share of the largest learning rate, {name.replace('_', ' ')}": f"{surprise.rate_share:.3f}"
-                for name, surprise in learner.surprises.items()
+                f"share of the largest learning rate, {name.replace('_', ' ')}": f"{detector.rate_fraction:.3f}"
+                for name, detector in learner.change_detectors.items()
             },
             "memory on disk (MB)": f"{experience.bytes_on_disk / 1e6:.1f}",
             "last rejection": self._last_rejection,
@@ -385,17 +386,10 @@ class TrainerNode(Node):
 
 def _learn(stop: StopRequest) -> int:
     """The node's life as a process."""
-    node = TrainerNode()
-    executor = create_executor()
-    executor.add_node(node)
-    try:
+    with executed(lambda _: TrainerNode()) as (node, executor), closing(node):
         while not stop:
             executor.spin_once(timeout_sec=0.1)
-        return 0
-    finally:
-        node.close()
-        executor.shutdown()
-        node.destroy_node()
+    return 0
 
 
 def main(args: list[str] | None = None) -> int:

@@ -30,9 +30,9 @@ Network: TypeAlias = Policy | ForwardModel
 
 _GOAL_POOL = 1000
 _REMEMBERED = 10
-_SURPRISING_ERROR = 1.35
+_CHANGED_ERROR = 1.35
 """The arm has changed if the running forward model's relative error is so many times its usual one."""
-_SURPRISING_DISTANCE = 3.0
+_CHANGED_DISTANCE = 3.0
 """It needs another policy if goals end so many times farther away than usual."""
 
 
@@ -120,7 +120,7 @@ class OnlineLearner:
         running: the version that candidates are compared with and trained on from.
         experience: what there is to learn from and to judge on.
         policy, forward_model: the candidate.
-        surprises: of either network; they say at which share of the largest learning rates the networks learn now.
+        change_detectors: of either network; they say at which share of the largest learning rates it learns now.
     """
 
     def __init__(
@@ -170,9 +170,9 @@ class OnlineLearner:
         self.policy = cast(Policy, self._means["policy"].module)
         self.forward_model = cast(ForwardModel, self._means["forward_model"].module)
         usual_rate = checkpoint.config.final_rate
-        self.surprises: dict[NetworkName, ChangeDetector] = {
-            "policy": ChangeDetector(_SURPRISING_DISTANCE, USUALLY_REACHED, settings.annealing, usual_rate),
-            "forward_model": ChangeDetector(_SURPRISING_ERROR, 0.0, settings.annealing, usual_rate),
+        self.change_detectors: dict[NetworkName, ChangeDetector] = {
+            "policy": ChangeDetector(_CHANGED_DISTANCE, USUALLY_REACHED, settings.annealing, usual_rate),
+            "forward_model": ChangeDetector(_CHANGED_ERROR, 0.0, settings.annealing, usual_rate),
         }
         for name in NETWORKS:
             self._updater.set_rate(name, usual_rate)
@@ -269,7 +269,7 @@ class OnlineLearner:
             return Proposal(None, "", (), f"the candidate's figures are not finite: {candidate}; it is discarded.")
         verdicts = self._gate.verdicts(running, candidate)
         self.discard(tuple(name for name, verdict in verdicts.items() if verdict.discarded))
-        self._watch_surprises(running.relative_error)
+        self._watch_for_changes(running.relative_error)
         accepted = tuple(name for name in NETWORKS if verdicts[name].accepted)
         reason = "; ".join(f"{name.replace('_', ' ')}: {verdicts[name].reason}" for name in reversed(NETWORKS)) + "."
         if not accepted:
@@ -290,20 +290,20 @@ class OnlineLearner:
     def _candidate(self, name: NetworkName) -> Network:
         return self.policy if name == "policy" else self.forward_model
 
-    def _watch_surprises(self, relative_error: float) -> None:
+    def _watch_for_changes(self, relative_error: float) -> None:
         """Learn fast, and mostly from what comes now, if the arm has changed.
 
-        A few segments, or goals, tell little; nothing is surprising until there are as many as are kept.
+        A few segments, or goals, tell little; no change is noticed until there are as many as are kept.
         """
         experience = self.experience
         held_back, distances = experience.held_back, experience.final_distances
-        if len(held_back) == held_back.capacity and self.surprises["forward_model"].see(relative_error):
-            # A surprise shows when about half of the held-back segments are of the changed arm.
+        if len(held_back) == held_back.capacity and self.change_detectors["forward_model"].see(relative_error):
+            # A change shows when about half of the held-back segments are of the changed arm.
             experience.start_anew(keep=held_back.capacity // 2 * (experience.settings.hold_back_every - 1))
         if len(distances) == distances.maxlen:
-            self.surprises["policy"].see(float(np.median(distances)))
-        for name, surprise in self.surprises.items():
-            self._updater.set_rate(name, surprise.rate_share)
+            self.change_detectors["policy"].see(float(np.median(distances)))
+        for name, detector in self.change_detectors.items():
+            self._updater.set_rate(name, detector.rate_fraction)
 
     def _move(self, name: NetworkName) -> float:
         """How far the candidate's weights are from the running ones, as a share of the norm of these."""
@@ -313,12 +313,12 @@ class OnlineLearner:
         """Pull weights back towards the running ones if they went too far."""
         running = self._running(name)
         for network in (self._updater.learners[name][0], self._candidate(name)):
-            share = self.settings.largest_move / max(_distance(network, running), 1e-12)
-            if share >= 1.0:
+            fraction = self.settings.largest_move / max(_distance(network, running), 1e-12)
+            if fraction >= 1.0:
                 continue
             with torch.no_grad():
                 for own, other in zip(network.parameters(), running.parameters(), strict=True):
-                    own.copy_(other + share * (own - other))
+                    own.copy_(other + fraction * (own - other))
 
     def _check_weights(self, name: NetworkName) -> str:
         """Discard a network whose weights are unusable; why, one sentence, or nothing."""

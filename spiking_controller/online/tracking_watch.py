@@ -13,7 +13,7 @@ SHORTEST_HOLD: Final = 2 * NANOSECONDS
 """A goal that was held for less time tells nothing about how well it can be reached, ns."""
 BEFORE: Final = 10
 """Goals that the networks before are judged by."""
-USUAL_SHARE: Final = 0.75
+USUAL_FRACTION: Final = 0.75
 """This share of the goals before ended closer than what new networks are measured against."""
 LONGEST_TRIAL: Final = 30
 """Networks whose goals are all given up early are not waited for any longer after this many of them."""
@@ -101,7 +101,7 @@ class TrackingWatch:
         now = float(np.median(self._since))
         if len(self._before) >= self._goals:
             # Not the median: where goals end very differently, three of them are easily twice as far away.
-            before = float(np.quantile(self._before, USUAL_SHARE))
+            before = float(np.quantile(self._before, USUAL_FRACTION))
             if now > self._factor * max(before, FINEST):
                 return (
                     f"over the last {self._goals} goals the hand stayed {now:.3f} m away, with the networks before it "

@@ -13,7 +13,7 @@ REMEMBERED: Final = 100
 """So many versions that were rolled back are refused when they are offered again."""
 
 
-class Version(Protocol):
+class RunnableVersion(Protocol):
     """Networks that are ready to run; see `online.model_update.Version`."""
 
     @property
@@ -33,7 +33,7 @@ class Version(Protocol):
         """Equal for versions whose policies are equal: they differ in what they predict, not in what they do."""
 
 
-AnyVersion = TypeVar("AnyVersion", bound=Version)
+AnyVersion = TypeVar("AnyVersion", bound=RunnableVersion)
 
 
 class VersionChain(Generic[AnyVersion]):

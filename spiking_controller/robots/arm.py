@@ -32,8 +32,8 @@ class Arm:
         goal_dimensions: coordinates of a goal, 3, or 2 for an arm in the x-y plane.
         shoulder: point around which the hand can move, m, [3].
         reach: largest distance of the hand from the shoulder within the joint limits, m.
-        held_stiffness: stiffness that holds the other joints, N·m/rad, [n - controlled_joints].
-        held_damping: damping that holds the other joints, N·m·s/rad, [n - controlled_joints].
+        locked_stiffness: stiffness that holds the other joints, N·m/rad, [n - controlled_joints].
+        locked_damping: damping that holds the other joints, N·m·s/rad, [n - controlled_joints].
     """
 
     name: str
@@ -47,8 +47,8 @@ class Arm:
     goal_dimensions: int
     shoulder: FloatArray
     reach: float
-    held_stiffness: FloatArray
-    held_damping: FloatArray
+    locked_stiffness: FloatArray
+    locked_damping: FloatArray
 
     def load_model(
         self, gravity_compensation: bool = True, visuals: bool = True, payload: bool = False
@@ -103,8 +103,8 @@ def _panda() -> Arm:
         goal_dimensions=3,
         shoulder=np.array([0.0, 0.0, 0.333]),
         reach=0.948,
-        held_stiffness=np.array([10.0]),
-        held_damping=np.array([2.0]),
+        locked_stiffness=np.array([10.0]),
+        locked_damping=np.array([2.0]),
     )
 
 
@@ -127,8 +127,8 @@ def _planar_arm() -> Arm:
         goal_dimensions=2,
         shoulder=np.zeros(3),
         reach=0.9,
-        held_stiffness=np.zeros(0),
-        held_damping=np.zeros(0),
+        locked_stiffness=np.zeros(0),
+        locked_damping=np.zeros(0),
     )
 
 

@@ -141,6 +141,9 @@ class KinematicChain:
     ) -> FloatArray:
         """Bring the site as near to a point as it comes from this posture, by Levenberg-Marquardt inside a box.
 
+        Compiled apart from the batched steps of `tasks.postures.NearestPosture`, since a goal is checked between two
+        torques of the live controller: with those, a check out of reach takes 18 ms instead of 1.4 ms.
+
         Args:
             joint_position: start, rad, [joints].
             target: m, [3].

@@ -11,7 +11,7 @@ from spiking_controller.errors import RobotModelError
 
 FloatArray = NDArray[np.float64]
 
-BRAKING_SHARE = 0.5
+BRAKING_FRACTION = 0.5
 """A joint has to stop within this share of the way from its soft to its hard bound. The rest is for the time that the
 rate limit needs to build the braking torque up: a Panda joint that is driven outward with half its torque stays inside
 its hard bounds."""
@@ -111,7 +111,7 @@ class TorqueLimiter:
         self.soft_fraction = soft_fraction
         self._lower, self._upper = limits.soft_bounds(soft_fraction)
         # With soft bounds at the hard ones the way has no length; the allowed speed then drops within a hair.
-        self._braking_way = np.maximum(BRAKING_SHARE * (limits.position_upper - self._upper), 1e-9)
+        self._braking_way = np.maximum(BRAKING_FRACTION * (limits.position_upper - self._upper), 1e-9)
 
     def limit(
         self,

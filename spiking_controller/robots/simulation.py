@@ -16,12 +16,12 @@ from numpy.typing import ArrayLike, NDArray
 from spiking_controller.errors import ConfigError
 from spiking_controller.robots.arm import PAYLOAD, Arm
 from spiking_controller.robots.mujoco_model import UNSTABLE, joint_addresses, motors
+from spiking_controller.units import NANOSECONDS
 
 FloatArray = NDArray[np.float64]
 
 LARGEST_TIMESTEP = 0.002
 """Of the physics, s; what the tasks are trained with."""
-NANOSECONDS = 1_000_000_000
 
 
 class HandPose(NamedTuple):
@@ -114,7 +114,7 @@ class ArmSimulation:
         self._gravity_compensation = gravity_compensation
         self._seed = seed
         self._position, self._velocity = joint_addresses(self.model, arm.joint_names)
-        self._motors = motors(self.model, arm.joint_names)
+        self._motors = motors(self.model, arm)
         self._hand = self.model.site(arm.hand_site).id
         self._payload = self.model.body(PAYLOAD).id
         base = self.model.body(arm.base_frame).id

@@ -16,9 +16,9 @@ from spiking_controller.errors import ConfigError
 from spiking_controller.robots.arm import Arm
 from spiking_controller.robots.gravity import GravityModel
 from spiking_controller.streams.bag_reader import read
-from spiking_controller.streams.joint_state_decoder import JOINT_STATE
 from spiking_controller.streams.message_feed import (
     ACCEPTED_GOAL,
+    JOINT_STATE,
     POINT,
     POSE,
     PREDICTION,
@@ -27,8 +27,8 @@ from spiking_controller.streams.message_feed import (
     ArmTopics,
     DamagedMessageError,
     Listener,
-    MessageDecoder,
     MessageFeed,
+    decoded,
     stamp_of,
 )
 from spiking_controller.units import NANOSECONDS
@@ -44,7 +44,7 @@ _SLICES, _PER_SLICE = 20, 50
 """Gravity is looked for in so many places of the bag, in so many joint states each."""
 _SLOW = 0.1
 """A joint slower than this hardly needs torque to accelerate, rad/s."""
-_WEIGHT_SHARE = 0.5
+_WEIGHT_FRACTION = 0.5
 """From this share of the arm's weight on, efforts include it."""
 
 
@@ -292,10 +292,10 @@ def _includes_gravity(
     size = float(np.square(weight).sum())
     if size < 1e-9:
         return False
-    share = float((efforts.effort * weight).sum() / size)
-    includes = share > _WEIGHT_SHARE
+    fraction = float((efforts.effort * weight).sum() / size)
+    includes = fraction > _WEIGHT_FRACTION
     notes.append(
-        f"the efforts {'include' if includes else 'do not include'} the arm's weight (they show {share:.2f} of it); "
+        f"the efforts {'include' if includes else 'do not include'} the arm's weight (they show {fraction:.2f} of it); "
         "--effort says it otherwise."
     )
     return includes
@@ -304,7 +304,7 @@ def _includes_gravity(
 def _decoded(bag: Reader, connection: Connection, data: bytes) -> Any:
     """A message."""
     try:
-        return MessageDecoder().decode(connection.msgtype, data)
+        return decoded(connection.msgtype, data)
     except DamagedMessageError as error:
         raise _damaged(bag, connection, error) from error
 

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, Protocol
 from numpy.typing import ArrayLike
 from rosbags.typesys import Stores, get_typestore
 
-from spiking_controller.streams.joint_state_decoder import JOINT_STATE, DecodedJointState, JointStateDecoder
 from spiking_controller.units import NANOSECONDS
 
+JOINT_STATE = "sensor_msgs/msg/JointState"
 POINT = "geometry_msgs/msg/PointStamped"
 POSE = "geometry_msgs/msg/PoseStamped"
 
@@ -29,24 +29,19 @@ class DamagedMessageError(ValueError):
     """Bytes that are no message of their type; the text goes on after "a message on ... is"."""
 
 
-class MessageDecoder:
-    """Decodes messages of one topic."""
+def decoded(kind: str, data: bytes) -> Any:
+    """The message in CDR bytes.
 
-    def __init__(self) -> None:
-        self._joint_states = JointStateDecoder()
-
-    def decode(self, kind: str, data: bytes) -> Any:
-        """A message of a type such as "sensor_msgs/msg/JointState".
-
-        Raises:
-            DamagedMessageError: it is none.
-        """
-        try:
-            if kind == JOINT_STATE:
-                return self._joint_states.decode(data)
-            return _TYPES.deserialize_cdr(data, kind)
-        except Exception as error:  # the library raises whatever the bytes make it stumble over
-            raise DamagedMessageError(f"no {kind} ({error})") from error
+    Args:
+        kind: its type, such as "sensor_msgs/msg/JointState".
+        data: as serialised.
+    Raises:
+        DamagedMessageError: it is none of that type.
+    """
+    try:
+        return _TYPES.deserialize_cdr(data, kind)
+    except Exception as error:  # the library raises whatever the bytes make it stumble over
+        raise DamagedMessageError(f"no {kind} ({error})") from error
 
 
 class Listener(Protocol):
@@ -114,7 +109,6 @@ class MessageFeed:
         self._topics = topics
         self._has_effort = has_effort
         self._listener = listener
-        self._decoders = {topic: MessageDecoder() for topic in topics.all}
 
     def add(self, topic: str, kind: str, data: bytes, received: int) -> None:
         """A message.
@@ -127,7 +121,7 @@ class MessageFeed:
         Raises:
             DamagedMessageError: it cannot be decoded.
         """
-        message = self._decoders[topic].decode(kind, data)
+        message = decoded(kind, data)
         self.messages[topic] += 1
         topics, listener = self._topics, self._listener
         if topic == topics.prediction_errors:
@@ -152,7 +146,5 @@ class MessageFeed:
 
 def stamp_of(message: Any) -> int:
     """Stamp of a decoded message, ns."""
-    if isinstance(message, DecodedJointState):
-        return message.stamp
     stamp = message.header.stamp
     return int(stamp.sec) * NANOSECONDS + int(stamp.nanosec)

@@ -95,12 +95,7 @@ class StepStream:
         self._waiting_goals = [_Goal(0, goal.goal) for goal in self._waiting_goals]
 
     def add_joint_state(
-        self,
-        time: int,
-        names: Sequence[str],
-        position: ArrayLike,
-        velocity: ArrayLike = (),
-        effort: ArrayLike = (),
+        self, time: int, names: Sequence[str], position: ArrayLike, velocity: ArrayLike = (), effort: ArrayLike = ()
     ) -> None:
         """A joint state; arguments as of `ArmStateReader.read`, efforts (N·m) like velocities.
 

@@ -106,10 +106,10 @@ def _mean_where(mask: NDArray[np.bool_], values: NDArray[np.floating]) -> FloatA
     return np.asarray(np.where(mask, values, 0.0).sum(axis=1, dtype=np.float64) / count)
 
 
-def _quantile(values: NDArray[np.floating], share: float) -> float | None:
+def _quantile(values: NDArray[np.floating], fraction: float) -> float | None:
     """The quantile of values [B], None where it falls on "never" (infinite)."""
     ordered = np.sort(values)
-    place = share * (len(ordered) - 1)
+    place = fraction * (len(ordered) - 1)
     low, high = ordered[int(np.floor(place))], ordered[int(np.ceil(place))]
     if not np.isfinite(high):
         return None

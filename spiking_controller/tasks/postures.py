@@ -26,7 +26,8 @@ class NearestPosture:
 
     The search starts from q itself and from known postures whose hands are near the goal, the nearest to q. Each is
     improved by damped least squares with a pull towards q in the null space of the hand (Nakamura 1991), joints at a
-    bound held; the nearest that reaches the goal wins.
+    bound held; the nearest that reaches the goal wins. The steps are not those of `KinematicChain.approach`, whose
+    other order of sums would change the last bits of the targets, and so of every network that is trained.
     """
 
     def __init__(self, task: ReachTask, rng: np.random.Generator, known: int = 20_000) -> None:
@@ -44,7 +45,7 @@ class NearestPosture:
         self._tree = cKDTree(task.arm.chain.position(postures)[:, :d])
         lower, upper = task.soft_bounds
         self._lower, self._upper = lower[:m], upper[:m]
-        self._held = np.asarray(task.arm.home, dtype=np.float64)[m:]
+        self._locked = np.asarray(task.arm.home, dtype=np.float64)[m:]
 
     def find(self, joint_position: NDArray[np.floating], goal: NDArray[np.floating]) -> FloatArray:
         """The nearest posture at each goal.
@@ -80,7 +81,7 @@ class NearestPosture:
         return np.asarray(best)
 
     def _full(self, posture: FloatArray) -> FloatArray:
-        return np.concatenate((posture, np.broadcast_to(self._held, (len(posture), self._held.size))), axis=1)
+        return np.concatenate((posture, np.broadcast_to(self._locked, (len(posture), self._locked.size))), axis=1)
 
     def _hand(self, posture: FloatArray) -> FloatArray:
         return self._task.arm.chain.position(self._full(posture))[:, : self._task.goal_dimensions]

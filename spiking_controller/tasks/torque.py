@@ -22,9 +22,9 @@ class TorqueLaw:
         self._joints = task.controlled_joints
         self._torque_scale = task.torque_scale
         self._damping = task.damping
-        self._held_home = np.asarray(arm.home, dtype=np.float64)[self._joints :]
-        self._held_stiffness = np.asarray(arm.held_stiffness, dtype=np.float64)
-        self._held_damping = np.asarray(arm.held_damping, dtype=np.float64)
+        self._locked_home = np.asarray(arm.home, dtype=np.float64)[self._joints :]
+        self._locked_stiffness = np.asarray(arm.locked_stiffness, dtype=np.float64)
+        self._locked_damping = np.asarray(arm.locked_damping, dtype=np.float64)
 
     def torque(
         self,
@@ -46,8 +46,8 @@ class TorqueLaw:
         torque[..., :m] = self._torque_scale * action - self._damping * joint_velocity[..., :m]
         if m < joint_position.shape[-1]:
             torque[..., m:] = (
-                self._held_stiffness * (self._held_home - joint_position[..., m:])
-                - self._held_damping * joint_velocity[..., m:]
+                self._locked_stiffness * (self._locked_home - joint_position[..., m:])
+                - self._locked_damping * joint_velocity[..., m:]
             )
         return torque
 

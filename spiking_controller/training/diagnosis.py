@@ -86,11 +86,11 @@ class Measurement(NamedTuple):
     ) -> "Measurement":
         """Sum up the updates of an iteration."""
         saturated = config.diagnosis.saturated_activity
-        nothing_moves = sum(update.nothing_moves for update in model_updates)
+        persistence_error = sum(update.persistence_error for update in model_updates)
         return cls(
             NetworkMeasurement.of(policy_updates, config.policy.tick, saturated),
             NetworkMeasurement.of(model_updates, config.forward_model.tick, saturated),
-            sum(update.error for update in model_updates) / nothing_moves if nothing_moves > 0 else None,
+            sum(update.error for update in model_updates) / persistence_error if persistence_error > 0 else None,
         )
 
     def columns(self) -> dict[str, float | None]:
@@ -202,29 +202,29 @@ def symptoms(config: TrainingConfig, measurement: Measurement, iteration: int) -
 def _layer_symptoms(config: TrainingConfig, network: NetworkName, measured: NetworkMeasurement) -> Iterator[Symptom]:
     bounds, (key, options) = config.diagnosis, _options(config, network)
     for layer, (silent, saturated) in enumerate(zip(measured.silent, measured.saturated, strict=True)):
-        share = float(silent.float().mean())
-        if share > bounds.silent_share:
+        fraction = float(silent.float().mean())
+        if fraction > bounds.silent_share:
             yield Symptom(
                 Condition.SILENT_LAYER,
                 network,
                 layer,
-                share,
+                fraction,
                 bounds.silent_share,
-                f"{share:.1%} of its neurons did not fire once (bound {bounds.silent_share:.1%})",
+                f"{fraction:.1%} of its neurons did not fire once (bound {bounds.silent_share:.1%})",
                 f"raise {key}.activity.lower (now {options.activity.lower:g} Hz)",
                 silent,
             )
-        share = float(saturated.float().mean())
-        if share > bounds.saturated_share:
+        fraction = float(saturated.float().mean())
+        if fraction > bounds.saturated_share:
             upper = options.activity.upper
             change, now = ("lower", f"{upper:g} Hz") if upper > 0 else ("set", "off")
             yield Symptom(
                 Condition.SATURATED_LAYER,
                 network,
                 layer,
-                share,
+                fraction,
                 bounds.saturated_share,
-                f"{share:.1%} of its neurons fired in more than {bounds.saturated_activity:.1%} of all ticks "
+                f"{fraction:.1%} of its neurons fired in more than {bounds.saturated_activity:.1%} of all ticks "
                 f"(bound {bounds.saturated_share:.1%})",
                 f"{change} {key}.activity.upper (now {now}) below the network's {measured.rate_hz:.0f} Hz",
                 saturated,

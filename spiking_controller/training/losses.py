@@ -24,13 +24,13 @@ class ModelLossTerms(NamedTuple):
     Attributes:
         total: what is minimised, a scalar with its gradient graph.
         error: mean squared error of the normalised change.
-        nothing_moves: the same error of the prediction that nothing changes.
+        persistence_error: the same error of persistence, the prediction that nothing changes.
         activity: of the model's layers over the steps that count.
     """
 
     total: Tensor
     error: float
-    nothing_moves: float
+    persistence_error: float
     activity: Activity
 
 
@@ -204,17 +204,37 @@ def imagined_goals(
     return np.where(kind < mix.recorded, windows.goal, np.where(kind < mix.recorded + mix.reachable, fresh, near))
 
 
-def policy_loss(
-    policy: Policy,
-    model: ForwardModel,
-    windows: Windows,
-    goal: np.ndarray,
-    posture: np.ndarray | None,
-    unroll: int,
-    weights: PolicyLoss,
-    smoothness: float,
-    regulariser: ActivityRegulariser,
-) -> PolicyLossTerms:
+class Exercise(NamedTuple):
+    """What a policy is to do in imagination.
+
+    Attributes:
+        windows: recorded steps to start from, their last observation being where imagination begins.
+        goal: [batch, goal], m.
+        posture: q*, the nearest posture that reaches the goal, rad, [batch, controlled]; None without guidance.
+        unroll: imagined steps.
+    """
+
+    windows: Windows
+    goal: np.ndarray
+    posture: np.ndarray | None
+    unroll: int
+
+
+class PolicyPenalties(NamedTuple):
+    """How the policy's loss weighs what it does on the way to a goal.
+
+    Attributes:
+        weights: of the terms.
+        smoothness: weight of |Δa|² at this point of the run.
+        regulariser: bounds on the policy's activity.
+    """
+
+    weights: PolicyLoss
+    smoothness: float
+    regulariser: ActivityRegulariser
+
+
+def policy_loss(policy: Policy, model: ForwardModel, exercise: Exercise, penalties: PolicyPenalties) -> PolicyLossTerms:
     """Loss of an imagined roll-out through the forward model (Huebotter et al. 2025), with its gradient graph.
 
     Both networks' states are set on the recorded window without gradient; then the policy acts on what the model
@@ -222,28 +242,24 @@ def policy_loss(
 
     Args:
         policy, model: the networks.
-        windows: recorded steps to start from, their last observation being where imagination begins.
-        goal: [batch, goal], m.
-        posture: q*, the nearest posture that reaches the goal, rad, [batch, controlled]; None without guidance.
-        unroll: imagined steps.
-        weights: of the terms.
-        smoothness: weight of |Δa|² at this point of the run.
-        regulariser: bounds on the policy's activity.
+        exercise: where the roll-out starts, and where it should lead.
+        penalties: on what the policy does.
     """
+    windows = exercise.windows
     observed, action = _torch(windows.observation), _torch(windows.action)
-    target = _torch(goal)
+    target = _torch(exercise.goal)
     with torch.no_grad():
         states = warmed_up(policy, model, observed, action, _torch(windows.previous_action), target)
-    imagined = imagine(policy, model, Beginning(observed[-1], action[-1], target, *states), unroll)
+    imagined = imagine(policy, model, Beginning(observed[-1], action[-1], target, *states), exercise.unroll)
     observation = imagined.observation
     squared = (model.features.hand(observation) - target).square().sum(-1)
     distance = torch.sqrt(squared + 1e-5)
     change = imagined.action - torch.cat((action[-1:], imagined.action[:-1]))
     steps = RollOut(observation, imagined.action, change, imagined.readout, squared, distance)
-    weighted = weighted_terms(steps, model, posture, weights, smoothness)
+    weighted = weighted_terms(steps, model, exercise.posture, penalties.weights, penalties.smoothness)
     loss = functools.reduce(torch.add, weighted.values()).mean()
     activity = mean_activity(imagined.policy_activity)
-    total = regulariser.add_penalty(loss, activity, policy.network.config.tick)
+    total = penalties.regulariser.add_penalty(loss, activity, policy.network.config.tick)
     terms = {name: float(term.detach().mean()) for name, term in weighted.items()}
     terms["activity"] = float((total - loss).detach())
     return PolicyLossTerms(

@@ -20,7 +20,13 @@ from spiking_controller.snn.regularisers import Activity
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.postures import NearestPosture
 from spiking_controller.tasks.segments import Windows
-from spiking_controller.training.losses import forward_model_loss, imagined_goals, policy_loss
+from spiking_controller.training.losses import (
+    Exercise,
+    PolicyPenalties,
+    forward_model_loss,
+    imagined_goals,
+    policy_loss,
+)
 
 NetworkName = Literal["policy", "forward_model"]
 NETWORKS: tuple[NetworkName, ...] = ("policy", "forward_model")
@@ -41,7 +47,7 @@ class ModelUpdate(NamedTuple):
     """What one gradient step of the forward model saw: as `ModelLossTerms`, and the gradient's norm before clipping."""
 
     error: float
-    nothing_moves: float
+    persistence_error: float
     gradient_norm: float
     activity: Activity
 
@@ -96,10 +102,10 @@ class Updater:
             network.load_state_dict(weights)
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state["state"]})
 
-    def set_rate(self, name: NetworkName, share: float) -> None:
+    def set_rate(self, name: NetworkName, fraction: float) -> None:
         """Learn at a share of a network's configured learning rates."""
         for group in self.learners[name][1].param_groups:
-            group["full_rate"] = share * group["configured_rate"]
+            group["full_rate"] = fraction * group["configured_rate"]
 
     def slow_down(self, name: NetworkName, factor: float) -> None:
         """Multiply a network's learning rates by a factor, for good."""
@@ -127,7 +133,7 @@ class Updater:
         ]
         return torch.optim.AdamW(groups, lr=options.learning_rate, fused=True)
 
-    def _rate_share(self, progress: float) -> float:
+    def _rate_fraction(self, progress: float) -> float:
         constant, final = self._config.constant_share, self._config.final_rate
         if progress <= constant:
             return 1.0
@@ -140,9 +146,9 @@ class Updater:
         Raises:
             NotFiniteError: the loss or its gradient is not finite; nothing was changed.
         """
-        share = self._rate_share(progress)
+        fraction = self._rate_fraction(progress)
         for group in optimizer.param_groups:
-            group["lr"] = group["full_rate"] * share
+            group["lr"] = group["full_rate"] * fraction
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
@@ -163,7 +169,7 @@ class Updater:
         terms = forward_model_loss(self.model, windows, options.warm_up, options.activity)
         norm = self._descend(self.model_optimizer, terms.total, progress)
         self.model.network.limit_time_constants()
-        return ModelUpdate(terms.error, terms.nothing_moves, norm, terms.activity)
+        return ModelUpdate(terms.error, terms.persistence_error, norm, terms.activity)
 
     def update_policy(
         self, memory: WindowSource, rng: np.random.Generator, progress: float, model: ForwardModel | None = None
@@ -180,14 +186,12 @@ class Updater:
         posture = None
         if self._postures is not None:
             posture = self._postures.find(self._codec.joint_position(windows.observation[-1]), goal)
-        weights = options.loss
-        smoothness = weights.smoothness(progress)
+        exercise = Exercise(windows, goal, posture, options.unroll)
+        penalties = PolicyPenalties(options.loss, options.loss.smoothness(progress), options.activity)
         model = model or self.model
         model.requires_grad_(False)
         try:
-            terms = policy_loss(
-                self.policy, model, windows, goal, posture, options.unroll, weights, smoothness, options.activity
-            )
+            terms = policy_loss(self.policy, model, exercise, penalties)
             norm = self._descend(self.policy_optimizer, terms.total, progress)
             self.policy.network.limit_time_constants()
         finally:

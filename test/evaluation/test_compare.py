@@ -52,9 +52,9 @@ def test_every_controller_has_a_column_in_one_table(tmp_path: Path, capsys: pyte
     assert names == ["", "spiking", "GRU model, MLP policy", "MLP", "classical"]
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
 
-    figures = json.loads((tmp_path / "figures.json").read_text())
-    assert [column["name"] for column in figures["columns"]] == names[1:]
-    spiking, _, _, classical = figures["columns"]
+    metrics = json.loads((tmp_path / "figures.json").read_text())
+    assert [column["name"] for column in metrics["columns"]] == names[1:]
+    spiking, _, _, classical = metrics["columns"]
     checkpoint = load_checkpoint(PLANAR)
     expected = evaluate_checkpoint(checkpoint, goals=6)
     assert spiking["alone"] == expected["network_alone"]

@@ -224,16 +224,16 @@ def test_a_checkpoint_is_measured_on_what_its_policy_did() -> None:
     episodes = run_episodes(env, Listening(), seed=1)
     only_first = replace(episodes, observation=episodes.observation[:1], action=episodes.action[:1])
     only_first = replace(only_first, goal=episodes.goal[:1])
-    figures = measure_complexity(checkpoint, only_first)["policy"]
-    for layer, rate in figures["spikes_per_neuron_per_second_by_layer"].items():
+    metrics = measure_complexity(checkpoint, only_first)["policy"]
+    for layer, rate in metrics["spikes_per_neuron_per_second_by_layer"].items():
         seen = np.mean([step[f"policy/{layer}"] for step in spikes]) / checkpoint.config.policy.tick
         assert rate == pytest.approx(seen, rel=1e-5)
-    assert figures["activation_sparsity"] > 0.5
-    assert figures["parameters"] == sum(p.numel() for p in checkpoint.policy.parameters())
-    assert 0 < figures["effective_macs"] + figures["effective_acs"] < figures["dense_operations"]
-    synaptic = figures["effective_macs"] * MAC_ENERGY + figures["effective_acs"] * AC_ENERGY
-    assert figures["energy_45nm_j"] == pytest.approx(synaptic)
-    updates = figures["neuron_update_macs"] * MAC_ENERGY
-    assert figures["energy_45nm_with_neurons_j"] == pytest.approx(synaptic + updates)
-    operations = figures["effective_macs"] + figures["effective_acs"]
-    assert figures["energy_loihi_j"] == pytest.approx(operations * LOIHI_SYNAPTIC_ENERGY)
+    assert metrics["activation_sparsity"] > 0.5
+    assert metrics["parameters"] == sum(p.numel() for p in checkpoint.policy.parameters())
+    assert 0 < metrics["effective_macs"] + metrics["effective_acs"] < metrics["dense_operations"]
+    synaptic = metrics["effective_macs"] * MAC_ENERGY + metrics["effective_acs"] * AC_ENERGY
+    assert metrics["energy_45nm_j"] == pytest.approx(synaptic)
+    updates = metrics["neuron_update_macs"] * MAC_ENERGY
+    assert metrics["energy_45nm_with_neurons_j"] == pytest.approx(synaptic + updates)
+    operations = metrics["effective_macs"] + metrics["effective_acs"]
+    assert metrics["energy_loihi_j"] == pytest.approx(operations * LOIHI_SYNAPTIC_ENERGY)

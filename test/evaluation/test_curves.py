@@ -7,7 +7,7 @@ from PIL import Image
 
 from spiking_controller.cli import main
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation.training_figures import read_log
+from spiking_controller.evaluation.training_plots import read_log
 from spiking_controller.resources import share_directory
 
 

@@ -78,29 +78,29 @@ def test_accumulates_are_the_weights_that_every_spike_passes(recurrence: Recurre
         policy=NetworkConfig(hidden=(16, 12), recurrence=recurrence, rank=0),
     )
     checkpoint = parse_checkpoint(dump_checkpoint(*build_networks(config), config), "untrained")
-    figures = evaluate_checkpoint(checkpoint, goals=2)
+    metrics = evaluate_checkpoint(checkpoint, goals=2)
     fed_back = recurrence == "tick"
     fan_out = {"policy": (12 + 2 + 16 * fed_back, 2 + 12 * fed_back), "forward_model": (4 + 5 * fed_back,)}
     for part, weights in fan_out.items():
-        rates = figures["complexity"][part]["spikes_per_neuron_per_second_by_layer"].values()
+        rates = metrics["complexity"][part]["spikes_per_neuron_per_second_by_layer"].values()
         hidden = getattr(config, part).hidden
         expected = sum(
             rate * neurons * config.reach_task.control_period * weight
             for rate, neurons, weight in zip(rates, hidden, weights, strict=True)
         )
         # The spikes of the very last tick are not fed back any more.
-        assert figures["complexity"][part]["effective_acs"] == pytest.approx(expected, rel=5e-3)
+        assert metrics["complexity"][part]["effective_acs"] == pytest.approx(expected, rel=5e-3)
         assert expected > 1
-    assert np.isfinite(figures["forward_model"]["forward_model_10_joint_rad"])
+    assert np.isfinite(metrics["forward_model"]["forward_model_10_joint_rad"])
 
 
 def test_the_command_prints_a_table_and_writes_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(PLANAR), "--goals", "5", "--json", str(tmp_path / "figures.json")]) == 0
     printed = capsys.readouterr().out
     assert "final error, median" in printed
-    figures = json.loads((tmp_path / "figures.json").read_text())
-    assert figures["goals"] == 5
-    assert f"{figures['network_alone']['final_error_m_median']:.4g} m" in printed
+    metrics = json.loads((tmp_path / "figures.json").read_text())
+    assert metrics["goals"] == 5
+    assert f"{metrics['network_alone']['final_error_m_median']:.4g} m" in printed
 
 
 @pytest.mark.parametrize(

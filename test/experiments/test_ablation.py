@@ -12,7 +12,7 @@ from PIL import Image
 from scipy import stats
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.experiments.ablation.figures import FINAL_ERROR, draw_factor
+from spiking_controller.experiments.ablation.plots import FINAL_ERROR, draw_factor
 from spiking_controller.experiments.ablation.report import markdown, median_estimate
 from spiking_controller.experiments.ablation.results import Results
 from spiking_controller.experiments.ablation.runs import Outcome, pack, unpack

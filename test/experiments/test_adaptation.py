@@ -12,6 +12,8 @@ import torch
 from spiking_controller.commands import adapt as adapt_command
 from spiking_controller.errors import ConfigError
 from spiking_controller.experiments.adaptation.closed_loop import ClosedLoop
+from spiking_controller.experiments.adaptation.harm import spoil
+from spiking_controller.experiments.adaptation.plan import CHANGES, MEASURED, AdaptationPlan
 from spiking_controller.experiments.adaptation.report import write_report
 from spiking_controller.experiments.adaptation.results import (
     check_same_plan,
@@ -20,7 +22,7 @@ from spiking_controller.experiments.adaptation.results import (
     run_directory,
     save_run,
 )
-from spiking_controller.experiments.adaptation.run import CHANGES, MEASURED, AdaptationPlan, AdaptationRun, spoil
+from spiking_controller.experiments.adaptation.run import AdaptationRun
 from spiking_controller.networks.agent import SpikingAgent
 from spiking_controller.networks.checkpoint import Checkpoint, load_checkpoint
 from spiking_controller.online.experience import ExperienceSettings

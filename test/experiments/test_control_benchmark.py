@@ -71,24 +71,24 @@ def times(policy: float, forward_model: float) -> TickTimes:
 
 
 def test_the_ratio_is_that_of_the_medians_of_whole_steps() -> None:
-    figures = report((times(0.001, 0.001), times(0.008, 0.004)), [], MACHINE, 0.0)
-    assert {part: row["ratio"] for part, row in figures["ticks"].items()} == pytest.approx(
+    metrics = report((times(0.001, 0.001), times(0.008, 0.004)), [], MACHINE, 0.0)
+    assert {part: row["ratio"] for part, row in metrics["ticks"].items()} == pytest.approx(
         {"policy": 8.0, "forward_model": 4.0, "both": 6.0}
     )
 
 
 @pytest.mark.parametrize(("load", "said"), [(0.1, False), (1.9, True)])
 def test_a_busy_machine_is_mentioned(load: float, said: bool) -> None:
-    figures = report((times(1e-3, 1e-3), times(1e-3, 1e-3)), [], MACHINE, load)
-    assert ("load average 1.9 on 2 cores" in table(figures)) == said
+    metrics = report((times(1e-3, 1e-3), times(1e-3, 1e-3)), [], MACHINE, load)
+    assert ("load average 1.9 on 2 cores" in table(metrics)) == said
 
 
 def test_table_and_json_say_what_a_run_showed() -> None:
     torques = traffic([0, 2, 6], [400, 2600, 6400], [500, 2700, 8500], [20, 21, 22])
     counts = {"missed control step": 3}
     run = summed_up(states(4), torques, 0.002, counts, trainer=True, goals=5, training_updates=9, model_updates=2)
-    figures = json.loads(json.dumps(report((times(1e-3, 1e-3), times(1e-2, 1e-2)), [run], MACHINE, 0.0)))
-    printed = table(figures)
+    metrics = json.loads(json.dumps(report((times(1e-3, 1e-3), times(1e-2, 1e-2)), [run], MACHINE, 0.0)))
+    printed = table(metrics)
     assert "with the trainer: 0 s at 1.000 of real time, 5 goals, trained 9 times, networks sent 2 times" in printed
     assert "p50 0.700, p99 2.464, max 2.500" in printed
     assert "of 4 joint states: 1 unanswered, 1 answered late" in printed

@@ -42,7 +42,7 @@ CHUNK = 20
 @pytest.fixture(scope="module")
 def offline() -> dict[str, Any]:
     judged, _ = replay(BAG, [MODEL], StreamOptions())
-    figures: dict[str, Any] = json.loads(json.dumps(judged.figures()))
+    figures: dict[str, Any] = json.loads(json.dumps(judged.metrics()))
     return figures
 
 

@@ -159,31 +159,32 @@ def test_a_forward_model_that_errs_more_than_usual_learns_fast_and_from_what_is_
     learner = OnlineLearner(checkpoint, experience(checkpoint, replace(KEPT, held_back_segments=6)), QUICK)
     for segment in segments:
         learner.experience.add(segment)
-    usual, surprises, adam = checkpoint.config.final_rate, learner.surprises, learner._updater.model_optimizer
+    usual, detectors = checkpoint.config.final_rate, learner.change_detectors
+    adam = learner._updater.model_optimizer
     assert adam.param_groups[0]["full_rate"] == pytest.approx(usual * QUICK.model_learning_rate)
     learner.propose()
     learner.propose()
-    assert surprises["forward_model"].rate_share == pytest.approx(usual)
+    assert detectors["forward_model"].rate_fraction == pytest.approx(usual)
     known = len(learner.experience.recent)
     for segment in changed_arm(segments, 1):
         learner.experience.add(segment)
     added = len(learner.experience.recent) - known
     learner.propose()
-    assert surprises["forward_model"].rate_share == 1.0
+    assert detectors["forward_model"].rate_fraction == 1.0
     assert adam.param_groups[0]["full_rate"] == pytest.approx(QUICK.model_learning_rate)
     assert len(learner.experience.recent) == 9, "the latest, as many as half of the held-back ones stand for"
     assert len(learner.experience.old) == known + added
-    assert surprises["policy"].rate_share == pytest.approx(usual), "goals end where they always did"
+    assert detectors["policy"].rate_fraction == pytest.approx(usual), "goals end where they always did"
 
 
 def test_a_policy_whose_goals_end_farther_away_than_usual_learns_fast(segments: list[Segment]) -> None:
     learner = filled(shipped(), segments)
-    surprises, distances = learner.surprises, learner.experience.final_distances
+    detectors, distances = learner.change_detectors, learner.experience.final_distances
     for distance in (0.001, 0.004, 0.001, 0.02):
         distances.extend([distance] * 10)
         learner.propose()
-        assert (surprises["policy"].rate_share == 1.0) == (distance > 0.01), distance
-    assert surprises["forward_model"].rate_share < 1.0
+        assert (detectors["policy"].rate_fraction == 1.0) == (distance > 0.01), distance
+    assert detectors["forward_model"].rate_fraction < 1.0
 
 
 def test_learning_never_moves_weights_farther_than_allowed(segments: list[Segment]) -> None:

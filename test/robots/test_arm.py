@@ -21,7 +21,7 @@ def test_all_arrays_have_one_number_per_joint(arm: Arm) -> None:
     n, m = len(arm.joint_names), arm.controlled_joints
     assert arm.home.shape == (n,)
     assert arm.limits.joints == n
-    assert arm.held_stiffness.shape == arm.held_damping.shape == (n - m,)
+    assert arm.locked_stiffness.shape == arm.locked_damping.shape == (n - m,)
     assert arm.shoulder.shape == (3,)
 
 

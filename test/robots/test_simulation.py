@@ -1,5 +1,7 @@
 """The simulated arm: as described by default, and worn, loaded, noisy or pushed where it is told to be."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from spiking_controller.errors import ConfigError
+from spiking_controller.errors import ConfigError, RobotModelError
 from spiking_controller.robots.arm import Arm, get_arm
 from spiking_controller.robots.simulation import ArmCondition, ArmSimulation
 
@@ -294,3 +296,13 @@ def test_home_is_the_models_keyframe(name: str) -> None:
     simulation = ArmSimulation(arm)
     assert (simulation.joint_position == keyframe.qpos).all()
     assert not keyframe.ctrl.any()
+
+
+def test_a_joint_without_a_motor_is_refused_with_the_path_of_the_description(tmp_path: Path) -> None:
+    arm = get_arm("planar_arm")
+    mjcf = tmp_path / "two_motors_at_one_joint.xml"
+    description = arm.mjcf.read_text(encoding="utf-8")
+    mjcf.write_text(description.replace('joint="planar_joint2"/>', 'joint="planar_joint1"/>'), encoding="utf-8")
+    sentence = f"{mjcf}: the joint 'planar_joint2' has no motor; add one to the model."
+    with pytest.raises(RobotModelError, match=re.escape(sentence)):
+        ArmSimulation(replace(arm, mjcf=mjcf))

@@ -25,8 +25,8 @@ def test_torque_is_scaled_action_minus_damping(name: str) -> None:
         expected = gain * action[:, joint] - gain / fastest[joint] * velocity[:, joint]
         np.testing.assert_allclose(torque[:, joint], expected)
     for held, joint in enumerate(range(m, n)):
-        expected = task.arm.held_stiffness[held] * (task.arm.home[joint] - position[:, joint])
-        expected -= task.arm.held_damping[held] * velocity[:, joint]
+        expected = task.arm.locked_stiffness[held] * (task.arm.home[joint] - position[:, joint])
+        expected -= task.arm.locked_damping[held] * velocity[:, joint]
         np.testing.assert_allclose(torque[:, joint], expected)
 
 

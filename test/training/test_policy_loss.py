@@ -16,7 +16,7 @@ from spiking_controller.tasks.goals import is_hard
 from spiking_controller.tasks.reach import get_task
 from spiking_controller.tasks.segments import Windows
 from spiking_controller.training.collection import policy_episodes
-from spiking_controller.training.losses import policy_loss, self_motion
+from spiking_controller.training.losses import Exercise, PolicyPenalties, policy_loss, self_motion
 
 BATCH, STEPS = 6, 3
 
@@ -67,9 +67,9 @@ def test_each_term_adds_to_the_loss_and_can_be_switched_off(small_config: Traini
     posture = rng.uniform(-1.0, 1.0, (BATCH, 6)) if weights.guidance > 0 else None
 
     def loss(chosen: PolicyLoss) -> float:
-        terms = policy_loss(
-            policy, model, windows, windows.goal, posture, 5, chosen, smoothness=1.0, regulariser=ActivityRegulariser()
-        )
+        exercise = Exercise(windows, windows.goal, posture, unroll=5)
+        penalties = PolicyPenalties(chosen, smoothness=1.0, regulariser=ActivityRegulariser())
+        terms = policy_loss(policy, model, exercise, penalties)
         assert sum(terms.terms.values()) == pytest.approx(float(terms.total.detach()), rel=1e-5)
         return float(terms.total.detach())
 

@@ -149,7 +149,7 @@ class Recording:
         period, start = np.polyfit(steps, self.spike_time, 1)
         return float(period), float(start)
 
-    def control_step_share(self, control_period: float) -> float:
+    def control_step_fraction(self, control_period: float) -> float:
         """Share of the control steps that were due, one each `control_period` (s), whose spikes were seen.
 
         Well below 1 where the machine was too busy for real time.

@@ -15,7 +15,7 @@ from spiking_controller.control.controller import ControllerSettings
 from spiking_controller.errors import ConfigError
 from spiking_controller.evaluation.checkpoint_names import column_names, common_task
 from spiking_controller.evaluation.replay.goal_judge import GoalJudge
-from spiking_controller.evaluation.replay.model_judge import Baselines, ModelJudge, RecordedWindows, WindowCutter
+from spiking_controller.evaluation.replay.model_judge import ModelJudge, RecordedWindows, UntrainedErrors, WindowCutter
 from spiking_controller.evaluation.replay.policy_judge import PolicyJudge
 from spiking_controller.networks.checkpoint import Checkpoint
 from spiking_controller.streams.control_steps import Outcome
@@ -47,12 +47,12 @@ class Judges(NamedTuple):
 
 
 class ReplayEvaluator(StepStream):
-    """Takes messages in the order in which they come; `figures` at any time, complete after `finish`.
+    """Takes messages in the order in which they come; `metrics` at any time, complete after `finish`.
 
     Attributes:
         names: of the checkpoints, one each.
         judges: of the checkpoints, one each.
-        baselines: forecasts without a model, on the same windows.
+        untrained: predictions without a model, on the same windows.
         goals: how the recorded run reached its goals.
         counts: what came and was not used, by reason.
     """
@@ -81,7 +81,7 @@ class ReplayEvaluator(StepStream):
         warm_up = max(max(c.config.model_updates.warm_up, c.config.policy_updates.warm_up) for c in checkpoints)
         self._cutter = WindowCutter(warm_up, len(task.arm.joint_names))
         keep, period = settings.keep_series, settings.rate_limit_period or task.physics_period
-        self.baselines = Baselines(task, keep)
+        self.untrained = UntrainedErrors(task, keep)
         self.goals = GoalJudge(task, keep)
         self.judges = [
             Judges(ModelJudge(checkpoint, keep), PolicyJudge(checkpoint, settings.controller, period, keep))
@@ -141,18 +141,18 @@ class ReplayEvaluator(StepStream):
             return
         if self.settings.keep_series:
             self.window_times += windows.time.tolist()
-        self.baselines.add(windows, self._cutter.warm_up)
+        self.untrained.add(windows, self._cutter.warm_up)
         for model, _ in self.judges:
             model.add_windows(windows, self._cutter.warm_up)
 
-    def figures(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, Any]:
         """Everything that is known by now, as plain data; errors are means.
 
         Returns:
             stream: joint states `used` and `waiting`, `duration_s`, `rate_hz`, `control_steps`, in how many
                 `stretches`, and what was `dropped`, by reason.
             published: mean of the prediction errors that the controller published, rad, and how many.
-            baselines: errors of "the state stays" and of linear extrapolation, by horizon, on as many `windows`.
+            baselines: by horizon, errors of persistence, `stay`, and constant velocity, `linear`, on as many `windows`.
             goals: of the recorded run: `summary` (see `tasks.metrics.summarise`) and `each`.
             checkpoints: for each `forward_model` (errors by horizon; `following_rad`, the error that the controller
                 would publish, and the same of the steps that it reported), `policy` (root mean squares of recorded
@@ -183,20 +183,20 @@ class ReplayEvaluator(StepStream):
                 "count": self._published_count,
             },
             "baselines": {
-                "windows": self.baselines.stay.windows,
+                "windows": self.untrained.persistence.windows,
                 "warm_up_steps": self._cutter.warm_up,
-                "stay": self.baselines.stay.figures(),
-                "linear": self.baselines.linear.figures(),
+                "stay": self.untrained.persistence.metrics(),
+                "linear": self.untrained.constant_velocity.metrics(),
             },
-            "goals": self.goals.figures(),
+            "goals": self.goals.metrics(),
             "checkpoints": [
                 {
                     "name": name,
                     "source": checkpoint.source,
                     "sha256": checkpoint.metadata["sha256"],
-                    "forward_model": model.figures(),
-                    "policy": policy.figures(),
-                    "activity": {"policy": policy.meter.figures(), "forward_model": model.meter.figures()},
+                    "forward_model": model.metrics(),
+                    "policy": policy.metrics(),
+                    "activity": {"policy": policy.meter.metrics(), "forward_model": model.meter.metrics()},
                 }
                 for name, checkpoint, (model, policy) in zip(self.names, self.checkpoints, self.judges, strict=True)
             ],

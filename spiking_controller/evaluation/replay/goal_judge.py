@@ -93,8 +93,8 @@ class GoalJudge:
             del metrics["mean_torque_rate"]
         return metrics
 
-    def figures(self) -> dict[str, Any]:
-        """See `replay.ReplayEvaluator.figures`."""
+    def metrics(self) -> dict[str, Any]:
+        """See `evaluator.ReplayEvaluator.metrics`."""
         names = set.intersection(*(set(metrics) for _, _, metrics in self.goals)) if self.goals else set()
         together = {
             name: np.concatenate([metrics[name] for _, _, metrics in self.goals])

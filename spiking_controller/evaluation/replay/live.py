@@ -14,7 +14,7 @@ from spiking_controller.evaluation.replay.evaluator import ReplayEvaluator, Repl
 from spiking_controller.networks.checkpoint import Checkpoint
 from spiking_controller.units import NANOSECONDS
 
-Figures = dict[str, Any]
+Metrics = dict[str, Any]
 
 
 _REHEARSED = 2.0
@@ -42,7 +42,7 @@ class LiveEvaluation:
     """
 
     def __init__(
-        self, checkpoints: Sequence[Checkpoint], settings: ReplaySettings, on_complete: Callable[[Figures], None]
+        self, checkpoints: Sequence[Checkpoint], settings: ReplaySettings, on_complete: Callable[[Metrics], None]
     ) -> None:
         """Judge these checkpoints side by side.
 
@@ -72,15 +72,10 @@ class LiveEvaluation:
             run.add_joint_state(time, names, arm.home, at_rest, at_rest)
             run.add_torque(time, names, at_rest)
         run.finish()
-        run.figures()
+        run.metrics()
 
     def add_joint_state(
-        self,
-        time: int,
-        names: Sequence[str],
-        position: ArrayLike,
-        velocity: ArrayLike = (),
-        effort: ArrayLike = (),
+        self, time: int, names: Sequence[str], position: ArrayLike, velocity: ArrayLike = (), effort: ArrayLike = ()
     ) -> None:
         """See `StepStream.add_joint_state`; one from before the last begins another run."""
         try:
@@ -116,7 +111,7 @@ class LiveEvaluation:
         if self._has_states and not self.is_complete:
             self._run.finish()
             self.is_complete = True
-            self._on_complete(self.figures())
+            self._on_complete(self.metrics())
 
     def restart(self) -> None:
         """Begin another run in the middle of the stream; the goal in force stays in force."""
@@ -137,6 +132,6 @@ class LiveEvaluation:
         """Why the latest joint state was of no use, a sentence; empty if it was."""
         return self._run.problem
 
-    def figures(self) -> Figures:
-        """Of the present run: `run`, `jumps_back` before it, whether it is `complete`; `ReplayEvaluator.figures`."""
-        return {"run": self.number, "jumps_back": self.jumps, "complete": self.is_complete, **self._run.figures()}
+    def metrics(self) -> Metrics:
+        """Of the present run: `run`, `jumps_back` before it, whether it is `complete`; `ReplayEvaluator.metrics`."""
+        return {"run": self.number, "jumps_back": self.jumps, "complete": self.is_complete, **self._run.metrics()}

@@ -10,7 +10,7 @@ from spiking_controller.evaluation.replay.model_judge import HORIZONS
 from spiking_controller.evaluation.replay.report import tables
 from spiking_controller.evaluation.tables import cell
 
-Figures = dict[str, Any]
+Metrics = dict[str, Any]
 
 _SHOWN = "10"
 """Of the horizons, the one that a forward model is judged by in one line."""
@@ -32,20 +32,20 @@ class Status(NamedTuple):
     values: dict[str, str]
 
 
-def series(figures: Figures) -> dict[str, Series]:
+def series(metrics: Metrics) -> dict[str, Series]:
     """The chief figures by name.
 
     Returns:
-        joint_error, hand_error: of the forward models after the baselines, HORIZONS control steps ahead, rad and m,
-            [2 + checkpoints, horizons].
+        joint_error, hand_error: of persistence, constant velocity and the forward models, HORIZONS control steps ahead,
+            rad and m, [2 + checkpoints, horizons].
         following_error: one step ahead while following the run, rad, [checkpoints].
         torque_difference: from the recorded torque, root mean square, N·m, [checkpoints].
         firing_rate: spikes per neuron and second of policy and forward model, [checkpoints, 2].
     """
-    checkpoints = figures["checkpoints"]
+    checkpoints = metrics["checkpoints"]
     names = [checkpoint["name"] for checkpoint in checkpoints]
-    baselines = figures["baselines"]
-    forecasts = [baselines["stay"], baselines["linear"], *(c["forward_model"]["horizons"] for c in checkpoints)]
+    untrained = metrics["baselines"]
+    forecasts = [untrained["stay"], untrained["linear"], *(c["forward_model"]["horizons"] for c in checkpoints)]
     ahead = f"{', '.join(map(str, HORIZONS))} steps ahead"
     errors = {
         name: Series(
@@ -68,40 +68,40 @@ def series(figures: Figures) -> dict[str, Series]:
     }
 
 
-def statuses(figures: Figures, problem: str, counts: Mapping[str, int]) -> list[Status]:
+def statuses(metrics: Metrics, problem: str, counts: Mapping[str, int]) -> list[Status]:
     """One entry for the stream, and one for each column of the tables that `spiking_controller replay` prints.
 
     Args:
-        figures: see `live.LiveEvaluation.figures`.
+        metrics: see `live.LiveEvaluation.metrics`.
         problem: why the latest joint state was of no use; empty if it was.
         counts: of messages, by what there was about them.
     """
     columns: dict[str, dict[str, str]] = {}
-    for _, head, rows in tables(figures, []):
+    for _, head, rows in tables(metrics, []):
         for index, name in enumerate(head):
             columns.setdefault(name, {}).update({label: cells[index] for label, cells in rows if cells[index]})
-    judged = {c["name"]: _verdict(figures, c) for c in figures["checkpoints"]}
+    judged = {c["name"]: _verdict(metrics, c) for c in metrics["checkpoints"]}
     return [
-        _stream(figures, problem, counts),
+        _stream(metrics, problem, counts),
         *(Status(name, *judged.get(name, (False, "")), values) for name, values in columns.items()),
     ]
 
 
-def _stream(figures: Figures, problem: str, counts: Mapping[str, int]) -> Status:
-    stream = figures["stream"]
+def _stream(metrics: Metrics, problem: str, counts: Mapping[str, int]) -> Status:
+    stream = metrics["stream"]
     states, steps = stream["joint_states"], stream["control_steps"]
     values = {
-        "run": str(figures["run"]),
-        "jumps back in time": str(figures["jumps_back"]),
+        "run": str(metrics["run"]),
+        "jumps back in time": str(metrics["jumps_back"]),
         "duration (s)": f"{stream['duration_s']:.3f}",
         "joint states": str(states["used"]),
         "joint states per second": cell(stream["rate_hz"]),
         "estimated velocities": str(states["estimated_velocities"]),
         "control steps": str(steps),
         "stretches": str(stream["stretches"]),
-        "goals": str(figures["goals"]["goals"]),
+        "goals": str(metrics["goals"]["goals"]),
         **{f"not used: {reason}": str(count) for reason, count in stream["dropped"].items()},
-        **{f"goal not counted: {reason}": str(count) for reason, count in figures["goals"]["not_counted"].items()},
+        **{f"goal not counted: {reason}": str(count) for reason, count in metrics["goals"]["not_counted"].items()},
         **{reason: str(count) for reason, count in counts.items()},
     }
     if problem or not states["used"] + states["waiting"]:
@@ -113,20 +113,23 @@ def _stream(figures: Figures, problem: str, counts: Mapping[str, int]) -> Status
             else "none came on controller/torque; with torque: measured those of the joint states are taken"
         )
         return Status("stream", True, f"the forward models cannot be judged without torques: {wanted}", values)
-    run = f"run {figures['run']}, {stream['duration_s']:.1f} s"
-    return Status("stream", False, f"{run}, is complete" if figures["complete"] else f"judging {run}", values)
+    run = f"run {metrics['run']}, {stream['duration_s']:.1f} s"
+    return Status("stream", False, f"{run}, is complete" if metrics["complete"] else f"judging {run}", values)
 
 
-def _verdict(figures: Figures, checkpoint: Figures) -> tuple[bool, str]:
+def _verdict(metrics: Metrics, checkpoint: Metrics) -> tuple[bool, str]:
     """Whether a forward model is worse than what needs none, and a line that says how good it is."""
-    horizons, baselines = checkpoint["forward_model"]["horizons"], figures["baselines"]
+    horizons, untrained = checkpoint["forward_model"]["horizons"], metrics["baselines"]
     if not horizons:
         return False, f"not yet {int(_SHOWN)} control steps to predict"
-    error, stay, linear = (part[_SHOWN]["joint_rad"] for part in (horizons, baselines["stay"], baselines["linear"]))
-    is_worse = error >= min(stay, linear)
+    error, persistence, constant_velocity = (
+        part[_SHOWN]["joint_rad"] for part in (horizons, untrained["stay"], untrained["linear"])
+    )
+    is_worse = error >= min(persistence, constant_velocity)
     judged = "does not predict this arm" if is_worse else "predicts this arm"
     line = f"{judged}: {cell(error, 1e3)} mrad {_SHOWN} steps ahead"
-    return is_worse, f"{line}, the state stays {cell(stay, 1e3)}, linear extrapolation {cell(linear, 1e3)}"
+    untrained_errors = f"the state stays {cell(persistence, 1e3)}, linear extrapolation {cell(constant_velocity, 1e3)}"
+    return is_worse, f"{line}, {untrained_errors}"
 
 
 def _listed(names: list[str]) -> str:

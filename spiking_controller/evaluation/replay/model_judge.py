@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from spiking_controller.evaluation.complexity import CostMeter
+from spiking_controller.evaluation.untrained_predictions import constant_velocity, persistence
 from spiking_controller.networks.checkpoint import Checkpoint
 from spiking_controller.networks.prediction import open_loop_predictions
 from spiking_controller.streams.control_steps import ControlStep
@@ -123,7 +124,7 @@ class HorizonErrors:
             chosen = [horizon - 1 for horizon in HORIZONS]
             self.of_windows += list(np.concatenate((joints[chosen].mean(axis=-1), hand[chosen])).T)
 
-    def figures(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, Any]:
         """Mean errors by horizon: `joint_rad` (mean over the joints), `joints_rad` (each) and `hand_m`."""
         if not self.windows:
             return {}
@@ -137,27 +138,20 @@ class HorizonErrors:
         }
 
 
-class Baselines:
-    """What it takes no model to predict: the state stays as it is; the joints go on at their velocity."""
+class UntrainedErrors:
+    """Errors of what it takes no model to predict, see `untrained_predictions`."""
 
     def __init__(self, task: ReachTask, keep_series: bool) -> None:
         self._task = task
-        self._codec = ObservationCodec(task)
-        self.stay = HorizonErrors(task, keep_series)
-        self.linear = HorizonErrors(task, keep_series)
+        self.persistence = HorizonErrors(task, keep_series)
+        self.constant_velocity = HorizonErrors(task, keep_series)
 
     def add(self, windows: RecordedWindows, warm_up: int) -> None:
         """Predict along windows."""
         start, measured = windows.observation[warm_up], windows.observation[warm_up + 1 :]
-        self.stay.add(np.broadcast_to(start, measured.shape), measured)
-        ahead = self._task.control_period * np.arange(1, LONGEST_HORIZON + 1)[:, None, None]
-        velocity = self._codec.joint_velocity(start)
-        position = self._codec.joint_position(start) + ahead * velocity
-        # The hand as the forward models have it: the joints that are not controlled are at home.
-        held = np.asarray(self._task.arm.home)[self._task.controlled_joints :]
-        every = np.concatenate((position, np.broadcast_to(held, (*position.shape[:-1], held.size))), axis=-1)
-        hand = self._task.arm.chain.position(every.reshape(-1, every.shape[-1])).reshape(*every.shape[:-1], 3)
-        self.linear.add(self._codec.encode(position, np.broadcast_to(velocity, position.shape), hand), measured)
+        steps = range(1, LONGEST_HORIZON + 1)
+        self.persistence.add(persistence(start, steps), measured)
+        self.constant_velocity.add(constant_velocity(self._task, start, steps), measured)
 
 
 class ModelJudge:
@@ -242,11 +236,11 @@ class ModelJudge:
         predicted = open_loop_predictions(self._model, windows, warm_up)
         self.horizons.add(predicted, recorded.observation[warm_up + 1 :])
 
-    def figures(self) -> dict[str, Any]:
-        """Errors, see `replay.ReplayEvaluator.figures`."""
+    def metrics(self) -> dict[str, Any]:
+        """Errors, see `evaluator.ReplayEvaluator.metrics`."""
         reported = self._reported_sum / self._reported_count if self._reported_count else None
         return {
-            "horizons": self.horizons.figures(),
+            "horizons": self.horizons.metrics(),
             "following_rad": self._sum / self._count if self._count else None,
             "following_steps": self._count,
             "following_reported_rad": reported,

@@ -121,8 +121,8 @@ class PolicyJudge:
         """Time jumped."""
         self._commands.clear()
 
-    def figures(self) -> dict[str, Any]:
-        """See `replay.ReplayEvaluator.figures`."""
+    def metrics(self) -> dict[str, Any]:
+        """See `evaluator.ReplayEvaluator.metrics`."""
         interventions = self._controller.safety.interventions
         joints, count = self._joints, self._compared
         rms = np.sqrt(self._difference / count) if count else None

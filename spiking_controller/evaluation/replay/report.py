@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from spiking_controller.evaluation.replay.evaluator import ReplayEvaluator
 from spiking_controller.evaluation.replay.model_judge import HORIZONS
-from spiking_controller.evaluation.tables import Figures, Row, cell
+from spiking_controller.evaluation.tables import Metrics, Row, cell
 from spiking_controller.units import NANOSECONDS
 
 FloatArray = NDArray[np.float64]
@@ -19,7 +19,7 @@ _FEWEST_BLOCKS: Final = 5
 _RESAMPLES: Final = 2000
 
 
-def paired_differences(evaluator: ReplayEvaluator) -> list[Figures]:
+def paired_differences(evaluator: ReplayEvaluator) -> list[Metrics]:
     """Each further checkpoint minus the first, on the same windows and control steps.
 
     Returns:
@@ -32,21 +32,21 @@ def paired_differences(evaluator: ReplayEvaluator) -> list[Figures]:
     results = []
     first_model, first_policy = evaluator.judges[0]
     for name, (model, policy) in zip(evaluator.names[1:], evaluator.judges[1:], strict=True):
-        figures: Figures = {}
+        metrics: Metrics = {}
         if len(times):
             errors, reference = (np.array(judge.horizons.of_windows) for judge in (model, first_model))
             labels = [f"{kind}_{horizon}" for kind in ("joint_rad", "hand_m") for horizon in HORIZONS]
             for index, label in enumerate(labels):
-                figures[label] = _paired(times, errors[:, index], reference[:, index])
+                metrics[label] = _paired(times, errors[:, index], reference[:, index])
         if policy.differences:
             mine, theirs = (np.array([size for _, size in judge.differences]) for judge in (policy, first_policy))
             steps = np.array([time for time, _ in policy.differences], dtype=np.int64)
-            figures["torque_difference_rms"] = _paired(steps, mine, theirs)
-        results.append({"name": name, "against": evaluator.names[0], "figures": figures})
+            metrics["torque_difference_rms"] = _paired(steps, mine, theirs)
+        results.append({"name": name, "against": evaluator.names[0], "figures": metrics})
     return results
 
 
-def _paired(times: NDArray[np.int64], values: FloatArray, reference: FloatArray) -> Figures:
+def _paired(times: NDArray[np.int64], values: FloatArray, reference: FloatArray) -> Metrics:
     difference = values - reference
     _, block = np.unique((times - times[0]) // _BLOCK, return_inverse=True)
     sums, counts = np.bincount(block, difference), np.bincount(block)
@@ -63,41 +63,44 @@ def _paired(times: NDArray[np.int64], values: FloatArray, reference: FloatArray)
     }
 
 
-def prediction_rows(figures: Figures) -> tuple[list[str], list[Row]]:
+def prediction_rows(metrics: Metrics) -> tuple[list[str], list[Row]]:
     """Errors of the forward models: head and rows of a table."""
-    baselines = figures["baselines"]
+    untrained = metrics["baselines"]
     columns = [
-        ("the state stays", baselines["stay"]),
-        ("linear extrapolation", baselines["linear"]),
-        *((c["name"], c["forward_model"]["horizons"]) for c in figures["checkpoints"]),
+        ("the state stays", untrained["stay"]),
+        ("linear extrapolation", untrained["linear"]),
+        *((c["name"], c["forward_model"]["horizons"]) for c in metrics["checkpoints"]),
     ]
     rows: list[Row] = []
-    for horizon in HORIZONS:
-        steps = "1 step" if horizon == 1 else f"{horizon} steps"
-        rows.append((f"joints, {steps} ahead (mrad)", [_of(part, horizon, "joint_rad", 1e3) for _, part in columns]))
-    for horizon in HORIZONS:
-        steps = "1 step" if horizon == 1 else f"{horizon} steps"
-        rows.append((f"hand, {steps} ahead (mm)", [_of(part, horizon, "hand_m", 1e3) for _, part in columns]))
-    joints = baselines["stay"].get("1", {}).get("joints_rad", ())
+    for what, key, unit in (("joints", "joint_rad", "mrad"), ("hand", "hand_m", "mm")):
+        for horizon in HORIZONS:
+            steps = "1 step" if horizon == 1 else f"{horizon} steps"
+            rows.append((f"{what}, {steps} ahead ({unit})", [_of(part, horizon, key, 1e3) for _, part in columns]))
+    joints = untrained["stay"].get("1", {}).get("joints_rad", ())
     for joint in range(len(joints)):
         cells = [cell(part[str(10)]["joints_rad"][joint], 1e3) if part else "–" for _, part in columns]
         rows.append((f"joint {joint + 1}, 10 steps ahead (mrad)", cells))
-    following = ["", "", *(cell(c["forward_model"]["following_rad"], 1e3) for c in figures["checkpoints"])]
+    following = ["", "", *(cell(c["forward_model"]["following_rad"], 1e3) for c in metrics["checkpoints"])]
     rows.append(("following the run, 1 step ahead, rms of the joints (mrad)", following))
-    published = figures["published"]["prediction_error_rad"]
+    published = metrics["published"]["prediction_error_rad"]
     if published is not None:
-        again = [cell(c["forward_model"]["following_reported_rad"], 1e3) for c in figures["checkpoints"]]
+        again = [cell(c["forward_model"]["following_reported_rad"], 1e3) for c in metrics["checkpoints"]]
         rows.append((f"the same where the controller published {cell(published, 1e3)}", ["", "", *again]))
     return [name for name, _ in columns], rows
 
 
-def _of(part: Figures, horizon: int, key: str, scale: float) -> str:
+def _of(part: Metrics, horizon: int, key: str, scale: float) -> str:
     return cell(part[str(horizon)][key], scale) if part else "–"
 
 
-def policy_rows(figures: Figures) -> tuple[list[str], list[Row]]:
+def _scaled(entries: Sequence[tuple[str, str, float]], columns: Sequence[Metrics]) -> list[Row]:
+    """A row for each label, key and scale, with a cell for each column."""
+    return [(label, [cell(column.get(key), scale) for column in columns]) for label, key, scale in entries]
+
+
+def policy_rows(metrics: Metrics) -> tuple[list[str], list[Row]]:
     """What the policies would have done: head and rows of a table."""
-    policies = [c["policy"] for c in figures["checkpoints"]]
+    policies = [c["policy"] for c in metrics["checkpoints"]]
     rows: list[Row] = [
         ("recorded torque, rms (N·m)", [cell(p["recorded_torque_rms"]) for p in policies]),
         ("difference to it, rms (N·m)", [cell(p["torque_difference_rms"]) for p in policies]),
@@ -115,7 +118,7 @@ def policy_rows(figures: Figures) -> tuple[list[str], list[Row]]:
             rows.append((title.format(reason), cells))
     if not any(p["interventions"] for p in policies):
         rows.append(("torques that the filter would have changed (%)", ["0" for _ in policies]))
-    return [c["name"] for c in figures["checkpoints"]], rows
+    return [c["name"] for c in metrics["checkpoints"]], rows
 
 
 _ACTIVITY = (
@@ -128,20 +131,19 @@ _ACTIVITY = (
 )
 
 
-def activity_rows(figures: Figures) -> tuple[list[str], list[Row]]:
+def activity_rows(metrics: Metrics) -> tuple[list[str], list[Row]]:
     """What the networks' steps cost: head and rows of a table."""
     rows: list[Row] = []
     for part in ("policy", "forward_model"):
-        parts = [c["activity"][part] for c in figures["checkpoints"]]
-        for label, key, scale in _ACTIVITY:
-            rows.append((f"{part.replace('_', ' ')}: {label}", [cell(p.get(key), scale) for p in parts]))
+        parts = [c["activity"][part] for c in metrics["checkpoints"]]
+        rows += [(f"{part.replace('_', ' ')}: {label}", cells) for label, cells in _scaled(_ACTIVITY, parts)]
         layers = sorted({layer for p in parts for layer in p.get("spikes_per_neuron_per_second_by_layer", ())})
         for layer in layers:
             rates = [p.get("spikes_per_neuron_per_second_by_layer", {}).get(layer) for p in parts]
             rows.append(
                 (f"{part.replace('_', ' ')}: {layer}, spikes per neuron per second", [cell(rate) for rate in rates])
             )
-    return [c["name"] for c in figures["checkpoints"]], rows
+    return [c["name"] for c in metrics["checkpoints"]], rows
 
 
 _GOAL_ROWS = (
@@ -158,16 +160,15 @@ _GOAL_ROWS = (
 )
 
 
-def goal_rows(figures: Figures) -> tuple[list[str], list[Row]]:
+def goal_rows(metrics: Metrics) -> tuple[list[str], list[Row]]:
     """How the recorded run reached its goals: head and rows of a table."""
-    goals = figures["goals"]
+    goals = metrics["goals"]
     if not goals["goals"]:
         return ["recorded run"], []
-    rows = [(label, [cell(goals["summary"].get(key), scale)]) for label, key, scale in _GOAL_ROWS]
-    return ["recorded run"], [("goals", [str(goals["goals"])]), *rows]
+    return ["recorded run"], [("goals", [str(goals["goals"])]), *_scaled(_GOAL_ROWS, [goals["summary"]])]
 
 
-def paired_rows(pairs: Sequence[Figures]) -> tuple[list[str], list[Row]]:
+def paired_rows(pairs: Sequence[Metrics]) -> tuple[list[str], list[Row]]:
     """Differences between checkpoints: head and rows of a table."""
     labels = list(dict.fromkeys(label for pair in pairs for label in pair["figures"]))
     rows: list[Row] = []
@@ -190,13 +191,13 @@ def paired_rows(pairs: Sequence[Figures]) -> tuple[list[str], list[Row]]:
     return [f"{pair['name']} minus {pair['against']}" for pair in pairs], rows
 
 
-def tables(figures: Figures, pairs: Sequence[Figures]) -> list[tuple[str, list[str], list[Row]]]:
+def tables(metrics: Metrics, pairs: Sequence[Metrics]) -> list[tuple[str, list[str], list[Row]]]:
     """Title, head and rows of every table that has rows."""
     every = [
-        ("Forward model", *prediction_rows(figures)),
-        ("Policy", *policy_rows(figures)),
+        ("Forward model", *prediction_rows(metrics)),
+        ("Policy", *policy_rows(metrics)),
         ("Differences", *paired_rows(pairs)),
-        ("Recorded run", *goal_rows(figures)),
-        ("Activity per control step", *activity_rows(figures)),
+        ("Recorded run", *goal_rows(metrics)),
+        ("Activity per control step", *activity_rows(metrics)),
     ]
     return [table for table in every if table[2]]

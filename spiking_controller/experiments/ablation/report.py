@@ -9,7 +9,7 @@ from pandas import DataFrame, Series
 from scipy import stats
 
 from spiking_controller.evaluation.tables import markdown_table
-from spiking_controller.experiments.ablation.figures import FINAL_ERROR, draw_factor
+from spiking_controller.experiments.ablation.plots import FINAL_ERROR, draw_factor
 from spiking_controller.experiments.ablation.results import Results
 from spiking_controller.experiments.ablation.study import DEFAULT, Factor, Study
 from spiking_controller.files import write_atomically

@@ -14,9 +14,10 @@ from spiking_controller.networks.checkpoint import Checkpoint
 from spiking_controller.online.model_update import Version
 from spiking_controller.online.tracking_watch import TrackingWatch
 from spiking_controller.online.versions import VersionChain
-from spiking_controller.robots.simulation import NANOSECONDS, ArmCondition, ArmSimulation
+from spiking_controller.robots.simulation import ArmCondition, ArmSimulation
 from spiking_controller.streams.segments import SegmentBuilder
 from spiking_controller.tasks.segments import Segment
+from spiking_controller.units import NANOSECONDS
 
 FloatArray = NDArray[np.float64]
 

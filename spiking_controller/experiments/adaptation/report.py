@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from spiking_controller.evaluation.figure_style import COLOURS, GRID, MUTED, STYLE, label_distances
+from spiking_controller.evaluation.plot_style import COLOURS, GRID, MUTED, STYLE, label_distances
 from spiking_controller.evaluation.tables import markdown_table
+from spiking_controller.experiments.adaptation.plan import CHANGES, LEARNING, MEASURED
 from spiking_controller.experiments.adaptation.results import FOOTPRINTS, SavedRun
-from spiking_controller.experiments.adaptation.run import CHANGES, LEARNING, MEASURED
 
 Runs = Mapping[tuple[str, str, int], SavedRun]
 
@@ -126,8 +126,8 @@ def _prediction_line(key: tuple[str, str, int], run: SavedRun, runs: Runs) -> li
 
 
 def _held_out_line(key: tuple[str, str, int], run: SavedRun) -> list[str]:
-    figures = run.summary["held_out_final_error_m"]
-    start, end = figures["start"], figures["end"]
+    metrics = run.summary["held_out_final_error_m"]
+    start, end = metrics["start"], metrics["end"]
     return [
         *_label(key),
         f"{run.summary['plan']['minutes']:g}",

@@ -8,14 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.experiments.adaptation.run import (
-    AdaptationPlan,
-    AdaptationRun,
-    Event,
-    Footprint,
-    GoalRow,
-    block_medians,
-)
+from spiking_controller.experiments.adaptation.plan import AdaptationPlan
+from spiking_controller.experiments.adaptation.records import Event, Footprint, GoalRow, block_medians
+from spiking_controller.experiments.adaptation.run import AdaptationRun
 from spiking_controller.files import write_atomically
 from spiking_controller.networks.checkpoint import dump_checkpoint
 
@@ -97,7 +92,8 @@ def save_run(directory: Path, run: AdaptationRun, more: dict[str, Any]) -> None:
         "versions": run.loop.chain.counts["model update"],
         "rollbacks": run.loop.chain.counts["rollback"],
         "footprint": {
-            name: run.footprints[int(share * (len(run.footprints) - 1))]._asdict() for name, share in FOOTPRINTS.items()
+            name: run.footprints[int(fraction * (len(run.footprints) - 1))]._asdict()
+            for name, fraction in FOOTPRINTS.items()
         },
         **more,
     }

@@ -5,24 +5,21 @@ between them; learning happens at stated simulated times, between two control st
 """
 
 import resource
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
-from typing import Final, Literal, NamedTuple
+from typing import Final
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from spiking_controller.control.controller import ControllerSettings
-from spiking_controller.errors import ConfigError
 from spiking_controller.experiments.adaptation.closed_loop import ClosedLoop, GoalOutcome
-from spiking_controller.networks.checkpoint import Checkpoint, dump_checkpoint, parse_checkpoint
+from spiking_controller.experiments.adaptation.harm import spoil, spoilt
+from spiking_controller.experiments.adaptation.plan import CHANGES, AdaptationPlan
+from spiking_controller.experiments.adaptation.records import Event, Footprint, GoalRow
+from spiking_controller.networks.checkpoint import Checkpoint
 from spiking_controller.networks.prediction import PredictionError
-from spiking_controller.online.experience import Experience, ExperienceSettings
+from spiking_controller.online.experience import Experience
 from spiking_controller.online.gate import held_back_windows, ten_step_error
-from spiking_controller.online.learner import OnlineLearner, OnlineSettings, Proposal
+from spiking_controller.online.learner import OnlineLearner, Proposal
 from spiking_controller.online.model_update import Version
 from spiking_controller.online.tracking_watch import TrackingWatch
 from spiking_controller.online.version_folder import VersionFolder
@@ -31,153 +28,6 @@ from spiking_controller.tasks.goals import sample_goals
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.segments import Segment
 from spiking_controller.training.replay_memory import ReplayMemory
-
-FloatArray = NDArray[np.float64]
-
-Learning = Literal["off", "on", "harmed"]
-LEARNING: Final[tuple[Learning, ...]] = ("off", "on", "harmed")
-
-WEAK_MOTOR: Final = 1
-"""Index of the joint whose motor gets weak: the second one lifts the whole arm."""
-
-
-MEASURED: Final = ("before", "after", "end")
-"""The phases of a run in which the same goals are measured."""
-
-
-def _weak_motor(joints: int) -> tuple[float, ...]:
-    return tuple(0.7 if joint == WEAK_MOTOR else 1.0 for joint in range(joints))
-
-
-CHANGES: Final[Mapping[str, ArmCondition]] = MappingProxyType(
-    {
-        "payload": ArmCondition(payload_mass=2.0),
-        "friction": ArmCondition(friction_factor=(3.0,)),
-        "motor": ArmCondition(motor_strength=_weak_motor(7)),
-        "none": ArmCondition(),
-    }
-)
-"""What happens to the Panda, by name."""
-
-
-@dataclass(frozen=True)
-class AdaptationPlan:
-    """What happens when, in goals.
-
-    Attributes:
-        change: key of CHANGES.
-        learning: "off"; "on"; or "harmed": on, and networks that do harm are injected.
-        seed: of goals, windows and imagined goals.
-        minutes: simulated time after the change, min.
-        goal_duration: for which a goal is held, s.
-        block: goals of a measurement. The same ones, in the same order, just before the change, just after it, and at
-            the end.
-        lead: goals before the first measurement.
-        update_period: between two updates, simulated s.
-        rollback_factor, rollback_goals: of `TrackingWatch`.
-        experience, online: how the learner learns.
-    """
-
-    change: str = "payload"
-    learning: Learning = "on"
-    seed: int = 1
-    minutes: float = 15.0
-    goal_duration: float = 4.0
-    block: int = 20
-    lead: int = 20
-    update_period: float = 4.0
-    rollback_factor: float = 2.0
-    rollback_goals: int = 3
-    experience: ExperienceSettings = field(default_factory=ExperienceSettings)
-    online: OnlineSettings = field(default_factory=OnlineSettings)
-
-    def __post_init__(self) -> None:
-        """Check what the command line gives.
-
-        Raises:
-            ConfigError: a time that is not above 0.
-        """
-        for name in ("minutes", "update_period", "goal_duration"):
-            if not 0.0 < getattr(self, name) < float("inf"):
-                raise ConfigError(f"{name} = {getattr(self, name)} must be a finite number above 0.")
-
-    @property
-    def goals_after(self) -> int:
-        """Goals after the change, the two measurements included."""
-        return max(round(60.0 * self.minutes / self.goal_duration), 2 * self.block)
-
-    def phase(self, goal: int) -> str:
-        """To what part of the run a goal belongs."""
-        bounds = {
-            "lead": self.lead,
-            "before": self.block,
-            "after": self.block,
-            "adapting": self.goals_after - 2 * self.block,
-            "end": self.block,
-        }
-        for name, length in bounds.items():
-            if goal < length:
-                return name
-            goal -= length
-        return "over"
-
-    @property
-    def goals(self) -> int:
-        """Goals of the whole run."""
-        return self.lead + self.block + self.goals_after
-
-    @property
-    def change_at(self) -> int:
-        """The goal with which the arm changes."""
-        return self.lead + self.block
-
-
-class GoalRow(NamedTuple):
-    """One goal of a run, as the table has it.
-
-    Attributes:
-        goal: number.
-        time_s: simulated time at its start, since the change.
-        phase: see `AdaptationPlan.phase`.
-        final_error_m: mean distance in the last half second.
-        prediction_rad, prediction_m: 10-step error of the running forward model on what was recorded on the way; joint
-            angles and hand.
-        first_prediction_rad, first_prediction_m: the same of the forward model that the run started with, on the same.
-        version: of the networks that ran, sha256.
-    """
-
-    goal: int
-    time_s: float
-    phase: str
-    final_error_m: float
-    prediction_rad: float
-    prediction_m: float
-    first_prediction_rad: float
-    first_prediction_m: float
-    version: str
-
-
-class Event(NamedTuple):
-    """Something that happened between two goals: its simulated time since the change, its kind, and a sentence."""
-
-    time_s: float
-    kind: str
-    text: str
-
-
-class Footprint(NamedTuple):
-    """What a run takes up after a goal.
-
-    Attributes:
-        time_s: simulated time since the change.
-        resident_mb: largest resident memory of the process so far, MB.
-        disk_mb: files of the memory and the versions, MB; 0 without a folder.
-    """
-
-    time_s: float
-    resident_mb: float
-    disk_mb: float
-
 
 VERSIONS_KEPT: Final = 50
 """In the folder of a run, as the trainer node does."""
@@ -381,34 +231,7 @@ class AdaptationRun:
 
     def _force_harm(self) -> None:
         """Send spoilt networks past the gate, as if they came from the trainer."""
-        running = self.learner.running
-        spoilt = parse_checkpoint(dump_checkpoint(running.policy, running.forward_model, running.config), "copy")
-        spoil(spoilt.policy)
-        data = dump_checkpoint(spoilt.policy, spoilt.forward_model, spoilt.config, parent=self.loop.chain.tip)
-        forced = parse_checkpoint(data, "forced")
+        forced = spoilt(self.learner.running, self.loop.chain.tip)
         self._note("harm", f"{forced.metadata['sha256'][:12]} is sent past the gate.")
         self.learner.remember(forced)
         self._send(forced)
-
-
-def spoil(policy: torch.nn.Module) -> None:
-    """Do harm to a policy: its readout changes sign, so that it leads away from where it should go."""
-    with torch.no_grad():
-        for name, parameter in policy.named_parameters():
-            if "readout_weight" in name:
-                parameter.neg_()
-
-
-def block_medians(rows: list[GoalRow]) -> dict[str, dict[str, float]]:
-    """Medians over the goals of each measurement: errors in m, 10-step prediction errors in rad and m.
-
-    Args:
-        rows: of a complete run.
-    """
-    figures = [name for name in GoalRow._fields if name.endswith(("_m", "_rad"))]
-    return {
-        phase: {
-            name: float(np.nanmedian([getattr(row, name) for row in rows if row.phase == phase])) for name in figures
-        }
-        for phase in MEASURED
-    }

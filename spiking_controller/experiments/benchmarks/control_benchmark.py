@@ -1,6 +1,6 @@
 """How fast a control tick is: times the networks, and sums up what was heard of a live graph. No ROS here.
 
-The other half, which brings graphs up and listens to them, is `nodes.control_benchmark_command`.
+The other half, which brings graphs up and listens to them, is `commands.benchmark_control`.
 """
 
 import time
@@ -12,22 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiking_controller.errors import ConfigError
+from spiking_controller.evaluation.tables import plain_table
 from spiking_controller.experiments.benchmarks.snntorch_network import SnntorchNetwork
 from spiking_controller.networks.agent import SpikingAgent
 from spiking_controller.networks.checkpoint import Checkpoint, load_checkpoint
 from spiking_controller.snn.network import SpikingNetwork
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import run_episodes
+from spiking_controller.units import NANOSECONDS
 
 FloatArray = NDArray[np.float64]
 TimeArray = NDArray[np.int64]
 
 WARM_UP: Final = 50
 """Control steps that are run ahead of the measured ones: they compile kernels and fill caches."""
-_NANOSECONDS: Final = 1e9
 _SEED: Final = 1
 _QUIET_LOAD: Final = 0.3
 _QUANTILES: Final = (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
+_SHOWN: Final = ("p50", "p99")
+"""Of the quantiles, in the table of control steps."""
 
 
 @dataclass(frozen=True)
@@ -168,12 +171,12 @@ def summed_up(
         int(traffic.number[chosen[-1]] - traffic.number[chosen[0]]) + 1
         for traffic, chosen in ((states, of_state), (torques, of_torque))
     )
-    simulated = float(stamps[-1] - stamps[0]) / _NANOSECONDS
-    duration = float(states.sent[of_state[-1]] - states.sent[of_state[0]]) / _NANOSECONDS
+    simulated = float(stamps[-1] - stamps[0]) / NANOSECONDS
+    duration = float(states.sent[of_state[-1]] - states.sent[of_state[0]]) / NANOSECONDS
     state_period = (stamps[-1] - stamps[0]) / (published - 1)
     return LiveRun(
         trainer=trainer,
-        latency=latency / _NANOSECONDS,
+        latency=latency / NANOSECONDS,
         states=published,
         unanswered=max(published - answers, 0),
         late=int(np.count_nonzero(latency > state_period)),
@@ -232,25 +235,28 @@ def report(
 
 
 def _quantiles(seconds: FloatArray) -> dict[str, float]:
-    return {name: float(np.quantile(seconds, share)) for name, share in _QUANTILES}
+    return {name: float(np.quantile(seconds, fraction)) for name, fraction in _QUANTILES}
 
 
-def table(figures: Mapping[str, Any]) -> str:
+def table(metrics: Mapping[str, Any]) -> str:
     """The figures of `report` as text."""
-    versions = ", ".join(f"{name} {number}" for name, number in figures["versions"].items())
+    versions = ", ".join(f"{name} {number}" for name, number in metrics["versions"].items())
     lines = [
-        f"{figures['processor']}, {figures['cores']} cores, PyTorch threads: {figures['threads']}; {versions}",
+        f"{metrics['processor']}, {metrics['cores']} cores, PyTorch threads: {metrics['threads']}; {versions}",
         "",
-        f"{'One control step at batch 1, ms':34}{'ours p50':>10}{'p99':>8}{'snntorch p50':>14}{'p99':>8}{'ratio':>8}",
+        plain_table(
+            ["One control step at batch 1, ms", "ours p50", "p99", "snntorch p50", "p99", "ratio"],
+            [
+                [
+                    {"forward_model": "forward model", "both": "policy and forward model"}.get(part, part),
+                    *(f"{1e3 * row[key][name]:.3f}" for key in ("seconds", "snntorch_seconds") for name in _SHOWN),
+                    f"{row['ratio']:.2f}",
+                ]
+                for part, row in metrics["ticks"].items()
+            ],
+        ),
     ]
-    for part, row in figures["ticks"].items():
-        ours, snntorch = row["seconds"], row["snntorch_seconds"]
-        name = {"forward_model": "forward model", "both": "policy and forward model"}.get(part, part)
-        lines.append(
-            f"{name:34}{1e3 * ours['p50']:>10.3f}{1e3 * ours['p99']:>8.3f}"
-            f"{1e3 * snntorch['p50']:>14.3f}{1e3 * snntorch['p99']:>8.3f}{row['ratio']:>8.2f}"
-        )
-    for run in figures["live"]:
+    for run in metrics["live"]:
         latency, counted = run["latency_seconds"], run["counted_by_the_controller"]
         lines += [
             "",
@@ -266,10 +272,10 @@ def table(figures: Mapping[str, Any]) -> str:
             f"  of {run['control_steps']} control steps, by the controller's count: "
             + ", ".join(f"{count} {name}" for name, count in counted.items()),
         ]
-    if figures["load_before"] > _QUIET_LOAD * figures["cores"]:
+    if metrics["load_before"] > _QUIET_LOAD * metrics["cores"]:
         lines += [
             "",
-            f"Other programs were running (load average {figures['load_before']:.1f} on {figures['cores']} cores). "
+            f"Other programs were running (load average {metrics['load_before']:.1f} on {metrics['cores']} cores). "
             "Repeat on an idle machine.",
         ]
     return "\n".join(lines)

@@ -20,6 +20,7 @@ from std_msgs.msg import UInt8MultiArray
 
 from spiking_controller.experiments.benchmarks.control_benchmark import Traffic
 from spiking_controller.nodes.common import messages
+from spiking_controller.units import NANOSECONDS
 
 COUNTED: Final = ("missed control step", "overruns", "late states")
 """What the controller counts on /diagnostics that a benchmark wants to know."""
@@ -50,7 +51,7 @@ class Tap:
                 # After four bytes that say how it is encoded, a message with a header begins with its stamp.
                 seconds, nanoseconds = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, 4)
                 row = (
-                    seconds * messages.NANOSECONDS + nanoseconds,
+                    seconds * NANOSECONDS + nanoseconds,
                     info["source_timestamp"],
                     info["received_timestamp"],
                     info["publication_sequence_number"],

@@ -29,13 +29,14 @@ from spiking_controller.nodes.common import messages
 from spiking_controller.nodes.common.parameters import ParameterSpec, declare_parameters, follow_changes, value_of
 from spiking_controller.nodes.common.process import (
     StopRequest,
-    create_executor,
+    executed,
     keep_from_garbage_collector,
     run_process,
 )
 from spiking_controller.robots.arm import get_arm
 from spiking_controller.robots.simulation import ArmCondition, ArmSimulation
 from spiking_controller.robots.viewer import DRAWING_PERIOD, Viewer
+from spiking_controller.units import NANOSECONDS
 
 _ONE_OR_EACH = "one number for all joints, or one for each"
 
@@ -136,7 +137,7 @@ class MujocoBridge(Node):
         declare_parameters(self, PARAMETERS)
         self._executor = executor
         rate = value_of(self, "state_rate")
-        period = round(messages.NANOSECONDS / rate) / messages.NANOSECONDS
+        period = round(NANOSECONDS / rate) / NANOSECONDS
         lock_step, factor = bool(value_of(self, "lock_step")), value_of(self, "real_time_factor")
         _check_factor(factor, lock_step)
         self._pacer = Pacer(period, lock_step, factor, value_of(self, "lock_step_timeout"))
@@ -208,7 +209,7 @@ class MujocoBridge(Node):
         self._simulation.advance(self._latched)
         self._states += 1
         if not self._pacer.lock_step and self._commanded_at is not None:
-            silence = (self._simulation.time - self._commanded_at) / messages.NANOSECONDS
+            silence = (self._simulation.time - self._commanded_at) / NANOSECONDS
             if silence > self._command_timeout:
                 self._drop_torque("commands stay away")
         self._latched = self._torque
@@ -314,7 +315,7 @@ class MujocoBridge(Node):
         response.success = self._pacer.paused
         if self._pacer.paused:
             self._advance()
-            response.message = f"time is {self._simulation.time / messages.NANOSECONDS:.4f} s"
+            response.message = f"time is {self._simulation.time / NANOSECONDS:.4f} s"
         else:
             response.message = "the simulation is running; pause it first"
         return response
@@ -323,7 +324,7 @@ class MujocoBridge(Node):
         wall, simulated = time.perf_counter(), self._simulation.time
         wall_before, simulated_before = self._diagnostics_at
         self._diagnostics_at = wall, simulated
-        factor = max(simulated - simulated_before, 0) / messages.NANOSECONDS / (wall - wall_before)
+        factor = max(simulated - simulated_before, 0) / NANOSECONDS / (wall - wall_before)
         without_commands = self._commanded_at is None
         if self._pacer.paused:
             summary = "paused"
@@ -333,7 +334,7 @@ class MujocoBridge(Node):
             summary = "lock-step" if self._pacer.lock_step else "real time"
         figures: dict[str, object] = {
             "real time factor": f"{factor:.3f}",
-            "simulated time (s)": simulated / messages.NANOSECONDS,
+            "simulated time (s)": simulated / NANOSECONDS,
             "time slipped (s)": f"{self._pacer.slipped:.3f}",
             "gravity compensation": _text(value_of(self, "gravity_compensation")),
             **{name: _text(getattr(self._simulation.condition, name)) for name in CONDITION},
@@ -383,16 +384,10 @@ def _text(value: bool | float | tuple[float, ...]) -> str:
 
 def _bridge(stop: StopRequest) -> int:
     """The node's life as a process."""
-    executor = create_executor()
-    node = MujocoBridge(executor)
-    executor.add_node(node)
-    keep_from_garbage_collector()
-    try:
+    with executed(MujocoBridge) as (node, _):
+        keep_from_garbage_collector()
         node.run(stop)
-        return 0
-    finally:
-        executor.shutdown()
-        node.destroy_node()
+    return 0
 
 
 def main(args: list[str] | None = None) -> int:

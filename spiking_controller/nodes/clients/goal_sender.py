@@ -20,6 +20,7 @@ from std_msgs.msg import UInt8MultiArray
 from spiking_controller.errors import GoalError
 from spiking_controller.evaluation.demo.recording import Recording
 from spiking_controller.nodes.common import messages
+from spiking_controller.units import NANOSECONDS
 
 RECORD = QoSProfile(depth=500, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Deep enough that messages at 500 Hz wait, instead of being dropped, while this process is not scheduled."""
@@ -192,7 +193,7 @@ class GoalSender(Node):
     def _publish_goal(self, time: float) -> None:
         """Send the present goal; again if it was lost on the way, since discovery may be one-sided for a moment."""
         goal = PointStamped()
-        messages.set_stamp(goal.header.stamp, round(time * messages.NANOSECONDS))
+        messages.set_stamp(goal.header.stamp, round(time * NANOSECONDS))
         goal.header.frame_id = self._frame
         goal.point.x, goal.point.y, goal.point.z = map(float, self.goals[self.goals_sent - 1])
         self._publisher.publish(goal)
@@ -216,4 +217,4 @@ class GoalSender(Node):
 
 
 def _seconds(message: JointState | PoseStamped) -> float:
-    return messages.stamp_to_time(message.header.stamp) / messages.NANOSECONDS
+    return messages.stamp_to_time(message.header.stamp) / NANOSECONDS

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Float64MultiArray, MultiArrayDimension, UInt8MultiArray
 
-NANOSECONDS = 1_000_000_000
+from spiking_controller.units import NANOSECONDS
 
 STATE_PUBLISHER = QoSProfile(depth=500)
 """Joint states go out reliable, so that a recorder can ask for all of them, even if it was busy for a second."""

@@ -9,13 +9,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TypeVar
 
 import rclpy
 from rclpy.context import Context
 from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from spiking_controller.errors import SpikingControllerError
+
+AnyNode = TypeVar("AnyNode", bound=Node)
 
 FAILED = 2
 """Exit code of a process that a user's mistake has stopped."""
@@ -133,3 +137,20 @@ def create_executor(context: Context | None = None) -> Executor:
     except ImportError:
         return SingleThreadedExecutor(context=context)
     return EventsExecutor(context=context)
+
+
+@contextmanager
+def executed(create: Callable[[Executor], AnyNode]) -> Iterator[tuple[AnyNode, Executor]]:
+    """A node in an executor of its own; both are given up at the end.
+
+    Args:
+        create: makes the node.
+    """
+    executor = create_executor()
+    node = create(executor)
+    executor.add_node(node)
+    try:
+        yield node, executor
+    finally:
+        executor.shutdown()
+        node.destroy_node()

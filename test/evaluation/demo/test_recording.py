@@ -84,9 +84,9 @@ def test_step_times_are_freed_of_the_jitter_of_messages(recording: Recording) ->
 
 
 def test_missing_control_steps_are_noticed(recording: Recording) -> None:
-    assert recording.control_step_share(CONTROL_PERIOD) == pytest.approx(1.0, abs=0.01)
+    assert recording.control_step_fraction(CONTROL_PERIOD) == pytest.approx(1.0, abs=0.01)
     half = dataclasses.replace(recording, spike_time=recording.spike_time[::2])
-    assert half.control_step_share(CONTROL_PERIOD) == pytest.approx(0.5, abs=0.01)
+    assert half.control_step_fraction(CONTROL_PERIOD) == pytest.approx(0.5, abs=0.01)
 
 
 def test_recording_comes_back_from_disk_as_it_was(recording: Recording, tmp_path: Path) -> None:

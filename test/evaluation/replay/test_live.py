@@ -14,7 +14,7 @@ from spiking_controller.networks.checkpoint import Checkpoint
 from spiking_controller.units import NANOSECONDS
 
 Event = tuple[str, int, tuple[Any, ...]]
-Figures = dict[str, Any]
+Metrics = dict[str, Any]
 LIVE = ReplaySettings(keep_series=False)
 SECONDS = 3.0
 """So much of the bag is told: the first goal is under way, and windows are complete."""
@@ -33,19 +33,19 @@ def start(events: list[Event]) -> list[Event]:
 
 
 @pytest.fixture(scope="module")
-def figures(start: list[Event], checkpoint: Checkpoint) -> Figures:
+def metrics(start: list[Event], checkpoint: Checkpoint) -> Metrics:
     """Of them as a bag of their own."""
     evaluator = ReplayEvaluator([checkpoint])
     tell(evaluator, start)
     evaluator.finish()
-    return evaluator.figures()
+    return evaluator.metrics()
 
 
 class Listened:
     """A live evaluation whose complete figures are kept."""
 
     def __init__(self, *checkpoints: Checkpoint) -> None:
-        self.complete: list[Figures] = []
+        self.complete: list[Metrics] = []
         self.live = LiveEvaluation(checkpoints, LIVE, self.complete.append)
 
 
@@ -54,8 +54,8 @@ def listened(checkpoint: Checkpoint) -> Listened:
     return Listened(checkpoint)
 
 
-def of_run(number: int, jumps: int, figures: Figures) -> Figures:
-    return {"run": number, "jumps_back": jumps, "complete": True, **figures}
+def of_run(number: int, jumps: int, metrics: Metrics) -> Metrics:
+    return {"run": number, "jumps_back": jumps, "complete": True, **metrics}
 
 
 def goal_in_force(live: LiveEvaluation) -> Any:
@@ -65,19 +65,19 @@ def goal_in_force(live: LiveEvaluation) -> Any:
 
 
 def test_each_round_of_a_loop_gives_the_figures_of_the_bag(
-    start: list[Event], figures: Figures, listened: Listened
+    start: list[Event], metrics: Metrics, listened: Listened
 ) -> None:
     for _ in range(2):
         tell(listened.live, start)
-    assert listened.complete == [of_run(1, 0, figures)]
+    assert listened.complete == [of_run(1, 0, metrics)]
     listened.live.complete()
-    assert listened.complete[1:] == [of_run(2, 1, figures)]
-    assert "jump back in time" not in figures["stream"]["dropped"]
-    assert figures["baselines"]["windows"] > 0
+    assert listened.complete[1:] == [of_run(2, 1, metrics)]
+    assert "jump back in time" not in metrics["stream"]["dropped"]
+    assert metrics["baselines"]["windows"] > 0
 
 
 def test_silence_completes_a_run_once_and_the_run_goes_on_after_it(
-    start: list[Event], figures: Figures, listened: Listened
+    start: list[Event], metrics: Metrics, listened: Listened
 ) -> None:
     half = len(start) // 2
     listened.live.complete()
@@ -86,13 +86,13 @@ def test_silence_completes_a_run_once_and_the_run_goes_on_after_it(
     for _ in range(2):
         listened.live.complete()
     tell(listened.live, start[half:])
-    assert not listened.live.figures()["complete"]
+    assert not listened.live.metrics()["complete"]
     listened.live.complete()
     first, second = listened.complete
     assert first["run"] == second["run"] == 1
-    assert 0 < first["stream"]["control_steps"] < figures["stream"]["control_steps"]
+    assert 0 < first["stream"]["control_steps"] < metrics["stream"]["control_steps"]
     for key in ("joint_states", "control_steps", "stretches", "dropped"):
-        assert second["stream"][key] == figures["stream"][key]
+        assert second["stream"][key] == metrics["stream"][key]
 
 
 def test_another_run_on_request_keeps_the_goal(start: list[Event], listened: Listened) -> None:
@@ -104,7 +104,7 @@ def test_another_run_on_request_keeps_the_goal(start: list[Event], listened: Lis
     listened.live.complete()
     first, second = listened.complete
     assert (first["run"], second["run"], second["jumps_back"]) == (1, 2, 0)
-    steps = [figures["stream"]["control_steps"] for figures in (first, second)]
+    steps = [metrics["stream"]["control_steps"] for metrics in (first, second)]
     assert sum(steps) == pytest.approx(SECONDS / 0.02, abs=15)
     assert goal_in_force(listened.live) == [0.45, 0.25, 0.45]
 
@@ -125,7 +125,7 @@ def test_velocities_that_are_estimated_count_in_their_own_run(start: list[Event]
     for _ in range(2):
         tell(listened.live, list(bare.values())[:100])
     listened.live.complete()
-    assert [figures["stream"]["joint_states"]["estimated_velocities"] for figures in listened.complete] == [100, 100]
+    assert [metrics["stream"]["joint_states"]["estimated_velocities"] for metrics in listened.complete] == [100, 100]
 
 
 def test_complete_figures_are_json(start: list[Event], listened: Listened) -> None:
@@ -135,30 +135,30 @@ def test_complete_figures_are_json(start: list[Event], listened: Listened) -> No
 
 
 def test_the_rehearsal_goes_through_all_that_judges(listened: Listened, monkeypatch: pytest.MonkeyPatch) -> None:
-    judged: list[Figures] = []
-    figures_of = ReplayEvaluator.figures
+    judged: list[Metrics] = []
+    metrics_of = ReplayEvaluator.metrics
 
-    def figures(evaluator: ReplayEvaluator) -> Figures:
-        judged.append(figures_of(evaluator))
+    def metrics(evaluator: ReplayEvaluator) -> Metrics:
+        judged.append(metrics_of(evaluator))
         return judged[-1]
 
-    monkeypatch.setattr(ReplayEvaluator, "figures", figures)
+    monkeypatch.setattr(ReplayEvaluator, "metrics", metrics)
     listened.live.rehearse()
     (rehearsed,) = judged
     assert rehearsed["baselines"]["windows"] > 0
     assert rehearsed["checkpoints"][0]["policy"]["compared_steps"] > 0
-    assert listened.live.figures()["stream"]["control_steps"] == 0
+    assert listened.live.metrics()["stream"]["control_steps"] == 0
 
 
-def entries(figures: Figures, problem: str = "", **counts: int) -> dict[str, Status]:
-    return {status.name: status for status in statuses(figures, problem, counts)}
+def entries(metrics: Metrics, problem: str = "", **counts: int) -> dict[str, Status]:
+    return {status.name: status for status in statuses(metrics, problem, counts)}
 
 
-def test_what_is_read_on_diagnostics_is_what_replay_prints(figures: Figures) -> None:
-    stream, stay, linear, spiking, *others = statuses(of_run(1, 0, figures), "", {})
+def test_what_is_read_on_diagnostics_is_what_replay_prints(metrics: Metrics) -> None:
+    stream, stay, linear, spiking, *others = statuses(of_run(1, 0, metrics), "", {})
     assert not stream.is_warning
-    assert stream.summary == f"run 1, {figures['stream']['duration_s']:.1f} s, is complete"
-    assert int(stream.values["control steps"]) == figures["stream"]["control_steps"]
+    assert stream.summary == f"run 1, {metrics['stream']['duration_s']:.1f} s, is complete"
+    assert int(stream.values["control steps"]) == metrics["stream"]["control_steps"]
     assert (stay.name, linear.name) == ("the state stays", "linear extrapolation")
     assert not spiking.is_warning
     assert spiking.summary.startswith("predicts this arm: ")
@@ -168,37 +168,37 @@ def test_what_is_read_on_diagnostics_is_what_replay_prints(figures: Figures) -> 
     assert [other.name for other in others] == ["recorded run"]
 
 
-def test_what_needs_attention_is_said(figures: Figures, listened: Listened, start: list[Event]) -> None:
-    empty = listened.live.figures()
+def test_what_needs_attention_is_said(metrics: Metrics, listened: Listened, start: list[Event]) -> None:
+    empty = listened.live.metrics()
     assert entries(empty)["stream"][1:3] == (True, "waiting for joint states")
     assert entries(empty, "joint_states lacks panda_joint1")["stream"].summary == "joint_states lacks panda_joint1"
     tell(listened.live, [event for event in start[:1000] if event[0] == "add_joint_state"])
-    without = entries(listened.live.figures(), odd=3)["stream"]
+    without = entries(listened.live.metrics(), odd=3)["stream"]
     assert without.is_warning
     assert "none came on controller/torque; with torque: measured" in without.summary
     assert without.values["odd"] == "3"
-    (checkpoint,) = figures["checkpoints"]
+    (checkpoint,) = metrics["checkpoints"]
     horizons = {key: {**errors, "joint_rad": 1.0} for key, errors in checkpoint["forward_model"]["horizons"].items()}
     model = {**checkpoint["forward_model"], "horizons": horizons}
-    wrong = {**of_run(1, 0, figures), "checkpoints": [{**checkpoint, "forward_model": model}]}
+    wrong = {**of_run(1, 0, metrics), "checkpoints": [{**checkpoint, "forward_model": model}]}
     judged = entries(wrong)[checkpoint["name"]]
     assert judged.is_warning
     assert judged.summary.startswith("does not predict this arm: 1000 mrad 10 steps ahead")
 
 
-def test_what_is_plotted_has_a_row_for_each_forecast(figures: Figures, listened: Listened) -> None:
-    plotted = series(figures)
-    (checkpoint,) = figures["checkpoints"]
+def test_what_is_plotted_has_a_row_for_each_forecast(metrics: Metrics, listened: Listened) -> None:
+    plotted = series(metrics)
+    (checkpoint,) = metrics["checkpoints"]
     model = checkpoint["forward_model"]
     errors = plotted["joint_error"]
     assert errors.axes == ("the state stays, linear extrapolation, spiking", "1, 10, 50 steps ahead")
     assert errors.values.shape == (3, 3)
-    assert errors.values[0, 1] == figures["baselines"]["stay"]["10"]["joint_rad"]
+    assert errors.values[0, 1] == metrics["baselines"]["stay"]["10"]["joint_rad"]
     assert errors.values[2, 2] == model["horizons"]["50"]["joint_rad"]
     assert plotted["hand_error"].values[2, 0] == model["horizons"]["1"]["hand_m"]
     assert plotted["following_error"].values.tolist() == [model["following_rad"]]
     assert plotted["torque_difference"].values.tolist() == [checkpoint["policy"]["torque_difference_rms"]]
     assert plotted["firing_rate"].values.shape == (1, 2)
-    nothing = series(listened.live.figures())
+    nothing = series(listened.live.metrics())
     assert nothing.keys() == plotted.keys()
     assert all(np.isnan(part.values).all() for part in nothing.values())

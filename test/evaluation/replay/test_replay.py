@@ -34,13 +34,13 @@ def tell(evaluator: ReplayEvaluator, events: list[Event]) -> dict[str, Any]:
     for name, _, arguments in events:
         getattr(evaluator, name)(*arguments)
     evaluator.finish()
-    return evaluator.figures()
+    return evaluator.metrics()
 
 
 @pytest.fixture(scope="module")
-def figures() -> dict[str, Any]:
+def metrics() -> dict[str, Any]:
     evaluator, _ = replay(BAG, [MODEL], StreamOptions())
-    return evaluator.figures()
+    return evaluator.metrics()
 
 
 @pytest.fixture
@@ -53,9 +53,9 @@ def worse(tmp_path: Path, checkpoint: Checkpoint) -> Path:
     return tmp_path / "worse.safetensors"
 
 
-def test_the_bag_gives_the_error_that_the_controller_published(figures: dict[str, Any]) -> None:
-    published = figures["published"]
-    model = figures["checkpoints"][0]["forward_model"]
+def test_the_bag_gives_the_error_that_the_controller_published(metrics: dict[str, Any]) -> None:
+    published = metrics["published"]
+    model = metrics["checkpoints"][0]["forward_model"]
     assert published["count"] > 500
     assert model["following_reported_steps"] == pytest.approx(published["count"], abs=2)
     assert model["following_reported_rad"] == pytest.approx(published["prediction_error_rad"], rel=0.01)
@@ -76,31 +76,31 @@ def test_control_that_starts_again_gives_the_error_that_was_published(
         for time in range(offset + 2 * NANOSECONDS + 2_000_000, offset + later, 2_000_000):
             evaluator.add_joint_state(time, *standing)
     evaluator.finish()
-    figures = evaluator.figures()
-    model, published = figures["checkpoints"][0]["forward_model"], figures["published"]
-    assert figures["stream"]["stretches"] == 2
+    metrics = evaluator.metrics()
+    model, published = metrics["checkpoints"][0]["forward_model"], metrics["published"]
+    assert metrics["stream"]["stretches"] == 2
     assert model["following_reported_steps"] == pytest.approx(published["count"], abs=2)
     assert model["following_reported_rad"] == pytest.approx(published["prediction_error_rad"], rel=0.01)
 
 
-def test_the_policy_that_drove_the_arm_would_command_the_same_again(figures: dict[str, Any]) -> None:
-    policy = figures["checkpoints"][0]["policy"]
+def test_the_policy_that_drove_the_arm_would_command_the_same_again(metrics: dict[str, Any]) -> None:
+    policy = metrics["checkpoints"][0]["policy"]
     assert policy["compared_steps"] > 500
     assert policy["recorded_torque_rms"] > 1.0
     assert policy["torque_difference_rms"] < 0.01 * policy["recorded_torque_rms"]
-    assert policy["torques"] == figures["stream"]["joint_states"]["used"]
+    assert policy["torques"] == metrics["stream"]["joint_states"]["used"]
 
 
-def test_the_forward_model_beats_what_needs_no_model(figures: dict[str, Any]) -> None:
-    model, baselines = figures["checkpoints"][0]["forward_model"]["horizons"], figures["baselines"]
+def test_the_forward_model_beats_what_needs_no_model(metrics: dict[str, Any]) -> None:
+    model, baselines = metrics["checkpoints"][0]["forward_model"]["horizons"], metrics["baselines"]
     for steps in ("1", "10", "50"):
         for kind in ("joint_rad", "hand_m"):
             assert 0.0 < model[steps][kind] < min(baselines[name][steps][kind] for name in ("stay", "linear"))
         assert np.mean(model[steps]["joints_rad"]) == pytest.approx(model[steps]["joint_rad"])
 
 
-def test_goals_of_the_recorded_run_are_measured(figures: dict[str, Any]) -> None:
-    goals = figures["goals"]
+def test_goals_of_the_recorded_run_are_measured(metrics: dict[str, Any]) -> None:
+    goals = metrics["goals"]
     np.testing.assert_allclose(
         [goal["goal"] for goal in goals["each"]], [[0.45, 0.25, 0.45], [0.35, -0.35, 0.6], [0.55, 0.0, 0.3]]
     )
@@ -110,7 +110,7 @@ def test_goals_of_the_recorded_run_are_measured(figures: dict[str, Any]) -> None
     assert "intervention_share_mean" not in goals["summary"]
 
 
-def test_the_policy_fires_as_it_did_in_the_recorded_run(figures: dict[str, Any]) -> None:
+def test_the_policy_fires_as_it_did_in_the_recorded_run(metrics: dict[str, Any]) -> None:
     total, steps, ticks, neurons = 0, 0, 0, 0
     with opened(BAG) as bag:
         connections = [connection for connection in bag.connections if connection.topic == "/controller/spikes"]
@@ -122,7 +122,7 @@ def test_the_policy_fires_as_it_did_in_the_recorded_run(figures: dict[str, Any])
             total += int(message.data[: sum(layer.stride for layer in layers)].sum())
             steps += 1
     recorded = total / (steps * ticks * neurons * 0.005)
-    activity = figures["checkpoints"][0]["activity"]["policy"]
+    activity = metrics["checkpoints"][0]["activity"]["policy"]
     assert activity["spikes_per_neuron_per_second"] == pytest.approx(recorded, rel=0.05)
     assert 0.5 < activity["activation_sparsity"] < 1.0
 
@@ -139,43 +139,43 @@ def test_the_same_bag_gives_identical_files_twice(tmp_path: Path, capsys: pytest
 
 
 def test_topics_that_overtake_each_other_change_nothing(
-    events: list[Event], figures: dict[str, Any], checkpoint: Checkpoint
+    events: list[Event], metrics: dict[str, Any], checkpoint: Checkpoint
 ) -> None:
     delay = {"add_torque": 150, "add_goal": 60, "add_prediction": -100, "add_prediction_error": 0, "add_joint_state": 0}
     # A goal whose stamp is zero counts from when it comes; that one is not delayed.
     order = sorted(events, key=lambda e: e[1] + (0 if e[:2] == ("add_goal", 0) else delay[e[0]] * 1_000_000))
     assert order != events
-    assert tell(ReplayEvaluator([checkpoint]), order) == figures
+    assert tell(ReplayEvaluator([checkpoint]), order) == metrics
 
 
 def test_figures_on_the_way_do_not_disturb_those_at_the_end(
-    events: list[Event], figures: dict[str, Any], checkpoint: Checkpoint
+    events: list[Event], metrics: dict[str, Any], checkpoint: Checkpoint
 ) -> None:
     evaluator = ReplayEvaluator([checkpoint])
     most = 3 * len(events) // 4
     for name, _, arguments in events[:most]:
         getattr(evaluator, name)(*arguments)
-    on_the_way = evaluator.figures()
-    assert 0 < on_the_way["baselines"]["windows"] < figures["baselines"]["windows"]
+    on_the_way = evaluator.metrics()
+    assert 0 < on_the_way["baselines"]["windows"] < metrics["baselines"]["windows"]
     assert on_the_way["checkpoints"][0]["forward_model"]["following_rad"] > 0.0
-    assert tell(evaluator, events[most:]) == figures
+    assert tell(evaluator, events[most:]) == metrics
 
 
 def test_a_bag_in_a_loop_is_judged_round_after_round(
-    events: list[Event], figures: dict[str, Any], checkpoint: Checkpoint
+    events: list[Event], metrics: dict[str, Any], checkpoint: Checkpoint
 ) -> None:
     looped = tell(ReplayEvaluator([checkpoint]), events + events)
     assert looped["stream"]["dropped"]["jump back in time"] == 1
-    assert looped["stream"]["control_steps"] == pytest.approx(2 * figures["stream"]["control_steps"], abs=15)
-    assert looped["stream"]["stretches"] == 2 * figures["stream"]["stretches"]
-    assert looped["goals"]["goals"] == 2 * figures["goals"]["goals"]
-    once, twice = (result["checkpoints"][0]["forward_model"]["following_rad"] for result in (figures, looped))
+    assert looped["stream"]["control_steps"] == pytest.approx(2 * metrics["stream"]["control_steps"], abs=15)
+    assert looped["stream"]["stretches"] == 2 * metrics["stream"]["stretches"]
+    assert looped["goals"]["goals"] == 2 * metrics["goals"]["goals"]
+    once, twice = (result["checkpoints"][0]["forward_model"]["following_rad"] for result in (metrics, looped))
     assert twice == pytest.approx(once, rel=0.05)
 
 
-def test_a_live_evaluator_needs_no_series(events: list[Event], figures: dict[str, Any], checkpoint: Checkpoint) -> None:
+def test_a_live_evaluator_needs_no_series(events: list[Event], metrics: dict[str, Any], checkpoint: Checkpoint) -> None:
     evaluator = ReplayEvaluator([checkpoint], ReplaySettings(keep_series=False))
-    assert tell(evaluator, events) == figures
+    assert tell(evaluator, events) == metrics
     assert not evaluator.window_times
     assert not evaluator.judges[0].model.errors
     assert not evaluator.goals.distances
@@ -185,13 +185,13 @@ def test_checkpoints_are_compared_pair_by_pair(worse: Path) -> None:
     evaluator, _ = replay(BAG, [MODEL, worse, MODEL], StreamOptions())
     broken, same = paired_differences(evaluator)
     assert broken["against"] == evaluator.names[0]
-    errors = [c["forward_model"]["horizons"]["10"]["joint_rad"] for c in evaluator.figures()["checkpoints"]]
+    errors = [c["forward_model"]["horizons"]["10"]["joint_rad"] for c in evaluator.metrics()["checkpoints"]]
     figure = broken["figures"]["joint_rad_10"]
     assert figure["mean"] == pytest.approx(errors[1] - errors[0])
     assert figure["mean"] > 0.0
     assert figure["interval"][0] < figure["mean"] < figure["interval"][1]
     assert figure["better"] < 0.5
-    assert figure["count"] == evaluator.figures()["baselines"]["windows"]
+    assert figure["count"] == evaluator.metrics()["baselines"]["windows"]
     assert {value["mean"] for value in same["figures"].values()} == {0.0}
     assert broken["figures"]["torque_difference_rms"]["mean"] == 0.0  # the policies are the same
 
@@ -211,13 +211,13 @@ def test_the_report_is_one_file_with_its_pictures_inside(
     for heading in ("Forward model", "Policy", "Differences", "Recorded run", "Activity per control step"):
         assert f"<h2>{heading}</h2>" in text
         assert f"**{heading}**" in printed
-    figures = json.loads(plain.read_text())
-    assert figures["paired"][0]["figures"]["joint_rad_10"]["mean"] > 0.0
-    assert figures["topics"]["read"]["/joint_states"] == 6958
-    assert figures["topics"]["left_out"]["/hand_pose"] > 0
+    metrics = json.loads(plain.read_text())
+    assert metrics["paired"][0]["figures"]["joint_rad_10"]["mean"] > 0.0
+    assert metrics["topics"]["read"]["/joint_states"] == 6958
+    assert metrics["topics"]["left_out"]["/hand_pose"] > 0
 
 
-def test_the_shipped_networks_are_the_default(figures: dict[str, Any]) -> None:
+def test_the_shipped_networks_are_the_default(metrics: dict[str, Any]) -> None:
     evaluator, _ = replay(BAG, [], StreamOptions())
     assert evaluator.checkpoints[0].source == str(share_path("models", "panda_reach.safetensors"))
 
@@ -243,7 +243,7 @@ def test_single_steps_cost_what_they_cost_in_a_batch(checkpoint: Checkpoint) -> 
             spikes.append(fired)
             one_by_one.add(row[None], states[-1], fired)
     together.add_singles(features, states, spikes)
-    assert together.figures() == one_by_one.figures()
+    assert together.metrics() == one_by_one.metrics()
 
 
 def test_goals_that_the_controller_would_refuse_are_counted(checkpoint: Checkpoint) -> None:

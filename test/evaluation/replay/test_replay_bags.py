@@ -104,11 +104,11 @@ def write(
 
 def judged(path: Path, options: StreamOptions = NO_OPTIONS) -> dict[str, Any]:
     evaluator, _ = replay(path, [], options)
-    return evaluator.figures()
+    return evaluator.metrics()
 
 
-def error(figures: dict[str, Any], steps: int = 10) -> float:
-    return float(figures["checkpoints"][0]["forward_model"]["horizons"][str(steps)]["joint_rad"])
+def error(metrics: dict[str, Any], steps: int = 10) -> float:
+    return float(metrics["checkpoints"][0]["forward_model"]["horizons"][str(steps)]["joint_rad"])
 
 
 @pytest.fixture(scope="module")
@@ -165,9 +165,9 @@ def test_names_that_do_not_speak_for_themselves_are_given(
 def test_velocities_that_are_missing_are_estimated(
     states: list[State], reference: dict[str, Any], tmp_path: Path
 ) -> None:
-    figures = judged(write(tmp_path / "bag", [replace(state, velocity=np.empty(0)) for state in states]))
-    assert figures["stream"]["joint_states"]["estimated_velocities"] == 2000
-    assert error(figures) < figures["baselines"]["stay"]["10"]["joint_rad"]
+    metrics = judged(write(tmp_path / "bag", [replace(state, velocity=np.empty(0)) for state in states]))
+    assert metrics["stream"]["joint_states"]["estimated_velocities"] == 2000
+    assert error(metrics) < metrics["baselines"]["stay"]["10"]["joint_rad"]
 
 
 def test_efforts_that_are_nan_are_counted_and_leave_the_rest(states: list[State], tmp_path: Path) -> None:
@@ -175,11 +175,11 @@ def test_efforts_that_are_nan_are_counted_and_leave_the_rest(states: list[State]
         replace(state, effort=np.full(7, np.nan)) if 1000 <= index < 1100 else state
         for index, state in enumerate(states)
     ]
-    figures = judged(write(tmp_path / "bag", spoilt))
-    assert figures["stream"]["dropped"]["torque that is not finite"] == 100
-    assert figures["stream"]["joint_states"]["used"] == 2000
-    assert figures["stream"]["dropped"]["control step without a torque"] == 5  # the last one holds for 0.1 s
-    assert figures["checkpoints"][0]["forward_model"]["following_steps"] == 194
+    metrics = judged(write(tmp_path / "bag", spoilt))
+    assert metrics["stream"]["dropped"]["torque that is not finite"] == 100
+    assert metrics["stream"]["joint_states"]["used"] == 2000
+    assert metrics["stream"]["dropped"]["control step without a torque"] == 5  # the last one holds for 0.1 s
+    assert metrics["checkpoints"][0]["forward_model"]["following_steps"] == 194
 
 
 @pytest.mark.parametrize("effort", [np.empty(0), np.full(7, np.nan), np.zeros(7)])
@@ -189,21 +189,21 @@ def test_without_efforts_the_policy_is_judged_and_the_model_is_not(
     path = write(tmp_path / "bag", [replace(state, effort=effort) for state in states])
     assert cli.main(["replay", str(path)]) == 0
     assert "has no efforts and there is no topic of torques" in capsys.readouterr().out
-    figures = judged(path)
-    assert figures["checkpoints"][0]["forward_model"]["horizons"] == {}
-    assert figures["checkpoints"][0]["policy"]["torques"] == 2000
-    assert figures["checkpoints"][0]["policy"]["torque_difference_rms"] is None
+    metrics = judged(path)
+    assert metrics["checkpoints"][0]["forward_model"]["horizons"] == {}
+    assert metrics["checkpoints"][0]["policy"]["torques"] == 2000
+    assert metrics["checkpoints"][0]["policy"]["torque_difference_rms"] is None
 
 
 @pytest.mark.parametrize("rate", [30.0, 1000.0])
 def test_slow_and_fast_drivers_give_figures(rate: float, reference: dict[str, Any], tmp_path: Path) -> None:
-    figures = judged(write(tmp_path / "bag", simulated(rate)))
-    assert figures["stream"]["rate_hz"] == pytest.approx(rate, rel=0.05)
-    assert figures["stream"]["control_steps"] == pytest.approx(198, abs=3)
-    assert figures["stream"]["stretches"] == 1
-    assert error(figures) < figures["baselines"]["stay"]["10"]["joint_rad"]
+    metrics = judged(write(tmp_path / "bag", simulated(rate)))
+    assert metrics["stream"]["rate_hz"] == pytest.approx(rate, rel=0.05)
+    assert metrics["stream"]["control_steps"] == pytest.approx(198, abs=3)
+    assert metrics["stream"]["stretches"] == 1
+    assert error(metrics) < metrics["baselines"]["stay"]["10"]["joint_rad"]
     if rate > 500.0:
-        assert error(figures) == pytest.approx(error(reference), rel=0.2)
+        assert error(metrics) == pytest.approx(error(reference), rel=0.2)
 
 
 def test_a_driver_that_is_too_slow_is_named(states: list[State], tmp_path: Path, capsys: Any) -> None:
@@ -220,10 +220,10 @@ def with_gravity(states: Sequence[State]) -> list[State]:
 def test_gravity_in_the_efforts_is_found_and_taken_out(
     states: list[State], reference: dict[str, Any], tmp_path: Path
 ) -> None:
-    figures = judged(write(tmp_path / "bag", with_gravity(states)))
-    assert figures["stream"]["torques_include_gravity"]
+    metrics = judged(write(tmp_path / "bag", with_gravity(states)))
+    assert metrics["stream"]["torques_include_gravity"]
     for steps in (1, 10, 50):
-        assert error(figures, steps) == pytest.approx(error(reference, steps), rel=1e-3)
+        assert error(metrics, steps) == pytest.approx(error(reference, steps), rel=1e-3)
 
 
 def test_gravity_is_believed_as_declared(states: list[State], reference: dict[str, Any], tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_messages_without_a_stamp_have_the_time_of_their_receipt(
     times = iter([state.time for state in states])
     path = write(tmp_path / "bag", [replace(state, time=0) for state in states], received=lambda _: next(times))
     evaluator, stream = replay(path, [], NO_OPTIONS)
-    assert evaluator.figures() == reference
+    assert evaluator.metrics() == reference
     assert stream.unstamped == {"/joint_states": 2000}
 
 
@@ -299,7 +299,7 @@ def test_the_topic_with_the_arm_is_found_and_can_be_named(
     assert stream.topics.joint_states == "/a/b/c"
     assert any("joint states are those of /a/b/c" in note for note in stream.notes)
     assert stream.left_out == {"/arm/measured": 2000, "/gripper/joint_states": 1}
-    assert evaluator.figures() == reference
+    assert evaluator.metrics() == reference
     assert judged(tmp_path / "bag", StreamOptions(joint_states="/arm/measured")) == reference
     for options in (StreamOptions(joint_states="/none"), StreamOptions(torque="/none"), StreamOptions(goal="/none")):
         with pytest.raises(ConfigError, match="/none is no topic of"):

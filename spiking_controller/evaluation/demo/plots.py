@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from spiking_controller.evaluation.demo.recording import FINAL_WINDOW, Recording
-from spiking_controller.evaluation.figure_style import GRID, INK, MUTED, STYLE, label_distances
+from spiking_controller.evaluation.plot_style import GRID, INK, MUTED, STYLE, label_distances
 
 _LINE = "#1769aa"
 _BAND = "#ffe8a3"

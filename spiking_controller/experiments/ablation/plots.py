@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from pandas import DataFrame
 
-from spiking_controller.evaluation.figure_style import COLOURS, DISTANCE_TICKS, GRID, INK, MUTED, STYLE, label_distances
+from spiking_controller.evaluation.plot_style import COLOURS, DISTANCE_TICKS, GRID, INK, MUTED, STYLE, label_distances
 from spiking_controller.experiments.ablation.study import DEFAULT, Factor
 
 FINAL_ERROR = "network_alone.final_error_m_median"

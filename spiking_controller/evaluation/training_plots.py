@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.evaluation.figure_style import COLOURS, GRID, MUTED, STYLE, label_distances
+from spiking_controller.evaluation.plot_style import COLOURS, GRID, MUTED, STYLE, label_distances
 
 Log = dict[str, NDArray[np.float64]]
 """Columns of a training log, [iterations]; NaN where a line has no value."""

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from spiking_controller.evaluation.demo import rendering
-from spiking_controller.evaluation.demo.figures import draw_distance, draw_spikes
+from spiking_controller.evaluation.demo.plots import draw_distance, draw_spikes
 from spiking_controller.evaluation.demo.recording import Recording
 from spiking_controller.robots.arm import get_arm
 

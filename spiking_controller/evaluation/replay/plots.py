@@ -11,10 +11,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from spiking_controller.evaluation.figure_style import COLOURS, GRID, MUTED, STYLE, label_distances
+from spiking_controller.evaluation.plot_style import COLOURS, GRID, MUTED, STYLE, label_distances
 from spiking_controller.evaluation.replay.evaluator import ReplayEvaluator
 from spiking_controller.evaluation.replay.model_judge import FOLLOWED, LONGEST_HORIZON
-from spiking_controller.evaluation.tables import Row
+from spiking_controller.evaluation.tables import Row, html_table
 from spiking_controller.units import NANOSECONDS
 
 _POINTS = 1500
@@ -23,13 +23,13 @@ _POINTS = 1500
 
 def draw_horizons(evaluator: ReplayEvaluator) -> Figure | None:
     """Error of joints and hand against how far ahead was predicted."""
-    windows = evaluator.baselines.stay.windows
+    windows = evaluator.untrained.persistence.windows
     if not windows:
         return None
     figure = Figure(figsize=(10, 3.6), dpi=110, layout="constrained")
     lines = [
-        ("the state stays", evaluator.baselines.stay, MUTED, ":"),
-        ("linear extrapolation", evaluator.baselines.linear, MUTED, "--"),
+        ("the state stays", evaluator.untrained.persistence, MUTED, ":"),
+        ("linear extrapolation", evaluator.untrained.constant_velocity, MUTED, "--"),
         *(
             (name, judge.model.horizons, COLOURS[index % len(COLOURS)], "-")
             for index, (name, judge) in enumerate(zip(evaluator.names, evaluator.judges, strict=True))
@@ -116,9 +116,9 @@ def draw_activity(evaluator: ReplayEvaluator) -> Figure | None:
     figure, axes = _one_axes("active hidden units (%)")
     for name, judge, colour in zip(evaluator.names, evaluator.judges, _colours(len(evaluator.names)), strict=True):
         for part, meter, style in (("policy", judge.policy.meter, "-"), ("forward model", judge.model.meter, "--")):
-            shares = 100 * np.array(meter.active_shares)
-            seconds = evaluator.task.control_period * FOLLOWED * (np.arange(len(shares)) + 0.5)
-            axes.plot(seconds, shares, color=colour, linestyle=style, label=f"{name}, {part}")
+            percent = 100 * np.array(meter.active_fractions)
+            seconds = evaluator.task.control_period * FOLLOWED * (np.arange(len(percent)) + 0.5)
+            axes.plot(seconds, percent, color=colour, linestyle=style, label=f"{name}, {part}")
     if not any(len(line.get_xdata()) for line in axes.lines):
         return None
     axes.set_xlabel("time in control steps (s)")
@@ -152,7 +152,8 @@ def report_page(
     """
     parts = [f"<h1>{html.escape(title)}</h1>", *(f"<p>{html.escape(sentence)}</p>" for sentence in sentences)]
     for heading, head, rows in tables:
-        parts.append(f"<h2>{html.escape(heading)}</h2>{_table(head, rows)}")
+        table = html_table(["", *head], [[label, *cells] for label, cells in rows])
+        parts.append(f"<h2>{html.escape(heading)}</h2>{table}")
     with matplotlib.rc_context(STYLE):
         for heading, draw in DRAWINGS:
             figure = draw(evaluator)
@@ -169,18 +170,9 @@ _CSS = """
 body { font-family: sans-serif; color: #1f2933; max-width: 70em; margin: 2em auto; padding: 0 1em; }
 h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.25em 0.8em; border-bottom: 1px solid #d9dee4; text-align: right; }
-th:first-child, td:first-child { text-align: left; }
+th, td { padding: 0.25em 0.8em; border-bottom: 1px solid #d9dee4; }
 img { max-width: 100%; }
 """
-
-
-def _table(head: Sequence[str], rows: Sequence[Row]) -> str:
-    def line(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in cells) + "</tr>"
-
-    lines = [line(["", *head], "th"), *(line([label, *cells], "td") for label, cells in rows)]
-    return "<table>" + "\n".join(lines) + "</table>"
 
 
 def _picture(figure: Figure, description: str) -> str:
