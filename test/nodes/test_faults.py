@@ -5,7 +5,6 @@ In real time and in lock-step. A relay between bridge and controller spoils the 
 
 import math
 import signal
-import time
 from array import array
 from collections.abc import Callable
 from pathlib import Path
@@ -90,7 +89,7 @@ class Campaign:
         """On SIGTERM in the middle of a motion, the torque ramps to zero before the controller is gone."""
         self.set_in_motion()
         assert self.controller.stop(signal.SIGTERM) == 0
-        self.probe.wait_for(lambda: not np.any(self.probe.commands[-1].data), "the last torque to be zero")
+        self.probe.wait_for_rest("the last torque to be zero")
         self.check()
         assert self.bridge.stop() == 0
 
@@ -129,12 +128,16 @@ def joints_come_in_another_order(campaign: Campaign) -> None:
 def goals_flood_in(campaign: Campaign) -> None:
     probe = campaign.probe
     goals = [*PLACES, (math.nan, 0.0, 0.5), (3.0, 0.0, 0.3)]
-    began = time.monotonic()
-    for number in range(1000):
-        probe.send_goal(*goals[number % len(goals)])
-        probe.listen(began + 0.001 * (number + 1) - time.monotonic())
+    sent = 0
+
+    def send_next() -> None:
+        nonlocal sent
+        probe.send_goal(*goals[sent % len(goals)])
+        sent += 1
+
+    probe.repeat(send_next, lambda: sent == 1000, "a thousand goals to be sent", period=0.001)
     place = campaign.set_in_motion()
-    campaign.wait_for_arrival(place, "a thousand goals in a second")
+    campaign.wait_for_arrival(place, "a thousand goals")
 
 
 def the_clock_is_reset(campaign: Campaign) -> None:
@@ -147,6 +150,7 @@ def the_clock_is_reset(campaign: Campaign) -> None:
 
 
 def networks_come_corrupt(campaign: Campaign) -> None:
+    campaign.probe.next_status(CONTROL)
     missed = campaign.counted("missed control step")
     good = share_path("models", "panda_reach.safetensors").read_bytes()
     damaged = bytearray(good)
@@ -161,6 +165,7 @@ def networks_come_corrupt(campaign: Campaign) -> None:
         )
         campaign.wait_for_arrival(place, "corrupt networks")
     campaign.probe.wait_for(lambda: campaign.probe.figure(MODEL, "updates refused") == "3", "the count of refusals")
+    campaign.probe.next_status(CONTROL)
     if campaign.in_lock_step:
         assert campaign.counted("missed control step") == missed
 

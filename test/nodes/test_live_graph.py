@@ -3,11 +3,8 @@
 from typing import Any
 
 import numpy as np
-from geometry_msgs.msg import PoseStamped
 from lifecycle_msgs.msg import Transition
 from numpy.typing import NDArray
-from sensor_msgs.msg import JointState
-from std_srvs.srv import Trigger
 
 from spiking_controller.networks.agent import SpikingAgent
 from spiking_controller.networks.checkpoint import load_checkpoint
@@ -17,7 +14,6 @@ from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import run_episodes
 
 GOAL = (0.45, -0.25, 0.45)
-OTHER_GOAL = (0.35, 0.35, 0.6)
 LOCK_STEP = {"lock_step": True, "real_time_factor": 0.0, "lock_step_timeout": 30.0}
 
 
@@ -35,7 +31,7 @@ def run_in_lock_step(graph: Any, probe: Any, until: float, **parameters: Any) ->
     bridge = graph.bridge(**LOCK_STEP)
     probe.wait_for(lambda: probe.time() == 0.0, "the first state")
     assert probe.change_state(Transition.TRANSITION_ACTIVATE)
-    probe.wait_for(lambda: probe.time() >= until, f"{until} s in lock-step")
+    probe.wait_for(lambda: probe.time() >= until and probe.spikes and probe.predictions, f"{until} s in lock-step")
     assert controller.stop() == 0
     assert bridge.stop() == 0
     return positions_by_time(probe)
@@ -53,7 +49,6 @@ def test_lock_step_reaches_the_goal_and_is_the_same_in_every_run(graph: Any, pro
     spikes = messages.spikes_from_message(probe.spikes[-1])
     assert any("policy" in name for name in spikes)
     assert all(set(np.unique(layer)) <= {0, 1} for layer in spikes.values())
-    assert probe.predictions
 
 
 def test_lock_step_does_what_training_did(graph: Any, probe: Any) -> None:
@@ -67,42 +62,6 @@ def test_lock_step_does_what_training_did(graph: Any, probe: Any) -> None:
         np.testing.assert_allclose(live[step * 20_000_000][:6], trained[step], atol=1e-6)
 
 
-def test_bad_goals_are_refused_with_a_reason_and_the_last_good_one_stays(graph: Any, probe: Any) -> None:
-    controller = graph.controller()
-    probe.send_accepted_goal(*GOAL)
-    accepted = len(probe.goals)
-    for bad, frame, reason in (
-        ((float("nan"), 0.0, 0.5), "", "not finite"),
-        ((3.0, 0.0, 0.333), "", "3.00 m"),
-        ((0.4, 0.0, 0.5), "map", "'map'"),
-    ):
-        probe.send_goal(*bad, frame)
-        probe.wait_for(lambda reason=reason: reason in probe.status("/controller: goal"), f"a refusal with {reason}")
-    probe.listen(0.2)
-    assert len(probe.goals) == accepted
-    assert probe.call(Trigger, "controller/clear_goal", Trigger.Request()).success
-    assert controller.stop() == 0
-    assert controller.output.count("refused: the goal") == 3
-
-
-def test_a_goal_may_be_a_pose_and_whoever_comes_later_hears_of_it(graph: Any, make_probe: Any) -> None:
-    probe = make_probe()
-    controller = graph.controller(diagnostics_period=0.1)
-    publisher = probe.create_publisher(PoseStamped, "goal_pose", messages.RELIABLE)
-    pose = PoseStamped()
-    pose.pose.position.x, pose.pose.position.y, pose.pose.position.z = GOAL
-    while len(probe.goals) < 2:
-        probe.wait_for(publisher.get_subscription_count, "a controller that takes poses")
-        publisher.publish(pose)
-        probe.listen(0.3)
-    late = make_probe()
-    late.wait_for(lambda: late.goals, "the goal that was accepted before")
-    goal = late.goals[-1]
-    assert (goal.point.x, goal.point.y, goal.point.z) == GOAL
-    assert goal.header.frame_id == "panda_link0"
-    assert controller.output.count("the orientation is not") == 1
-
-
 def test_what_the_safety_filter_changes_is_counted_by_reason_on_diagnostics(graph: Any, probe: Any) -> None:
     graph.controller(diagnostics_period=0.1, soft_start=0.0, rate_limit_period=0.0005)
     graph.bridge()
@@ -110,41 +69,3 @@ def test_what_the_safety_filter_changes_is_counted_by_reason_on_diagnostics(grap
     counted = "intervention: torque rate limit"
     probe.wait_for(lambda: int(probe.figure("/controller: control", counted) or 0) > 0, "a count of the rate limit")
     probe.assert_every_torque_is_legal()
-
-
-def test_a_lifecycle_manager_can_run_the_controller(graph: Any, probe: Any) -> None:
-    controller = graph.controller(autostart=False)
-    graph.bridge()
-    assert probe.change_state(Transition.TRANSITION_CONFIGURE)
-    probe.send_accepted_goal(*GOAL)
-    assert not probe.commands
-    assert probe.change_state(Transition.TRANSITION_ACTIVATE)
-    probe.wait_for(lambda: probe.commands and np.any(probe.commands[-1].data), "torque")
-    assert probe.change_state(Transition.TRANSITION_DEACTIVATE)
-    probe.listen(0.3)
-    assert not np.any(probe.commands[-1].data)
-    silent_from = len(probe.commands)
-    probe.listen(0.3)
-    assert len(probe.commands) == silent_from
-    assert probe.change_state(Transition.TRANSITION_CLEANUP)
-    assert probe.change_state(Transition.TRANSITION_CONFIGURE)
-    assert probe.change_state(Transition.TRANSITION_ACTIVATE)
-    probe.wait_for(lambda: len(probe.commands) > silent_from, "torque after the second activation")
-    probe.assert_every_torque_is_legal()
-    assert controller.stop() == 0
-
-
-def test_joint_states_of_another_arm_give_no_torque_but_a_sentence(graph: Any, probe: Any) -> None:
-    controller = graph.controller()
-    probe.wait_for(lambda: probe.state_publisher.get_subscription_count() > 1, "the controller")
-    message = JointState(name=["fr3_joint1", "fr3_joint2"], position=[0.0, 0.0])
-
-    def complains() -> bool:
-        message.header.stamp.nanosec += 2_000_000
-        probe.state_publisher.publish(message)
-        return "lacks panda_joint1" in controller.output
-
-    probe.wait_for(complains, "the sentence")
-    probe.wait_for(lambda: "joint_names" in probe.activity_figure("reason"), "the reason on ~/status")
-    assert not probe.commands
-    assert controller.stop() == 0

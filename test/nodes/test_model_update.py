@@ -32,7 +32,8 @@ GOAL = (0.45, -0.25, 0.45)
 OTHER_GOAL = (0.35, 0.35, 0.6)
 MODEL = "/controller: model"
 CONTROL = "/controller: control"
-LOCK_STEP = {"lock_step": True, "real_time_factor": 0.0, "lock_step_timeout": 30.0}
+# No faster than real time: checking and training step back behind the arm, and shall get their share of the processors.
+LOCK_STEP = {"lock_step": True, "lock_step_timeout": 30.0}
 PACES: dict[str, tuple[dict[str, Any], bool]] = {"real time": ({}, False), "lock-step": (LOCK_STEP, True)}
 """Parameters of the bridge, and whether the controller follows its clock."""
 
@@ -140,7 +141,7 @@ def test_bad_networks_are_refused_with_a_reason_and_no_tick_is_missed(pace: str,
         (with_nan(good), "holds NaN"),
         (foreign(checkpoint), "action_scale is 0.1, but the running networks have [0.25, 0.25, 0.25, 0.25, 0.5, 0.5]"),
         (share_path("models", "planar_reach.safetensors").read_bytes(), "task is 'planar_reach'"),
-        (np.random.default_rng(0).bytes(200_000_000), "has 200.0 MB"),
+        (np.random.default_rng(0).bytes(60_000_000), "has 60.0 MB"),
     ]
     bridge, follows_clock = PACES[pace]
     controller = graph.controller(diagnostics_period=0.1, use_sim_time=follows_clock)
@@ -227,11 +228,10 @@ def test_the_trainer_learns_from_the_graph_and_the_controller_takes_its_networks
     assert version.metadata["sha256"] in saved
     first = shipped().metadata["sha256"][:12]
     # A version is taken at a goal change; on a slow machine it may arrive just after one.
-    for _ in range(20):
+    for _ in range(40):
         probe.send_accepted_goal(*GOAL)
         probe.send_accepted_goal(*OTHER_GOAL)
-        probe.listen(2.0)
-        if running(probe) not in ("", first):
+        if probe.happens(lambda: running(probe) not in ("", first), 1.0):
             break
     assert running(probe) not in ("", first)
     assert trainer.stop() == 0

@@ -14,7 +14,8 @@ from spiking_controller.resources import share_path
 GOAL = (0.45, -0.25, 0.45)
 OTHER_GOAL = (0.35, 0.35, 0.6)
 LEARNING = "/trainer: learning"
-LOCK_STEP = {"lock_step": True, "real_time_factor": 0.0, "lock_step_timeout": 30.0}
+# No faster than real time: training steps back behind the arm, and shall get its share of the processors.
+LOCK_STEP = {"lock_step": True, "lock_step_timeout": 30.0}
 # A margin of nothing: the way of a version matters here, not how much better it is.
 QUICK: dict[str, Any] = {
     "segment_steps": 25,

@@ -16,6 +16,7 @@ import rclpy
 from geometry_msgs.msg import PointStamped
 from rclpy.context import Context
 from rclpy.duration import Duration
+from rclpy.event_handler import QoSSubscriptionMatchedInfo, SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
@@ -71,10 +72,15 @@ class Listener(Node):
         self.states: list[bytes] = []
         self.times: list[int] = []
         self.goals: list[PointStamped] = []
-        self.create_subscription(JointState, "joint_states", self.states.append, ALL, raw=True)
+        self.publishers_matched = 0
+        events = SubscriptionEventCallbacks(matched=self._on_matched)
+        self.create_subscription(JointState, "joint_states", self.states.append, ALL, raw=True, event_callbacks=events)
         self.create_subscription(Clock, "clock", self._on_clock, messages.LATEST)
         self._executor = create_executor(context)
         self._executor.add_node(self)
+
+    def _on_matched(self, matched: QoSSubscriptionMatchedInfo) -> None:
+        self.publishers_matched = matched.current_count
 
     def _on_clock(self, message: Clock) -> None:
         self.times.append(messages.stamp_to_time(message.clock))
@@ -112,8 +118,7 @@ def connected(bag: Reader, listener: Listener, topics: list[str] | None = None, 
     """A player whose joint states the listener hears from the first one on."""
     made = Player(bag, topics, clock)
     listener.spin_until(lambda: made._publishers["/joint_states"].get_subscription_count(), "the player to be heard")
-    settle = time.monotonic() + 1.0  # the listener's side of the discovery
-    listener.spin_until(lambda: time.monotonic() > settle, "the listener")
+    listener.spin_until(lambda: listener.publishers_matched, "the listener to know the player")
     return made
 
 

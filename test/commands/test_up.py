@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 
 from spiking_controller.commands import up
+from spiking_controller.errors import ConfigError
 from spiking_controller.nodes import evaluator, recorder, trainer
 from spiking_controller.nodes.bridge import node as mujoco_bridge
 from spiking_controller.nodes.controller import node as controller
@@ -90,7 +90,7 @@ def test_up_runs_the_graph_in_a_namespace_and_ends_it_without_torque(start: Any,
     graph.process.send_signal(signal.SIGINT)
     assert graph.process.wait(60) == 0
     assert_gone(children.values())
-    probe.wait_for(lambda: not np.any(probe.commands[-1].data), "the last torque, which is zero", patience=10.0)
+    probe.wait_for_rest("the last torque, which is zero")
     probe.assert_every_torque_is_legal()
 
 
@@ -130,6 +130,11 @@ def test_a_missing_parameter_file_is_one_sentence(start: Any) -> None:
     assert graph.output.splitlines() == [
         "error: params-file: there is no file /nowhere/panda.yaml; give the path of a ROS parameter file."
     ]
+
+
+def test_a_folder_that_exists_is_refused_before_anything_is_started(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="give --record a folder that does not exist yet"):
+        up.run(parsed("--record", str(tmp_path)))
 
 
 def parsed(*options: str) -> argparse.Namespace:

@@ -4,7 +4,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from geometry_msgs.msg import PointStamped, PoseStamped
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from numpy.typing import NDArray
+from rcl_interfaces.srv import ListParameters
+from rclpy.client import Client
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -29,6 +33,8 @@ from spiking_controller.robots.arm import Arm, get_arm
 
 PATIENCE = 60.0
 """Longest wait for anything, s; machines that run tests can be slow."""
+ANSWER_TIMEOUT = 2.0
+"""A request that is not answered by then may be lost, s."""
 ELSEWHERE = ((0.35, 0.35, 0.6), (0.45, -0.3, 0.5))
 """Goals to start from, m."""
 _REACHED = {
@@ -59,6 +65,7 @@ class Probe(Node):
         self.hand_poses: list[PoseStamped] = []
         self.activities: list[DiagnosticStatus] = []
         self._statuses: dict[str, DiagnosticStatus] = {}
+        self._heard: Counter[str] = Counter()
         for kind, topic, heard, qos in (
             (JointState, "joint_states", self.states, DEEP),
             (Float64MultiArray, "effort_controller/commands", self.commands, DEEP),
@@ -76,16 +83,23 @@ class Probe(Node):
             Float64MultiArray, "effort_controller/commands", messages.COMMAND
         )
         self.state_publisher = self.create_publisher(JointState, "joint_states", messages.STATE_PUBLISHER)
+        self._callers: dict[str, Client] = {}
         self._executor = create_executor(context)
         self._executor.add_node(self)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
             self._statuses[status.name] = status
+            self._heard[status.name] += 1
 
     def status(self, name: str) -> str:
         """The latest summary on /diagnostics under that name."""
         return self._statuses[name].message if name in self._statuses else ""
+
+    def next_status(self, name: str) -> None:
+        """Wait for another message on /diagnostics under that name."""
+        heard = self._heard[name]
+        self.wait_for(lambda: self._heard[name] > heard, f"{name} on /diagnostics")
 
     def activity(self) -> str:
         """What the controller was about last; empty if it has not said."""
@@ -101,17 +115,31 @@ class Probe(Node):
         values = self._statuses[name].values if name in self._statuses else []
         return next((item.value for item in values if item.key == key), "")
 
+    def happens(self, condition: Callable[[], Any], within: float) -> bool:
+        """Listen until the condition holds (True) or the time (s) is over (False)."""
+        end = time.monotonic() + within
+        while not condition():
+            if time.monotonic() >= end:
+                return False
+            self._executor.spin_once(timeout_sec=0.02)
+        return True
+
     def wait_for(self, condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> None:
         """Listen until the condition holds."""
-        end = time.monotonic() + patience
-        while not condition():
-            assert time.monotonic() < end, f"waited {patience} s for {what}"
-            self._executor.spin_once(timeout_sec=0.02)
+        assert self.happens(condition, patience), f"waited {patience} s for {what}"
 
-    def listen(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            self._executor.spin_once(timeout_sec=0.02)
+    def repeat(self, action: Callable[[], Any], condition: Callable[[], Any], what: str, period: float = 0.005) -> None:
+        """Do something once per period (s), since once may be lost, and listen until the condition holds."""
+        next_time = 0.0
+
+        def holds() -> bool:
+            nonlocal next_time
+            if time.monotonic() >= next_time:
+                action()
+                next_time = time.monotonic() + period
+            return bool(condition())
+
+        self.wait_for(holds, what)
 
     def send_goal(self, x: float, y: float, z: float, frame: str = "") -> None:
         self.wait_for(lambda: self.goal_publisher.get_subscription_count(), "a controller that takes goals")
@@ -132,10 +160,7 @@ class Probe(Node):
         end = time.monotonic() + PATIENCE
         while True:
             self.send_goal(x, y, z)
-            again = time.monotonic() + 0.3
-            while not accepted() and time.monotonic() < again:
-                self._executor.spin_once(timeout_sec=0.02)
-            if accepted():
+            if self.happens(accepted, 0.3):
                 return
             assert time.monotonic() < end, "the controller did not take the goal"
 
@@ -144,54 +169,69 @@ class Probe(Node):
         elsewhere = max(ELSEWHERE, key=lambda place: float(np.linalg.norm(np.subtract(place, (x, y, z)))))
         for _ in range(5):
             self.send_accepted_goal(x, y, z)
-            end = time.monotonic() + 4.0
-            while time.monotonic() < end:
-                if self.speed() > 0.3 and self.distance((x, y, z)) > 0.1:
-                    return
-                self._executor.spin_once(timeout_sec=0.02)
+            if self.happens(lambda: self.speed() > 0.3 and self.distance((x, y, z)) > 0.1, 4.0):
+                return
             self.send_accepted_goal(*elsewhere)
             self.wait_for(lambda: self.distance(elsewhere) < 0.05, "the arm to go elsewhere")
         raise AssertionError(f"the arm was never seen on its way to {(x, y, z)}")
 
-    def call(self, kind: Any, service: str, request: Any) -> Any:
-        client = self.create_client(kind, service)
+    def _caller(self, kind: Any, service: str) -> Client:
+        if service not in self._callers:
+            self._callers[service] = self.create_client(kind, service)
+        client = self._callers[service]
         self.wait_for(client.service_is_ready, f"the service {service}")
-        # Ready says that we see the service, not yet that it sees us: what is sent in between is lost.
-        self.listen(0.5)
-        future = client.call_async(request)
-        self.wait_for(future.done, f"the answer of {service}")
-        self.destroy_client(client)
-        return future.result()
+        return client
+
+    def call(self, kind: Any, service: str, request: Any, once: bool = False) -> Any:
+        """The answer of a service.
+
+        Ready says that we see the service, not yet that it sees us: the request is sent again until an answer comes.
+        One that must not act twice is sent `once`, to a service that has answered before.
+        """
+        client = self._caller(kind, service)
+        end = time.monotonic() + PATIENCE
+        futures = []
+        while time.monotonic() < end:
+            futures.append(client.call_async(request))
+            if self.happens(lambda: any(future.done() for future in futures), PATIENCE if once else ANSWER_TIMEOUT):
+                return next(future for future in futures if future.done()).result()
+        raise AssertionError(f"waited {PATIENCE} s for the answer of {service}")
+
+    def greet(self, node: str) -> None:
+        """Return when the node has handled all that was sent to it before, and hears all publishers made before.
+
+        It answers a client that is new to it. What makes endpoints known comes in order, so that it has heard of the
+        older ones of this process by then.
+        """
+        service = f"{node}/list_parameters"
+        self.call(ListParameters, service, ListParameters.Request())
+        self.destroy_client(self._callers.pop(service))
+
+    def state(self) -> int:
+        """The controller's lifecycle state. It answers between two transitions."""
+        return int(self.call(GetState, "controller/get_state", GetState.Request()).current_state.id)
 
     def change_state(self, transition: int) -> bool:
         """Ask for a transition; again where the request was lost, which shows by the state not having changed."""
-        client = self.create_client(ChangeState, "controller/change_state")
-        self.wait_for(client.service_is_ready, "the service controller/change_state")
-        self.listen(0.5)
+        service = "controller/change_state"
+        client = self._caller(ChangeState, service)
         request = ChangeState.Request()
         request.transition.id = transition
         end = time.monotonic() + PATIENCE
-        while True:
+        while time.monotonic() < end:
             future = client.call_async(request)
-            asked_again = time.monotonic() + 10.0
-            while not future.done() and time.monotonic() < asked_again:
-                self._executor.spin_once(timeout_sec=0.02)
-            if future.done():
-                succeeded = bool(future.result().success)
-                break
-            state = self.call(GetState, "controller/get_state", GetState.Request()).current_state.id
-            succeeded = state == _REACHED[transition]
-            if succeeded:
-                break
-            assert time.monotonic() < end, f"waited {PATIENCE} s for transition {transition}"
-        self.destroy_client(client)
-        return succeeded
+            if self.happens(future.done, ANSWER_TIMEOUT) or (self.state() and future.done()):
+                return bool(future.result().success)
+            if self.state() == _REACHED[transition]:
+                return True
+        raise AssertionError(f"waited {PATIENCE} s for transition {transition}")
 
     def time(self) -> float:
         """Stamp of the latest joint state, s; -1 before the first."""
         return stamp(self.states[-1]) if self.states else -1.0
 
     def hand(self) -> NDArray[np.float64]:
+        """Position of the hand by the latest joint state, m."""
         return self.arm.chain.position(np.array(self.states[-1].position))
 
     def distance(self, goal: tuple[float, float, float]) -> float:
@@ -204,6 +244,7 @@ class Probe(Node):
         """Commands inside the torque limits, stamped torques inside the rate limit, the arm inside its joint limits."""
         self.assert_torques_keep_their_limits()
         limits = self.arm.limits
+        self.wait_for(lambda: self.states, "joint states")
         positions = np.array([state.position for state in self.states])
         assert (positions >= limits.position_lower).all()
         assert (positions <= limits.position_upper).all()
@@ -211,8 +252,7 @@ class Probe(Node):
     def assert_torques_keep_their_limits(self) -> None:
         """Commands inside the torque limits, stamped torques inside the rate limit."""
         limits = self.arm.limits
-        assert self.commands
-        assert self.torques
+        self.wait_for(lambda: self.commands and self.torques, "commands and torques")
         commands = np.array([command.data for command in self.commands])
         assert np.isfinite(commands).all()
         assert (np.abs(commands) <= limits.torque).all()
@@ -220,6 +260,17 @@ class Probe(Node):
         period = np.diff([stamp(torque) for torque in self.torques])
         period[period <= 0.0] = 0.002
         assert (np.abs(np.diff(torques, axis=0)) <= limits.torque_rate * period[:, None] + 1e-9).all()
+
+    @contextmanager
+    def also_spinning(self, node: Node) -> Iterator[None]:
+        """Inside, another node of this process lives whenever the probe listens."""
+        self._executor.add_node(node)
+        yield
+        self._executor.remove_node(node)
+
+    def wait_for_rest(self, what: str) -> None:
+        """Until the last command that was heard is zero torque."""
+        self.wait_for(lambda: self.commands and not np.any(self.commands[-1].data), what)
 
     def close(self) -> None:
         self._executor.shutdown()
@@ -264,7 +315,7 @@ class NodeProcess:
 
 
 class Graph:
-    """The nodes of one test; what is left of them ends with it."""
+    """Nodes in processes; `close` ends what is left of them."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -333,10 +384,24 @@ def probe(make_probe: Callable[..., Probe]) -> Probe:
     return make_probe()
 
 
-@pytest.fixture
-def graph(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Graph]:
-    graph = Graph(tmp_path)
+@contextmanager
+def _running_graph(folder: Path, name: str) -> Iterator[Graph]:
+    graph = Graph(folder)
     yield graph
     graph.close()
-    for log in sorted(tmp_path.glob("*.log")):
-        print(f"--- {request.node.name}: {log.name}\n{log.read_text()}", file=sys.stderr)
+    for log in sorted(folder.glob("*.log")):
+        print(f"--- {name}: {log.name}\n{log.read_text()}", file=sys.stderr)
+
+
+@pytest.fixture
+def graph(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Graph]:
+    """Nodes for one test."""
+    with _running_graph(tmp_path, request.node.name) as graph:
+        yield graph
+
+
+@pytest.fixture(scope="module")
+def module_graph(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Graph]:
+    """Nodes that the tests of a module share: a process with PyTorch takes seconds to start."""
+    with _running_graph(tmp_path_factory.mktemp("graph"), request.node.name) as graph:
+        yield graph

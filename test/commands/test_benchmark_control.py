@@ -1,5 +1,6 @@
 """The benchmark of the live graph hears what real nodes say to each other."""
 
+import numpy as np
 import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -9,15 +10,27 @@ from spiking_controller.commands.benchmark_control import measure_live
 from spiking_controller.experiments.benchmarks.latency_probe import LatencyProbe
 from spiking_controller.resources import share_path
 
+STATE_RATE = 500.0
+"""Of the shipped parameters, Hz."""
+CONTROL_PERIOD = 0.02
+"""Of the shipped networks, s."""
+
 
 def test_a_short_run_of_the_live_graph_is_measured() -> None:
     run = measure_live(str(share_path("models", "panda_reach.safetensors")), 2.0, trainer=False)
-    assert run.goals >= 1
-    assert run.states > 100
-    assert len(run.latency) > 50
-    assert 0.0 < run.latency.min() < run.latency.max()
+    assert run.goals == 1
+    assert (run.trainer, run.training_updates, run.model_updates) == (False, 0, 0)
+    # However busy the machine: real time, and what the rates of bridge and controller make of it.
+    assert 0.1 < run.real_time_factor < 1.1
+    simulated = run.real_time_factor * run.duration
+    assert run.states == pytest.approx(1 + STATE_RATE * simulated, abs=1)
+    assert run.control_steps == pytest.approx(simulated / CONTROL_PERIOD, abs=1)
+    assert 50 < len(run.latency) <= run.states
+    assert run.unanswered < run.states
+    assert 0.0 < run.latency.min() < run.latency.max() < run.duration
+    assert run.late == np.count_nonzero(run.latency > 1.0 / STATE_RATE)
     assert set(run.counts) == {"missed control step", "overruns", "late states"}
-    assert run.control_steps > 10
+    assert all(count >= 0 for count in run.counts.values())
 
 
 def test_what_the_trainer_did_is_counted_from_the_first_goal_on() -> None:

@@ -1,6 +1,7 @@
 """The demo from end to end, with real nodes: what it writes, how it fails, and that it leaves nothing running."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
+from spiking_controller.evaluation.demo.rendering import RenderingError, render
 from spiking_controller.networks.checkpoint import build_networks, save_checkpoint
 from spiking_controller.networks.config import load_config
 from spiking_controller.nodes.common.process import FAILED
@@ -19,10 +21,16 @@ from spiking_controller.resources import share_path
 PATIENCE = 240.0
 
 
-def start_demo(out: Path, *options: str) -> "subprocess.Popen[str]":
+def start_demo(out: Path, *options: str, **environment: str) -> "subprocess.Popen[str]":
     """One goal in lock-step, as quick as the machine allows."""
     command = [sys.executable, "-m", "spiking_controller.cli", "demo", "--goals", "1", "--lock-step", "--out", str(out)]
-    return subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [*command, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+    )
 
 
 def processes_of(out: Path) -> list[str]:
@@ -59,9 +67,9 @@ def test_demo_sends_its_goals_and_writes_report_and_pictures(tmp_path: Path) -> 
     assert {"policy/hidden1", "policy/hidden2"} <= set(report["spikes_per_neuron_per_second"])
     assert (out / "distance.png").stat().st_size > 10_000
     assert (out / "spike_raster.png").stat().st_size > 10_000
-    if "No animation" in output:  # Only where nothing can be drawn, and then with the reason.
-        assert not (out / "arm.gif").exists()
-        assert "No animation: " in output
+    if "No animation: " in output:  # Only where nothing can be drawn.
+        with pytest.raises(RenderingError):
+            render(out / "recording.npz", "panda", tmp_path / "arm.gif")
     else:
         with Image.open(out / "arm.gif") as animation:
             assert sum(1 for _ in ImageSequence.Iterator(animation)) > 10
@@ -70,11 +78,13 @@ def test_demo_sends_its_goals_and_writes_report_and_pictures(tmp_path: Path) -> 
     wait_until_gone(out)
 
 
-def test_networks_without_spikes_run_in_the_graph_too(tmp_path: Path) -> None:
+def test_networks_without_spikes_run_in_the_graph_too_and_an_animation_is_not_needed(tmp_path: Path) -> None:
     out, model = tmp_path / "demo", tmp_path / "baseline.safetensors"
     untrained = load_config(share_path("config", "train", "panda_reach_gru.yaml"))
     save_checkpoint(model, *build_networks(untrained), untrained)
-    output, errors = (process := start_demo(out, "--model", str(model))).communicate(timeout=PATIENCE)
+    output, errors = (process := start_demo(out, "--model", str(model), MUJOCO_GL="disable")).communicate(
+        timeout=PATIENCE
+    )
     assert process.returncode == 0, errors + (out / "graph.log").read_text()
     report = json.loads((out / "report.json").read_text())
     assert report["mean_spikes_per_neuron_per_second"] == 0.0
@@ -82,6 +92,9 @@ def test_networks_without_spikes_run_in_the_graph_too(tmp_path: Path) -> None:
     assert report["control_steps"] > 100
     assert not (out / "spike_raster.png").exists()
     assert "spike_raster" not in output
+    assert "No animation: no OpenGL platform could draw arm.gif (disable: " in output
+    assert not (out / "arm.gif").exists()
+    assert f"Wrote {out / 'arm.gif'}" not in output
     wait_until_gone(out)
 
 
