@@ -39,7 +39,8 @@ from spiking_controller.networks.baselines import GRUNetwork, GRUState, MLPNetwo
 from spiking_controller.networks.checkpoint import Checkpoint
 from spiking_controller.networks.forward_model import ForwardModel
 from spiking_controller.networks.policy import Policy
-from spiking_controller.snn.network import NetworkState, SpikingNetwork
+from spiking_controller.snn.network import SpikingNetwork
+from spiking_controller.snn.state import NetworkState
 from spiking_controller.tasks.episodes import Episodes
 
 MAC_ENERGY: Final = 4.6e-12
@@ -266,7 +267,7 @@ class _Counter:
 
     def __init__(self, part: Policy | ForwardModel, batch: int) -> None:
         self._network = part.network
-        self._effective = part.effective()
+        self._effective = part.for_inference()
         self._state = part.initial_state(batch)
         self._meter = CostMeter(part)
 

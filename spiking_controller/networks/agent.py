@@ -27,9 +27,8 @@ class SpikingAgent:
         """Run these networks; without a forward model there are no predictions."""
         self._policy = policy
         self._model = forward_model
-        with torch.no_grad():
-            self._policy_effective = policy.effective()
-            self._model_effective = forward_model.effective() if forward_model else None
+        self._policy_effective = policy.for_inference()
+        self._model_effective = forward_model.for_inference() if forward_model else None
         self._spikes: dict[str, torch.Tensor] = {}
         self.reset(1)
 

@@ -50,6 +50,9 @@ class _Baseline(nn.Module, ABC):
     def effective(self) -> None:
         """Nothing: the parameters are used as they are."""
 
+    def for_inference(self) -> None:
+        """Nothing, as `effective`."""
+
     def limit_time_constants(self) -> None:
         """Nothing: there are no time constants."""
 

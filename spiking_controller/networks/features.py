@@ -57,7 +57,10 @@ class ControlNetwork(Protocol):
         """Whether unrolls take the compiled way of `snn.unroll`; only spiking networks can."""
 
     def effective(self) -> Any:
-        """What the parameters amount to, for a whole unroll."""
+        """What is computed from the parameters once per unroll; differentiable."""
+
+    def for_inference(self) -> Any:
+        """The same for steps without gradients."""
 
     def limit_time_constants(self) -> None:
         """Bring the time constants back into their bounds."""

@@ -53,6 +53,10 @@ class ForwardModel(nn.Module):
         """What the parameters amount to; compute once per unroll."""
         return self.network.effective()
 
+    def for_inference(self) -> Any:
+        """The same for steps without gradients."""
+        return self.network.for_inference()
+
     def initial_state(self, batch: int) -> State:
         """The state at the start of an episode."""
         return self.network.initial_state(batch)

@@ -21,12 +21,12 @@ from spiking_controller.snn.compiled.layers import (
     ReadoutParameters,
     UnrollOptions,
     UnrollParameters,
-    UnrollState,
 )
 from spiking_controller.snn.compiled.single_step import SingleStep
 from spiking_controller.snn.compiled.unroll import Unroll, unroll
 from spiking_controller.snn.initialisation import Initialisation
 from spiking_controller.snn.neurons import Backend, LIFDecay, LIFState, Threshold, initial_state, scan
+from spiking_controller.snn.state import LayerState, NetworkState
 from spiking_controller.snn.surrogate import surrogate_derivative
 
 Architecture = Literal["spiking", "gru", "mlp"]
@@ -134,35 +134,6 @@ class NetworkConfig:
         return Threshold(1.0, self.threshold_decay * self.tick, self.adaptation_strength)
 
 
-class LayerState(NamedTuple):
-    """State of a hidden layer: its neurons, and the spikes that recurrence feeds back, [batch, neurons].
-
-    `mean_spikes` are those of the last control step on average; with tick-wise recurrence those of its last tick.
-    """
-
-    neurons: LIFState
-    mean_spikes: Tensor
-
-
-class NetworkState(NamedTuple):
-    """State of a network: its layers and the readout's two integrators, [batch, outputs] each."""
-
-    layers: tuple[LayerState, ...]
-    readout_synaptic: Tensor
-    readout_membrane: Tensor
-
-    def detach(self) -> "NetworkState":
-        """The same state without its history."""
-        return NetworkState(
-            tuple(
-                LayerState(LIFState(*(part.detach() for part in layer.neurons)), layer.mean_spikes.detach())
-                for layer in self.layers
-            ),
-            self.readout_synaptic.detach(),
-            self.readout_membrane.detach(),
-        )
-
-
 class _ReadoutResponse(NamedTuple):
     """Closed form of the readout's leaky integrators over the K ticks of a step (they are linear).
 
@@ -179,9 +150,9 @@ class _ReadoutResponse(NamedTuple):
 
 
 class Effective(NamedTuple):
-    """What the parameters amount to: decay factors, gains and the readout's response, good for a whole unroll.
+    """Decay factors, gains and the readout's response, computed from the parameters once per unroll.
 
-    `single` takes steps at batch 1, where the parameters were taken without gradients for the compiled way.
+    `single` takes the steps at batch 1; only `SpikingNetwork.for_inference` sets it.
     """
 
     decays: tuple[LIFDecay, ...]
@@ -355,7 +326,7 @@ class SpikingNetwork(nn.Module):
             return torch.exp(-tick * torch.exp(-log_tau)).expand(-1, neurons).contiguous()
 
         readout = decay(self.readout_log_tau, self.outputs)
-        effective = Effective(
+        return Effective(
             tuple(
                 LIFDecay(*decay(log_tau, neurons))
                 for log_tau, neurons in zip(self.log_tau, self.config.hidden, strict=True)
@@ -364,7 +335,12 @@ class SpikingNetwork(nn.Module):
             self.log_output_gain.exp(),
             readout_response(readout[0], readout[1], self.config.ticks),
         )
-        if not self.compiled or self.config.recurrence == "tick" or torch.is_grad_enabled():
+
+    @torch.no_grad()
+    def for_inference(self) -> Effective:
+        """`effective` for steps without gradients, with the compiled step at batch 1 where there is one."""
+        effective = self.effective()
+        if not self.compiled or self.config.recurrence == "tick":
             return effective
         return effective._replace(single=SingleStep(self.unroll_parameters(effective), self._unroll_options))
 
@@ -420,8 +396,7 @@ class SpikingNetwork(nn.Module):
         """
         if self.compiled:
             parameters = self.unroll_parameters(effective)
-            output, activity, after = unroll(parameters, self._unroll_options, _unroll_state(state), features)
-            return output, activity, _network_state(after)
+            return unroll(parameters, self._unroll_options, state, features)
         outputs, spikes, state = [], [], state.detach()
         for now in features:
             readout, state, fired = self.step(now, state, effective)
@@ -468,7 +443,7 @@ class SpikingNetwork(nn.Module):
 
     def start_unroll(self, effective: Effective, state: NetworkState, steps: int, batch: int) -> Unroll:
         """An unroll of `steps` steps that the caller advances itself, from a state into which no gradient flows."""
-        return Unroll(self.unroll_parameters(effective), self._unroll_options, _unroll_state(state), steps, batch)
+        return Unroll(self.unroll_parameters(effective), self._unroll_options, state, steps, batch)
 
     def step(
         self, features: Tensor, state: NetworkState, effective: Effective
@@ -478,14 +453,13 @@ class SpikingNetwork(nn.Module):
         Args:
             features: analogue inputs, [batch, inputs].
             state: the network's state before the step.
-            effective: from `effective()`, of the same parameters.
+            effective: from `effective()` or `for_inference()`, of the same parameters.
         Returns:
             The readout [batch, outputs], the state after the step, and the spikes of each layer,
             [ticks, batch, neurons].
         """
-        if effective.single is not None and len(features) == 1 and not torch.is_grad_enabled():
-            readout, after, fired = effective.single.step(features, _unroll_state(state))
-            return readout, _network_state(after), fired
+        if effective.single is not None and len(features) == 1:
+            return effective.single.step(features, state)
         config = self.config
         drive = self.input_drive(features, effective).unsqueeze(0)
         layers: list[LayerState] = []
@@ -554,15 +528,3 @@ class SpikingNetwork(nn.Module):
 def _log_time_constants(config: NetworkConfig, seconds: tuple[float, ...], neurons: int) -> Tensor:
     """Logarithms of initial time constants, [len(seconds), neurons], or [len(seconds), 1] if the neurons share them."""
     return torch.tensor(seconds).log().unsqueeze(1).repeat(1, neurons if config.time_constants == "per_neuron" else 1)
-
-
-def _unroll_state(state: NetworkState) -> UnrollState:
-    """A state as the compiled unroll takes it."""
-    layers = tuple((layer.neurons, layer.mean_spikes) for layer in state.layers)
-    return UnrollState(layers, state.readout_synaptic, state.readout_membrane)
-
-
-def _network_state(state: UnrollState) -> NetworkState:
-    """The inverse of `_unroll_state`."""
-    layers = tuple(LayerState(neurons, mean) for neurons, mean in state.layers)
-    return NetworkState(layers, state.readout_synaptic, state.readout_membrane)

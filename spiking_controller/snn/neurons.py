@@ -101,6 +101,12 @@ def adaptive_lif_step(
     )
 
 
+def kernel_neurons(decay: LIFDecay, threshold: Threshold) -> kernels.Neurons:
+    """Parameters of a layer's neurons as the kernels take them, copied."""
+    factors = torch.stack([part.detach() for part in decay]).numpy()
+    return kernels.Neurons(factors, threshold.rest, threshold.decrement, threshold.adaptation_strength)
+
+
 def scan(
     drive: Tensor,
     state: LIFState,
@@ -143,20 +149,18 @@ def _compiled_scan(
     batch, neurons = drive.shape[1:]
     before = torch.stack([part.detach() for part in state], 1)
     spikes, after = drive.new_empty(ticks, batch, neurons), torch.empty_like(before)
-    fired, ends = kernels.empty_lists(batch, ticks, neurons)
+    fired = kernels.empty_lists(batch, ticks, neurons)
     kernels.scan_forward(
         drive.detach().transpose(0, 1).contiguous().numpy(),
         before.numpy(),
-        torch.stack([part.detach() for part in decay]).numpy(),
-        threshold.rest,
-        threshold.decrement,
-        threshold.adaptation_strength,
+        kernel_neurons(decay, threshold),
         np.empty((neurons, 0), np.float32),
-        fired,
-        ends,
-        after.numpy(),
-        np.empty((batch, neurons), np.float32),
-        np.empty((batch, ticks, 0), np.float32),
+        kernels.StepResult(
+            fired,
+            after.numpy(),
+            np.empty((batch, neurons), np.float32),
+            np.empty((batch, ticks, 0), np.float32),
+        ),
     )
-    kernels.write_spikes(fired, ends, spikes.numpy())
+    kernels.write_spikes(fired, spikes.numpy())
     return spikes, LIFState(*after.unbind(1))

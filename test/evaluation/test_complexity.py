@@ -26,7 +26,8 @@ from spiking_controller.networks.baselines import GRUNetwork, MLPNetwork
 from spiking_controller.networks.checkpoint import load_checkpoint
 from spiking_controller.networks.features import ControlNetwork
 from spiking_controller.resources import share_path
-from spiking_controller.snn.network import LayerState, NetworkConfig, NetworkState, Recurrence, SpikingNetwork
+from spiking_controller.snn.network import NetworkConfig, Recurrence, SpikingNetwork
+from spiking_controller.snn.state import LayerState, NetworkState
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import run_episodes
 

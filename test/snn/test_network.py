@@ -61,7 +61,7 @@ def test_steps_of_one_network_equal_the_reference_in_readout_spikes_and_state(co
     for backend in BACKENDS:
         network = SpikingNetwork(config, 9, 3, seed=2, backend=backend)
         with torch.no_grad():
-            effective, state = network.effective(), network.initial_state(1)
+            effective, state = network.for_inference(), network.initial_state(1)
             steps = []
             for step in inputs:
                 output, state, spikes = network.step(step, state, effective)
@@ -79,7 +79,7 @@ def test_steps_of_one_network_equal_the_reference_in_readout_spikes_and_state(co
 def test_a_step_of_one_network_leaves_the_state_before_it_as_it_was() -> None:
     network = SpikingNetwork(RECURRENT, 9, 3, seed=2)
     with torch.no_grad():
-        effective = network.effective()
+        effective = network.for_inference()
         _, state, _ = network.step(features(1, 1, 9, seed=1)[0], network.initial_state(1), effective)
         first, after, _ = network.step(features(1, 1, 9, seed=3)[0], state, effective)
         again, same, _ = network.step(features(1, 1, 9, seed=3)[0], state, effective)
