@@ -13,7 +13,7 @@ from torch import Tensor
 
 from spiking_controller.snn.compiled import kernels
 from spiking_controller.snn.compiled.layers import LayerParameters, UnrollOptions, UnrollParameters
-from spiking_controller.snn.neurons import LIFState, Threshold, kernel_neurons
+from spiking_controller.snn.neurons import LIFState, kernel_neurons
 from spiking_controller.snn.state import LayerState, NetworkState
 
 FloatArray = NDArray[np.float32]
@@ -39,22 +39,25 @@ class _Layer(NamedTuple):
     Attributes:
         bias: [neurons].
         weights: for `kernels.layer_step`.
+        fired: the neurons that fired in the last step; overwritten by every step.
     """
 
     bias: FloatArray
     weights: kernels.LayerWeights
+    fired: kernels.Fired
 
     @classmethod
-    def of(cls, parameters: LayerParameters, threshold: Threshold, is_first: bool) -> "_Layer":
+    def of(cls, parameters: LayerParameters, options: UnrollOptions, is_first: bool) -> "_Layer":
         """Copy the parameters."""
         neurons = parameters.bias.shape[0]
         weights = kernels.LayerWeights(
             _connection(None if is_first else parameters.up_projection, parameters.down_projection, neurons),
             _connection(parameters.recurrent_up_projection, parameters.recurrent_down_projection, neurons),
-            kernel_neurons(parameters.decay, threshold),
+            kernel_neurons(parameters.decay, options.threshold),
             _transposed(parameters.readout, 0),
         )
-        return cls(parameters.bias.detach().numpy().copy(), weights)
+        fired = kernels.empty_lists(1, options.ticks, neurons)
+        return cls(parameters.bias.detach().numpy().copy(), weights, fired)
 
 
 class SingleStep:
@@ -69,9 +72,7 @@ class SingleStep:
         """
         self._ticks = options.ticks
         self._input: FloatArray = parameters.layers[0].up_projection.detach().numpy().copy()
-        self._layers = [
-            _Layer.of(layer, options.threshold, index == 0) for index, layer in enumerate(parameters.layers)
-        ]
+        self._layers = [_Layer.of(layer, options, index == 0) for index, layer in enumerate(parameters.layers)]
         self._readout = kernels.Readout(*(part.detach().contiguous().numpy().copy() for part in parameters.readout))
         self._outputs = len(parameters.readout.output_gain)
         self._nothing = kernels.empty_lists(0, options.ticks, 0)
@@ -87,25 +88,24 @@ class SingleStep:
         """
         ticks, outputs = self._ticks, self._outputs
         currents = np.zeros((1, ticks, outputs), np.float32)
-        source, drive = self._nothing, self._input @ features[0].numpy()
+        source, drive = self._nothing, self._input @ features.numpy()[0]
         layers_after, all_spikes = [], []
         for layer, (neurons, fed_back) in zip(self._layers, state.layers, strict=True):
             size = len(layer.bias)
-            fired = kernels.empty_lists(1, ticks, size)
             after, mean = np.empty((1, 4, size), np.float32), np.empty((1, size), np.float32)
             spikes = np.empty((ticks, 1, size), np.float32)
             kernels.layer_step(
                 layer.bias + drive if source is self._nothing else layer.bias,
                 source,
-                fed_back[0].numpy(),
+                fed_back.numpy()[0],
                 torch.stack(tuple(neurons), 1).numpy(),
                 layer.weights,
-                kernels.StepResult(fired, after, mean, currents),
+                kernels.StepResult(layer.fired, after, mean, currents),
                 spikes,
             )
             layers_after.append(LayerState(LIFState(*torch.from_numpy(after).unbind(1)), torch.from_numpy(mean)))
             all_spikes.append(torch.from_numpy(spikes))
-            source = fired
+            source = layer.fired
         output, synaptic, membrane = (np.empty((1, outputs), np.float32) for _ in range(3))
         kernels.readout_forward(
             currents,
