@@ -81,12 +81,14 @@ class Neurons(NamedTuple):
     Attributes:
         decay: factors per tick of synaptic current, membrane and adaptation, [3, neurons].
         rest, decrement, adaptation_strength: see `neurons.Threshold`.
+        floor: likewise, but finite.
     """
 
     decay: np.ndarray
     rest: float
     decrement: float
     adaptation_strength: float
+    floor: float
 
 
 class Connection(NamedTuple):
@@ -316,21 +318,26 @@ def _write_grad_state(record, grad_state, row, block):  # type: ignore[no-untype
 
 @njit(**_INLINE)
 def _levels(neurons):  # type: ignore[no-untyped-def]
-    """Rest, decrement and adaptation strength as float32."""
-    return np.float32(neurons.rest), np.float32(neurons.decrement), np.float32(neurons.adaptation_strength)
+    """Rest, decrement, adaptation strength and floor as float32."""
+    return (
+        np.float32(neurons.rest),
+        np.float32(neurons.decrement),
+        np.float32(neurons.adaptation_strength),
+        np.float32(neurons.floor),
+    )
 
 
 @njit(**_INLINE)
 def _moves(levels):  # type: ignore[no-untyped-def]
     """Whether the threshold moves: `neurons.Threshold.moves`. If not, a tick has half as much to read and write."""
-    _, decrement, strength = levels
+    _, decrement, strength, _ = levels
     return decrement != _ZERO or strength != _ZERO
 
 
 @njit(**_INLINE)
 def _tick(state, drive, decays, levels, share, bit, pattern):  # type: ignore[no-untyped-def]
     """One tick of a block: changes its state, and sets that bit of `pattern` where a neuron fires."""
-    rest, decrement, strength = levels
+    rest, decrement, strength, floor = levels
     if not _moves(levels):
         for i in range(drive.shape[0]):
             keep = decays[_DECAY_MEMBRANE + i]
@@ -346,7 +353,7 @@ def _tick(state, drive, decays, levels, share, bit, pattern):  # type: ignore[no
         keep = decays[_DECAY_MEMBRANE + i]
         current = decays[_DECAY_SYNAPTIC + i] * state[_SYNAPTIC + i] + drive[i]
         charged = keep * state[_MEMBRANE + i] + (_ONE - keep) * current
-        base = state[_BASE + i] - decrement
+        base = max(state[_BASE + i] - decrement, floor)
         threshold = base + strength * state[_ADAPTATION + i]
         spike = _ONE if charged > threshold else _ZERO
         state[_SYNAPTIC + i] = current
@@ -508,7 +515,7 @@ def scan_forward(
 @njit(**_INLINE)
 def _tick_again(records, drive, decays, levels, surrogate):  # type: ignore[no-untyped-def]
     """`_tick` in the backward pass: from one record into the next; leaves the surrogate derivative in the first."""
-    rest, decrement, strength = levels
+    rest, decrement, strength, floor = levels
     if not _moves(levels):
         for i in range(drive.shape[0]):
             keep = decays[_DECAY_MEMBRANE + i]
@@ -524,7 +531,7 @@ def _tick_again(records, drive, decays, levels, surrogate):  # type: ignore[no-u
         keep = decays[_DECAY_MEMBRANE + i]
         current = decays[_DECAY_SYNAPTIC + i] * records[_SYNAPTIC + i] + drive[i]
         charged = keep * records[_MEMBRANE + i] + (_ONE - keep) * current
-        base = records[_BASE + i] - decrement
+        base = max(records[_BASE + i] - decrement, floor)
         threshold = base + strength * records[_ADAPTATION + i]
         above = charged - threshold
         spike = _ONE if above > _ZERO else _ZERO
