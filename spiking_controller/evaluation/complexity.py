@@ -37,6 +37,7 @@ from torch import Tensor, nn
 
 from spiking_controller.networks.baselines import GRUNetwork, GRUState, MLPNetwork, MLPState
 from spiking_controller.networks.checkpoint import Checkpoint
+from spiking_controller.networks.features import architecture_of
 from spiking_controller.networks.forward_model import ForwardModel
 from spiking_controller.networks.policy import Policy
 from spiking_controller.snn.network import SpikingNetwork
@@ -230,7 +231,7 @@ class CostMeter:
         network, config, cost = self._network, self._network.config, self._cost
         assert isinstance(network, nn.Module)
         static = {
-            "architecture": config.architecture,
+            "architecture": architecture_of(config),
             "parameters": parameter_count(network),
             "footprint_bytes": footprint(network),
             "connection_sparsity": connection_sparsity(network),
@@ -241,7 +242,7 @@ class CostMeter:
             count / self._steps for count in (cost.effective_macs, cost.effective_acs, cost.neuron_update_macs)
         )
         synaptic_energy = macs * MAC_ENERGY + acs * AC_ENERGY
-        is_spiking = config.architecture == "spiking"
+        is_spiking = isinstance(network, SpikingNetwork)
         seconds = self._steps * config.ticks * config.tick
         return {
             **static,

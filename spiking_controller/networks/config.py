@@ -1,15 +1,16 @@
 """Training configuration: every number of a run in one dataclass, read from YAML, saved with the checkpoint."""
 
+import json
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import dacite
 import yaml
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.networks.features import Features
+from spiking_controller.networks.features import ARCHITECTURES, AnyNetworkConfig, Features, architecture_of
 from spiking_controller.networks.forward_model import Predicts
 from spiking_controller.snn.network import NetworkConfig
 from spiking_controller.snn.regularisers import ActivityRegulariser
@@ -251,8 +252,8 @@ class TrainingConfig:
     features: Features = field(default_factory=Features)
     task_options: TaskOptions = field(default_factory=TaskOptions)
     exploration: Exploration = field(default_factory=Exploration)
-    forward_model: NetworkConfig = field(default_factory=NetworkConfig)
-    policy: NetworkConfig = field(default_factory=NetworkConfig)
+    forward_model: AnyNetworkConfig = field(default_factory=NetworkConfig)
+    policy: AnyNetworkConfig = field(default_factory=NetworkConfig)
     model_updates: ModelUpdates = field(default_factory=ModelUpdates)
     policy_updates: PolicyUpdates = field(default_factory=PolicyUpdates)
     diagnosis: Diagnosis = field(default_factory=Diagnosis)
@@ -283,7 +284,7 @@ class TrainingConfig:
             )
         period = self.reach_task.control_period
         for name in ("forward_model", "policy"):
-            network: NetworkConfig = getattr(self, name)
+            network: AnyNetworkConfig = getattr(self, name)
             if abs(network.ticks * network.tick - period) > 1e-9:
                 raise ConfigError(
                     f"{name}: ticks × tick = {network.ticks} × {network.tick} s must equal the control period of "
@@ -301,6 +302,31 @@ class TrainingConfig:
         return replace(get_task(self.task), **changes)
 
 
+def _network_config(values: Any) -> Any:
+    """The configuration of a network of the architecture that its plain data names; "spiking" if they name none.
+
+    Keys of spiking networks that mean nothing to a baseline are dropped: it usually says only where it differs from
+    the configuration of a spiking network.
+
+    Raises:
+        ConfigError: there is no such architecture.
+    """
+    if not isinstance(values, dict):
+        return values
+    architecture = values.get("architecture", "spiking")
+    kind = ARCHITECTURES.get(architecture) if isinstance(architecture, str) else None
+    if kind is None:
+        raise ConfigError(f"architecture '{architecture}' is unknown; choose one of: {', '.join(ARCHITECTURES)}.")
+    dropped = {key.name for key in fields(NetworkConfig)} - {key.name for key in fields(kind)} | {"architecture"}
+    return dacite.from_dict(kind, {key: value for key, value in values.items() if key not in dropped}, _READING)
+
+
+_READING: Final = dacite.Config(
+    strict=True,
+    cast=[tuple, float],
+    type_hooks={AnyNetworkConfig: _network_config},  # type: ignore[dict-item]  # unions are looked up as types are
+)
+
 Parsed = TypeVar("Parsed")
 
 
@@ -316,7 +342,7 @@ def from_plain(kind: type[Parsed], values: dict[str, Any], source: str, known: s
         ConfigError: an unknown key, a wrong type or a value out of range; names the source and the key.
     """
     try:
-        return dacite.from_dict(kind, values, dacite.Config(strict=True, cast=[tuple, float]))
+        return dacite.from_dict(kind, values, _READING)
     except dacite.UnexpectedDataError as error:
         keys = ", ".join(f"'{key}'" for key in sorted(error.keys))
         raise ConfigError(f"{source}: unknown configuration key {keys}; the known keys stand in {known}.") from None
@@ -337,6 +363,19 @@ def config_from_dict(values: dict[str, Any], source: str) -> TrainingConfig:
     """
     known = "spiking_controller/networks/config.py and in config/train/*.yaml"
     return from_plain(TrainingConfig, values, source, known)
+
+
+def config_to_dict(config: TrainingConfig) -> dict[str, Any]:
+    """A configuration as plain data, as in YAML and in checkpoints: the inverse of `config_from_dict`."""
+    networks = {name: _network_to_dict(getattr(config, name)) for name in ("forward_model", "policy")}
+    plain: dict[str, Any] = json.loads(json.dumps({**asdict(config), **networks}))
+    return plain
+
+
+def _network_to_dict(config: AnyNetworkConfig) -> dict[str, Any]:
+    """The inverse of `_network_config`; without unset values, so that a version without their keys can read it."""
+    values = {name: value for name, value in asdict(config).items() if value is not None}
+    return {"architecture": architecture_of(config), **values}
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

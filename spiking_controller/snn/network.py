@@ -29,7 +29,6 @@ from spiking_controller.snn.neurons import Backend, LIFDecay, LIFState, Threshol
 from spiking_controller.snn.state import LayerState, NetworkState
 from spiking_controller.snn.surrogate import surrogate_derivative
 
-Architecture = Literal["spiking", "gru", "mlp"]
 NeuronModel = Literal["adaptive_lif", "lif"]
 Recurrence = Literal["none", "step", "tick"]
 TimeConstants = Literal["per_neuron", "per_layer", "fixed"]
@@ -39,11 +38,9 @@ _SHORTEST_TAU = 1e-3
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Sizes and initial values of one spiking network, or of a baseline in its place.
+    """Sizes and initial values of one spiking network.
 
     Attributes:
-        architecture: "spiking", or a baseline of `networks.baselines`, "gru" or "mlp"; a baseline takes `hidden`, and
-            all the other keys mean nothing to it.
         hidden: neurons of each hidden layer.
         recurrence: what each layer receives of its own spikes: "none"; "step", their mean over the previous control
             step; "tick", those of the previous tick (the paper).
@@ -61,6 +58,7 @@ class NetworkConfig:
             than a second from an empty state; a readout with a memory beyond that turns into an integrator that winds
             up in longer episodes.
         threshold_decay: linear decay of the threshold base, 1/s (adaptive_lif).
+        threshold_floor: lowest value of the threshold base, which rests at 1; None for no bound, as in the paper.
         adaptation_strength: ξ (adaptive_lif).
         input_gain, output_gain: initial learnable scales.
         rate: ν of the fluctuation-driven initialisation, Hz.
@@ -68,7 +66,6 @@ class NetworkConfig:
             recurrent layer.
     """
 
-    architecture: Architecture = "spiking"
     hidden: tuple[int, ...] = (256, 256)
     recurrence: Recurrence = "none"
     rank: int = 32
@@ -86,6 +83,7 @@ class NetworkConfig:
     longest_tau: float = 0.3
     longest_readout_tau: float = 0.1
     threshold_decay: float = 10.0
+    threshold_floor: float | None = None
     adaptation_strength: float = 0.05
     input_gain: float = 0.5
     output_gain: float = 0.5
@@ -97,7 +95,6 @@ class NetworkConfig:
         if not self.hidden or min(self.hidden) < 1:
             raise ConfigError(f"hidden = {self.hidden!r} must list at least one layer of at least one neuron.")
         for name, kinds in (
-            ("architecture", Architecture),
             ("neuron", NeuronModel),
             ("recurrence", Recurrence),
             ("initialisation", Initialisation),
@@ -123,6 +120,8 @@ class NetworkConfig:
         ):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} = {getattr(self, name)} must be above 0.")
+        if self.threshold_floor is not None and not -math.inf < self.threshold_floor < 1.0:
+            raise ConfigError(f"threshold_floor = {self.threshold_floor} must be finite and below 1, the rest.")
         if not 0 < self.feed_forward_variance <= 1:
             raise ConfigError(f"feed_forward_variance = {self.feed_forward_variance} must lie in (0, 1].")
 
@@ -131,7 +130,8 @@ class NetworkConfig:
         """How the firing threshold moves, per tick."""
         if self.neuron == "lif":
             return Threshold()
-        return Threshold(1.0, self.threshold_decay * self.tick, self.adaptation_strength)
+        floor = -math.inf if self.threshold_floor is None else self.threshold_floor
+        return Threshold(1.0, self.threshold_decay * self.tick, self.adaptation_strength, floor)
 
 
 class _ReadoutResponse(NamedTuple):
