@@ -33,7 +33,7 @@ class SpikingAgent:
         self.reset(1)
 
     def reset(self, batch: int = 1) -> None:
-        """Start of an episode: forget everything, for `batch` arms."""
+        """Start an episode from the initial state, for `batch` arms."""
         self._policy_state: State = self._policy.initial_state(batch)
         self._model_state = self._model.initial_state(batch) if self._model else None
         self._previous_action = torch.zeros(batch, self._policy.network.outputs)

@@ -67,7 +67,7 @@ class MLPState(NamedTuple):
 
 
 class _Baseline(nn.Module, ABC):
-    """What the baselines share: nothing to compute once per pass, plain PyTorch, unrolls step by step."""
+    """Common part of the baselines: plain PyTorch that unrolls step by step and prepares nothing per unroll."""
 
     backend: Backend = "torch"
     compiled = False

@@ -71,14 +71,14 @@ class ModelUpdates:
 
 @dataclass(frozen=True)
 class GoalMix:
-    """Where the goals of imagined roll-outs come from; the rest of the share is near the hand.
+    """Where the goals of imagined roll-outs come from: the remaining fraction lies near the hand.
 
     Attributes:
-        hard: share of hard goals among those of collected episodes and fresh ones (`tasks.goals`); the evaluation keeps
-            to the share of the task.
-        recorded: share with the goal of the recorded episode.
-        reachable: share with a fresh reachable goal.
-        near_deviation: of a near goal from the hand, m, scaled by 2u with u uniform in [0, 1].
+        hard: fraction of hard goals among those of collected episodes and fresh ones (`tasks.goals`); the evaluation
+            uses the task's own fraction.
+        recorded: fraction of roll-outs with the goal of the recorded episode.
+        reachable: fraction with a fresh reachable goal.
+        near_deviation: standard deviation of a near goal from the hand, m, scaled by 2u with u uniform in [0, 1].
     """
 
     hard: float = 0.25
@@ -97,7 +97,7 @@ class PolicyLoss:
             switch it off.
         guidance: on the joint-space distance to the nearest posture that reaches the goal (`tasks.postures`), squared
             when it is short and linear beyond 1 rad, while the hand is far from the goal: leads out of traps at joint
-            limits, which block the straight way of the hand.
+            limits, which block the hand's straight path.
         guidance_zone: "far" is 1 - exp(-(distance / guidance_zone)²), m.
         precision: on log(1 + (distance / precision_scale)²), which is steepest in the last millimetres.
         precision_scale: m.
@@ -172,20 +172,20 @@ Action = Literal["warn", "stop", "adapt"]
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What counts as wrong with a run, and what follows: `warn` only says so, `stop` saves and ends the run, `adapt`
-    changes something and goes on (docs/method.md, "Diagnosis").
+    """Which symptoms of a run are treated as faults, and how: `warn` only reports, `stop` saves and ends the run,
+    `adapt` changes something and goes on (docs/method.md, "Diagnosis").
 
     Attributes:
-        patience: iterations in a row in which a bound must be broken before anything follows. NaN is not waited for.
+        patience: iterations in a row in which a bound must be broken before anything is done; for NaN always one.
         silent_share: share of a layer's neurons that may stay silent throughout an iteration; 1 allows all.
         saturated_activity: spikes per tick above which a neuron counts as saturated.
         saturated_share: share of a layer's neurons that may be saturated; 1 allows all.
         gradient_factor: how many times `gradient_norm` the median gradient norm before clipping may reach.
-        model_error_ratio: squared error of the forward model relative to that of predicting that nothing moves, from
-            which on it counts as worse than nothing. Below 1, since a dead readout predicts exactly nothing.
+        model_error_ratio: from this squared error of the forward model on, relative to that of predicting no motion,
+            the model counts as worse than nothing. Below 1, since a dead readout predicts exactly no motion.
         model_grace: first iterations, in which the forward model may be worse.
         most_halvings: of a network's learning rates; then the run stops.
-        not_finite, silent_layer, saturated_layer, exploding_gradient, model_worse_than_nothing: what follows.
+        not_finite, silent_layer, saturated_layer, exploding_gradient, model_worse_than_nothing: what is done.
     """
 
     patience: int = 3

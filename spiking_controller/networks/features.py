@@ -1,4 +1,4 @@
-"""What the networks see: the features of an observation, and the network behind them."""
+"""Turns an observation into features, and builds the network that receives them."""
 
 import math
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from spiking_controller.tasks.reach import ReachTask
 
 @dataclass(frozen=True)
 class Features:
-    """What the networks see besides joint angles, hand and goal. The observation itself is always recorded whole.
+    """Selects what the networks see besides joint angles, hand and goal. The whole observation is recorded in any case.
 
     Attributes:
-        velocity: the joint velocities. Without them the forward model must predict "everything" that is left.
+        velocity: the joint velocities. Without them the forward model must predict "everything".
         trigonometric: sine and cosine of the joint angles.
         previous_action: the action of the control step before.
-        target_gains: k of tanh(k·(goal - hand)), 1/m, seen by the policy; the high gains resolve the last millimetres.
+        target_gains: k of the policy's inputs tanh(k·(goal - hand)), 1/m; high gains resolve the last millimetres.
     """
 
     velocity: bool = True
@@ -111,7 +111,7 @@ def build_network(config: AnyNetworkConfig, inputs: int, outputs: int, seed: int
 
 
 class ArmFeatures(nn.Module):
-    """What both networks see of the arm, see `Features`.
+    """The features of the arm that both networks receive, see `Features`.
 
     Attributes:
         observed: number of observation entries that the networks see.

@@ -62,8 +62,8 @@ class NetworkConfig:
         adaptation_strength: ξ (adaptive_lif).
         input_gain, output_gain: initial learnable scales.
         rate: ν of the fluctuation-driven initialisation, Hz.
-        feed_forward_variance: α of the same, share of the membrane's variance that feed-forward input brings to a
-            recurrent layer.
+        feed_forward_variance: α of the same, fraction of the membrane's variance in a recurrent layer that comes from
+            feed-forward input.
     """
 
     hidden: tuple[int, ...] = (256, 256)

@@ -71,7 +71,7 @@ class UnrollParameters(NamedTuple):
 
 
 class UnrollOptions(NamedTuple):
-    """What the ticks need to know besides tensors.
+    """Options of the ticks besides tensors.
 
     Attributes:
         threshold: how it moves.
@@ -87,14 +87,14 @@ class UnrollOptions(NamedTuple):
 
 
 _WIDTH: Final = 16
-"""Features are filled up with zeros to a multiple of this: products of odd widths take half as long again."""
+"""Features are padded with zeros to a multiple of this: products of other widths take half as long again."""
 
 
 class _FeatureFeed:
-    """What the first layer receives: the features through one full matrix, once per step.
+    """Input of the first layer: the features through one full matrix, once per step.
 
-    First axis of a buffer, here and below: control step. Gradients are collected transposed, step by step while a
-    step's arrays are in the cache; so shaped, their products take two thirds of the time.
+    The first axis of a buffer, here and below, is the control step. Gradients are accumulated transposed, step by step
+    while a step's arrays are in the cache; in this shape their products take two thirds of the time.
     """
 
     ticks: Final = 1
@@ -103,7 +103,7 @@ class _FeatureFeed:
         neurons, self._features = up_projection.shape
         width = -(-self._features // _WIDTH) * _WIDTH
         self._weight, self._grad_weight = torch.zeros(neurons, width), torch.empty(width, neurons)
-        # Views of single steps, here and below, made once: making them costs as much as a small product.
+        # Views of single steps, here and below, are made once: making one costs as much as a small product.
         self._source_at = torch.zeros(steps, batch, width).unbind()
         self.fed_at = torch.empty(steps, batch, neurons).unbind()
 
@@ -119,14 +119,14 @@ class _FeatureFeed:
         torch.addmm(self._bias, source, self._weight.t(), out=self.fed_at[step])
 
     def start_backward(self) -> None:
-        """Begin to collect gradients."""
+        """Set the gradients to zero."""
         self._grad_weight.zero_()
 
     def backward(self, step: int, learns: bool) -> tuple[Tensor, Tensor]:
-        """Back through a step, from the gradient of what was fed, which has taken its place in `fed_at[step]`.
+        """Back through a step, from the gradient of the input, which has replaced it in `fed_at[step]`.
 
         Returns:
-            The gradient of the source as two factors, that of the features filled up with columns of zeros.
+            The gradient of the source as two factors; that of the features is padded with columns of zeros.
         """
         if learns:
             self._grad_weight.addmm_(self._source_at[step].t(), self.fed_at[step])
@@ -138,7 +138,7 @@ class _FeatureFeed:
 
 
 class _SpikeFeed:
-    """What a later layer receives: the spikes of the layer before through A·B or one full matrix, in every tick.
+    """Input of a later layer: the spikes of the layer before through A·B or one full matrix, in every tick.
 
     Its methods are those of `_FeatureFeed`.
     """
@@ -152,7 +152,7 @@ class _SpikeFeed:
         self._gather = torch.empty((up_projection if down_projection is None else down_projection).t().shape)
         self._grad_gather, self._grad_spread = torch.empty_like(self._gather), torch.empty(width, neurons)
         self.fed_at = torch.empty(steps, rows, neurons).unbind()
-        # What weights of neurons that fired add up to: latent values, or with a full matrix what the layer receives.
+        # Sums of the weights of the neurons that fired: latent values, or with a full matrix the layer's input itself.
         self._sum_at = self.fed_at if self._is_full else torch.empty(steps, rows, width).unbind()
         self._grad_sum = torch.empty(0 if self._is_full else rows, width)
 
@@ -194,7 +194,7 @@ def _by_tick(rows: Tensor, ticks: int) -> np.ndarray:
 
 
 class Layer:
-    """A hidden layer without recurrence: its parameters, and what its steps leave for the backward pass."""
+    """A hidden layer without recurrence: its parameters, and what its steps record for the backward pass."""
 
     def __init__(
         self, steps: int, batch: int, options: UnrollOptions, parameters: LayerParameters, before: "Layer | None"
@@ -290,7 +290,7 @@ class Layer:
             grad_currents: gradient of the readout's currents, [batch, ticks, outputs].
             grad_mean_spikes: further gradient, of the mean spikes, [batch, neurons].
         Returns:
-            The gradient of the source as two factors; that of the features is filled up with columns of zeros.
+            The gradient of the source as two factors; that of the features is padded with columns of zeros.
         """
         ticks = self._options.ticks
         grad_spikes = self._grad_spikes[:0] if from_above is None else torch.mm(*from_above, out=self._grad_spikes)
@@ -300,7 +300,7 @@ class Layer:
     def _back_through_ticks(
         self, step: int, grad_spikes: np.ndarray, grad_currents: np.ndarray, grad_mean_spikes: Tensor | None
     ) -> None:
-        # What is fed back are the mean spikes, so that both gradients are one.
+        # Recurrence feeds back the mean spikes, so that both gradients add up.
         if grad_mean_spikes is not None:
             self._grad_fed_back += grad_mean_spikes
         fed = _by_tick(self._feed.fed_at[step], self._feed.ticks)
@@ -384,7 +384,7 @@ class _StepWiseLayer(Layer):
 
 
 class _TickWiseLayer(Layer):
-    """Every tick receives the spikes of the tick before; the kernels see to it, row by row."""
+    """Every tick receives the spikes of the tick before; the kernels feed them back, row by row."""
 
     def __init__(
         self, steps: int, batch: int, options: UnrollOptions, parameters: LayerParameters, before: Layer | None

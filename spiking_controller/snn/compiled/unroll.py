@@ -42,11 +42,11 @@ class _Buffers:
 
 
 _free: dict[tuple[Any, ...], list[_Buffers]] = {}
-"""Buffers of finished unrolls by size. Fresh ones cost more than the work: every page of them must first be mapped."""
+"""Buffers of finished unrolls by size. Mapping the pages of new ones would take longer than the unroll itself."""
 
 
 class ReleasedError(RuntimeError):
-    """The buffers of an unroll were asked for after they had been handed on."""
+    """An unroll was used after its buffers had been released."""
 
 
 class Unroll:
