@@ -106,6 +106,7 @@ class _FeatureFeed:
         # Views of single steps, here and below, are made once: making one costs as much as a small product.
         self._source_at = torch.zeros(steps, batch, width).unbind()
         self.fed_at = torch.empty(steps, batch, neurons).unbind()
+        self.fed_by_tick = _all_by_tick(self.fed_at, self.ticks)
 
     def start(self, parameters: LayerParameters) -> None:
         """Begin an unroll with these parameters."""
@@ -113,7 +114,7 @@ class _FeatureFeed:
         self._weight[:, : self._features].copy_(parameters.up_projection)
 
     def forward(self, step: int, features: Tensor) -> None:
-        """Fill what is fed in this step, `fed_at[step]`, [batch × ticks, neurons], from features [batch, features]."""
+        """Fill the input of this step, `fed_at[step]` or `fed_by_tick[step]`, from features [batch, features]."""
         source = self._source_at[step]
         source[:, : self._features].copy_(features)
         torch.addmm(self._bias, source, self._weight.t(), out=self.fed_at[step])
@@ -152,9 +153,13 @@ class _SpikeFeed:
         self._gather = torch.empty((up_projection if down_projection is None else down_projection).t().shape)
         self._grad_gather, self._grad_spread = torch.empty_like(self._gather), torch.empty(width, neurons)
         self.fed_at = torch.empty(steps, rows, neurons).unbind()
+        self.fed_by_tick = _all_by_tick(self.fed_at, ticks)
         # Sums of the weights of the neurons that fired: latent values, or with a full matrix the layer's input itself.
         self._sum_at = self.fed_at if self._is_full else torch.empty(steps, rows, width).unbind()
+        self._sum_by_tick = self.fed_by_tick if self._is_full else _all_by_tick(self._sum_at, ticks)
         self._grad_sum = torch.empty(0 if self._is_full else rows, width)
+        self._grad_sum_by_tick = _by_tick(self._grad_sum, ticks)
+        self._gather_np, self._grad_gather_np = self._gather.numpy(), self._grad_gather.numpy()
 
     def start(self, parameters: LayerParameters) -> None:
         self._bias = parameters.bias
@@ -164,7 +169,7 @@ class _SpikeFeed:
     def forward(self, step: int, features: Tensor) -> None:
         into = self._sum_at[step]
         into.copy_(self._bias) if self._is_full else into.zero_()
-        kernels.add_fired(self._before.fired(step), self._gather.numpy(), _by_tick(into, self.ticks))
+        kernels.add_fired(self._before.fired_at[step], self._gather_np, self._sum_by_tick[step])
         if not self._is_full:
             torch.addmm(self._bias, into, self._up_projection.t(), out=self.fed_at[step])
 
@@ -179,8 +184,8 @@ class _SpikeFeed:
             if learns:
                 self._grad_spread.addmm_(self._sum_at[step].t(), grad)
         if learns:
-            by_tick = _by_tick(grad_sum, self.ticks)
-            kernels.add_to_fired(self._before.fired(step), by_tick, self._grad_gather.numpy())
+            by_tick = self.fed_by_tick[step] if self._is_full else self._grad_sum_by_tick
+            kernels.add_to_fired(self._before.fired_at[step], by_tick, self._grad_gather_np)
         return grad_sum, self._up_projection if self._down_projection is None else self._down_projection
 
     def gradients(self) -> tuple[Tensor, Tensor | None]:
@@ -193,8 +198,17 @@ def _by_tick(rows: Tensor, ticks: int) -> np.ndarray:
     return rows.numpy().reshape(-1, ticks, rows.shape[1])
 
 
+def _all_by_tick(steps: Sequence[Tensor], ticks: int) -> list[np.ndarray]:
+    """`_by_tick` of every step."""
+    return [_by_tick(rows, ticks) for rows in steps]
+
+
 class Layer:
-    """A hidden layer without recurrence: its parameters, and what its steps record for the backward pass."""
+    """A hidden layer without recurrence: its parameters, and what its steps record for the backward pass.
+
+    Attributes:
+        fired_at: the neurons that fired, step by step.
+    """
 
     def __init__(
         self, steps: int, batch: int, options: UnrollOptions, parameters: LayerParameters, before: "Layer | None"
@@ -207,15 +221,19 @@ class Layer:
             if before is None
             else _SpikeFeed(steps, batch, ticks, parameters, before)
         )
-        self._fired = kernels.empty_lists(steps, batch, ticks, neurons)
+        self.fired_at = [
+            kernels.Fired(*lists) for lists in zip(*kernels.empty_lists(steps, batch, ticks, neurons), strict=True)
+        ]
         fields = 4 if threshold.moves else 2
-        self._state = np.empty((steps + 1, batch, fields, neurons), np.float32)
+        self._state_at = list(np.empty((steps + 1, batch, fields, neurons), np.float32))
         self._grad_state = np.empty((batch, 3 if threshold.moves else 2, neurons), np.float32)
         # What recurrence feeds back after each step, the first being the state before the unroll.
         self._fed_back, self._grad_fed_back = torch.empty(steps + 1, batch, neurons), torch.empty(batch, neurons)
         self._fed_back_at = self._fed_back.unbind()
-        self._fed_back_np, self._grad_fed_back_np = self._fed_back.numpy(), self._grad_fed_back.numpy()
+        self._fed_back_np, self._grad_fed_back_np = list(self._fed_back.numpy()), self._grad_fed_back.numpy()
         self._grad_spikes = torch.empty(batch * ticks, neurons)
+        self._grad_spikes_by_tick = _by_tick(self._grad_spikes, ticks)
+        self._no_grad_spikes = self._grad_spikes_by_tick[:0]
 
     def start(self, parameters: LayerParameters, state: LayerState) -> None:
         """Begin an unroll with these parameters in this state."""
@@ -223,23 +241,19 @@ class Layer:
         self._neurons = kernel_neurons(parameters.decay, self._options.threshold)
         self._readout = parameters.readout.numpy()
         self._gather_readout = np.ascontiguousarray(self._readout.T)
-        fields = self._state.shape[2]
+        fields = self._state_at[0].shape[1]
         neurons = state.neurons
-        self._state[0], self._unmoved = torch.stack(neurons[:fields], 1).numpy(), neurons[fields:]
+        self._state_at[0][:], self._unmoved = torch.stack(neurons[:fields], 1).numpy(), neurons[fields:]
         self._fed_back_at[0].copy_(state.mean_spikes)
 
     def state(self) -> LayerState:
         """The state after the last step, copied."""
-        moved = torch.from_numpy(self._state[-1]).clone().unbind(1)
+        moved = torch.from_numpy(self._state_at[-1]).clone().unbind(1)
         return LayerState(LIFState(*moved, *self._unmoved), self._fed_back[-1].clone())
 
     def mean_spikes(self) -> Tensor:
         """Mean spikes per tick in all steps, [steps, batch, neurons], copied."""
         return self._fed_back[1:].clone()
-
-    def fired(self, step: int) -> kernels.Fired:
-        """The neurons that fired in a step."""
-        return kernels.Fired(self._fired.neurons[step], self._fired.ends[step])
 
     def forward(self, step: int, features: Tensor, currents: np.ndarray) -> None:
         """One control step.
@@ -254,15 +268,15 @@ class Layer:
 
     def _run_ticks(self, step: int, currents: np.ndarray) -> None:
         kernels.scan_forward(
-            _by_tick(self._feed.fed_at[step], self._feed.ticks),
-            self._state[step],
+            self._feed.fed_by_tick[step],
+            self._state_at[step],
             self._neurons,
             self._gather_readout,
             self._result(step, self._fed_back_np[step + 1], currents),
         )
 
     def _result(self, step: int, mean_spikes: np.ndarray, currents: np.ndarray) -> kernels.StepResult:
-        return kernels.StepResult(self.fired(step), self._state[step + 1], mean_spikes, currents)
+        return kernels.StepResult(self.fired_at[step], self._state_at[step + 1], mean_spikes, currents)
 
     def start_backward(self, learns: bool) -> None:
         """Begin the backward pass; `learns` says whether `gradients` will be asked for."""
@@ -292,9 +306,11 @@ class Layer:
         Returns:
             The gradient of the source as two factors; that of the features is padded with columns of zeros.
         """
-        ticks = self._options.ticks
-        grad_spikes = self._grad_spikes[:0] if from_above is None else torch.mm(*from_above, out=self._grad_spikes)
-        self._back_through_ticks(step, _by_tick(grad_spikes, ticks), grad_currents, grad_mean_spikes)
+        grad_spikes = self._no_grad_spikes
+        if from_above is not None:
+            torch.mm(*from_above, out=self._grad_spikes)
+            grad_spikes = self._grad_spikes_by_tick
+        self._back_through_ticks(step, grad_spikes, grad_currents, grad_mean_spikes)
         return self._feed.backward(step, self._learns)
 
     def _back_through_ticks(
@@ -303,14 +319,14 @@ class Layer:
         # Recurrence feeds back the mean spikes, so that both gradients add up.
         if grad_mean_spikes is not None:
             self._grad_fed_back += grad_mean_spikes
-        fed = _by_tick(self._feed.fed_at[step], self._feed.ticks)
+        fed = self._feed.fed_by_tick[step]
         kernels.scan_backward(
             kernels.StepGradient(grad_spikes, grad_currents, self._grad_fed_back_np, self._grad_state),
             self._readout,
             fed,
-            self._state[step],
+            self._state_at[step],
             self._neurons,
-            self.fired(step),
+            self.fired_at[step],
             kernels.SURROGATE_CODES[self._options.surrogate],
             self._learns,
             fed,
@@ -392,10 +408,11 @@ class _TickWiseLayer(Layer):
         super().__init__(steps, batch, options, parameters, before)
         ticks, neurons = options.ticks, self._fed_back.shape[2]
         rank = 0 if parameters.recurrent_down_projection is None else parameters.recurrent_down_projection.shape[0]
-        self._drive = np.empty((steps, batch, ticks, neurons), np.float32)
+        drive, latent = (np.empty((steps, batch, ticks, width), np.float32) for width in (neurons, rank))
+        self._record_at = [kernels.TickWiseRecord(*record) for record in zip(drive, latent, strict=True)]
         self._grad_drive = np.empty((batch, ticks, neurons), np.float32)
-        self._latent = np.empty((steps, batch, ticks, rank), np.float32)
         self._mean_spikes, self._grad_mean = torch.empty(steps, batch, neurons), torch.empty(batch, neurons)
+        self._mean_spikes_np, self._grad_mean_np = list(self._mean_spikes.numpy()), self._grad_mean.numpy()
 
     def start(self, parameters: LayerParameters, state: LayerState) -> None:
         super().start(parameters, state)
@@ -412,15 +429,15 @@ class _TickWiseLayer(Layer):
 
     def _run_ticks(self, step: int, currents: np.ndarray) -> None:
         kernels.tick_wise_forward(
-            _by_tick(self._feed.fed_at[step], self._feed.ticks),
+            self._feed.fed_by_tick[step],
             self._fed_back_np[step],
-            self._state[step],
+            self._state_at[step],
             self._neurons,
             self._recurrence,
             self._gather_readout,
-            self._result(step, self._mean_spikes[step].numpy(), currents),
+            self._result(step, self._mean_spikes_np[step], currents),
             self._fed_back_np[step + 1],
-            kernels.TickWiseRecord(self._drive[step], self._latent[step]),
+            self._record_at[step],
         )
 
     def start_backward(self, learns: bool) -> None:
@@ -436,15 +453,15 @@ class _TickWiseLayer(Layer):
         else:
             self._grad_mean.copy_(grad_mean_spikes)
         kernels.tick_wise_backward(
-            kernels.StepGradient(grad_spikes, grad_currents, self._grad_mean.numpy(), self._grad_state),
+            kernels.StepGradient(grad_spikes, grad_currents, self._grad_mean_np, self._grad_state),
             self._grad_fed_back_np,
             self._readout,
-            self._drive[step],
+            self._record_at[step].drive,
             self._fed_back_np[step],
-            self._state[step],
+            self._state_at[step],
             self._neurons,
             self._transposed,
-            self.fired(step),
+            self.fired_at[step],
             kernels.SURROGATE_CODES[self._options.surrogate],
             self._learns,
             self._grad_drive,
@@ -457,7 +474,8 @@ class _TickWiseLayer(Layer):
         else:
             grad_fed.copy_(grad_drive.flatten(0, 1))
         if self._learns and len(self._recurrence.spread) > 0:
-            self._grad_spread.addmm_(torch.from_numpy(self._latent[step]).flatten(0, 1).t(), grad_drive.flatten(0, 1))
+            latent = torch.from_numpy(self._record_at[step].latent)
+            self._grad_spread.addmm_(latent.flatten(0, 1).t(), grad_drive.flatten(0, 1))
 
     def _recurrent_gradients(self) -> tuple[Tensor | None, Tensor | None]:
         grad_gathered = torch.from_numpy(self._grad_gather).t()

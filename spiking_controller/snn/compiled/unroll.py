@@ -34,8 +34,8 @@ class _Buffers:
         self.integrators = torch.empty(steps + 1, 2, batch, outputs)
         self.grad_integrators = torch.empty(2, batch, outputs)
         self.output = torch.empty(steps, batch, outputs)
-        self.currents_np, self.grad_currents_np = self.currents.numpy(), self.grad_currents.numpy()
-        self.output_np = self.output.numpy()
+        self.currents_np, self.grad_currents_np = list(self.currents.numpy()), self.grad_currents.numpy()
+        self.output_np = list(self.output.numpy())
         self.integrators_at = [kernels.Integrators(*both) for both in self.integrators.numpy()]
         self.grad_integrators_np = kernels.Integrators(*self.grad_integrators.numpy())
         self.currents_at, self.output_at = self.currents.unbind(), self.output.unbind()
