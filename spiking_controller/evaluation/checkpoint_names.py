@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from spiking_controller.errors import ConfigError
 from spiking_controller.evaluation.comparison import _ARCHITECTURES
 from spiking_controller.networks.checkpoint import Checkpoint
+from spiking_controller.networks.features import architecture_of
 
 
 def column_names(checkpoints: Sequence[Checkpoint]) -> list[str]:
@@ -12,7 +13,7 @@ def column_names(checkpoints: Sequence[Checkpoint]) -> list[str]:
 
     def architectures(checkpoint: Checkpoint) -> str:
         config = checkpoint.config
-        model, policy = (_ARCHITECTURES[part.architecture] for part in (config.forward_model, config.policy))
+        model, policy = (_ARCHITECTURES[architecture_of(part)] for part in (config.forward_model, config.policy))
         return policy if model == policy else f"{model} model, {policy} policy"
 
     names = [architectures(checkpoint) for checkpoint in checkpoints]

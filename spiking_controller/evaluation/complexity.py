@@ -37,9 +37,11 @@ from torch import Tensor, nn
 
 from spiking_controller.networks.baselines import GRUNetwork, GRUState, MLPNetwork, MLPState
 from spiking_controller.networks.checkpoint import Checkpoint
+from spiking_controller.networks.features import architecture_of
 from spiking_controller.networks.forward_model import ForwardModel
 from spiking_controller.networks.policy import Policy
-from spiking_controller.snn.network import NetworkState, SpikingNetwork
+from spiking_controller.snn.network import SpikingNetwork
+from spiking_controller.snn.state import NetworkState
 from spiking_controller.tasks.episodes import Episodes
 
 MAC_ENERGY: Final = 4.6e-12
@@ -229,7 +231,7 @@ class CostMeter:
         network, config, cost = self._network, self._network.config, self._cost
         assert isinstance(network, nn.Module)
         static = {
-            "architecture": config.architecture,
+            "architecture": architecture_of(config),
             "parameters": parameter_count(network),
             "footprint_bytes": footprint(network),
             "connection_sparsity": connection_sparsity(network),
@@ -240,7 +242,7 @@ class CostMeter:
             count / self._steps for count in (cost.effective_macs, cost.effective_acs, cost.neuron_update_macs)
         )
         synaptic_energy = macs * MAC_ENERGY + acs * AC_ENERGY
-        is_spiking = config.architecture == "spiking"
+        is_spiking = isinstance(network, SpikingNetwork)
         seconds = self._steps * config.ticks * config.tick
         return {
             **static,
@@ -266,7 +268,7 @@ class _Counter:
 
     def __init__(self, part: Policy | ForwardModel, batch: int) -> None:
         self._network = part.network
-        self._effective = part.effective()
+        self._effective = part.for_inference()
         self._state = part.initial_state(batch)
         self._meter = CostMeter(part)
 

@@ -27,14 +27,13 @@ class SpikingAgent:
         """Run these networks; without a forward model there are no predictions."""
         self._policy = policy
         self._model = forward_model
-        with torch.no_grad():
-            self._policy_effective = policy.effective()
-            self._model_effective = forward_model.effective() if forward_model else None
+        self._policy_effective = policy.for_inference()
+        self._model_effective = forward_model.for_inference() if forward_model else None
         self._spikes: dict[str, torch.Tensor] = {}
         self.reset(1)
 
     def reset(self, batch: int = 1) -> None:
-        """Start of an episode: forget everything, for `batch` arms."""
+        """Start an episode from the initial state, for `batch` arms."""
         self._policy_state: State = self._policy.initial_state(batch)
         self._model_state = self._model.initial_state(batch) if self._model else None
         self._previous_action = torch.zeros(batch, self._policy.network.outputs)

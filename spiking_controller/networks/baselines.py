@@ -1,20 +1,51 @@
 """Networks without spikes, to compare the spiking ones with: a GRU that carries its state, and an MLP that has none.
 
-Both have the interface of `snn.network.SpikingNetwork`, so that everything around the network stays the same: features,
-prediction, losses, replay, schedules, checkpoints and control. Of a `NetworkConfig` they take `hidden`; every other key
-concerns spiking neurons and means nothing here.
+Both are `features.ControlNetwork`s, as `snn.network.SpikingNetwork` is, so that everything around the network stays the
+same: features, prediction, losses, replay memory, schedules, checkpoints and control.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from spiking_controller.snn.network import NetworkConfig
+from spiking_controller.errors import ConfigError
 from spiking_controller.snn.neurons import Backend
+
+
+@dataclass(frozen=True)
+class BaselineConfig:
+    """Sizes of a baseline.
+
+    Attributes:
+        hidden: units of each hidden layer.
+        ticks, tick: those of the spiking network whose place it takes, the length in s; their product is the control
+            period. A baseline itself has one update per control step.
+    """
+
+    hidden: tuple[int, ...] = (256, 256)
+    ticks: int = 4
+    tick: float = 0.005
+
+    def __post_init__(self) -> None:
+        if not self.hidden or min(self.hidden) < 1:
+            raise ConfigError(f"hidden = {self.hidden!r} must list at least one layer of at least one unit.")
+        if self.ticks < 1 or self.tick <= 0:
+            raise ConfigError(f"ticks = {self.ticks} must be at least 1, and tick = {self.tick} above 0.")
+
+
+@dataclass(frozen=True)
+class GRUConfig(BaselineConfig):
+    """Sizes of a `GRUNetwork`."""
+
+
+@dataclass(frozen=True)
+class MLPConfig(BaselineConfig):
+    """Sizes of an `MLPNetwork`."""
 
 
 class GRUState(NamedTuple):
@@ -36,12 +67,12 @@ class MLPState(NamedTuple):
 
 
 class _Baseline(nn.Module, ABC):
-    """What the baselines share: nothing to compute once per pass, plain PyTorch, unrolls step by step."""
+    """Common part of the baselines: plain PyTorch that unrolls step by step and prepares nothing per unroll."""
 
     backend: Backend = "torch"
     compiled = False
 
-    def __init__(self, config: NetworkConfig, inputs: int, outputs: int) -> None:
+    def __init__(self, config: BaselineConfig, inputs: int, outputs: int) -> None:
         super().__init__()
         self.config = config
         self.inputs = inputs
@@ -49,6 +80,9 @@ class _Baseline(nn.Module, ABC):
 
     def effective(self) -> None:
         """Nothing: the parameters are used as they are."""
+
+    def for_inference(self) -> None:
+        """Nothing, as `effective`."""
 
     def limit_time_constants(self) -> None:
         """Nothing: there are no time constants."""
@@ -81,11 +115,11 @@ class GRUNetwork(_Baseline):
     networks is.
     """
 
-    def __init__(self, config: NetworkConfig, inputs: int, outputs: int, seed: int) -> None:
+    def __init__(self, config: GRUConfig, inputs: int, outputs: int, seed: int) -> None:
         """Initialise as PyTorch does, uniformly in ±1/sqrt(neurons).
 
         Args:
-            config: `hidden` gives the units of each layer.
+            config: sizes.
             inputs, outputs: number of features and of readout values.
             seed: of the initial weights.
         """
@@ -123,11 +157,11 @@ class GRUNetwork(_Baseline):
 class MLPNetwork(_Baseline):
     """Features -> fully connected layers with rectified linear units -> linear readout."""
 
-    def __init__(self, config: NetworkConfig, inputs: int, outputs: int, seed: int) -> None:
+    def __init__(self, config: MLPConfig, inputs: int, outputs: int, seed: int) -> None:
         """Initialise as PyTorch does, uniformly in ±1/sqrt(inputs of the layer).
 
         Args:
-            config: `hidden` gives the units of each layer.
+            config: sizes.
             inputs, outputs: number of features and of readout values.
             seed: of the initial weights.
         """

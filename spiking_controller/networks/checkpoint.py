@@ -20,7 +20,8 @@ from torch import Tensor
 
 from spiking_controller.errors import ConfigError, ModelContractError
 from spiking_controller.files import write_atomically
-from spiking_controller.networks.config import TrainingConfig, config_from_dict
+from spiking_controller.networks.config import TrainingConfig, config_from_dict, config_to_dict
+from spiking_controller.networks.features import architecture_of
 from spiking_controller.networks.forward_model import ForwardModel
 from spiking_controller.networks.policy import Policy
 from spiking_controller.tasks.observation import ObservationCodec
@@ -108,7 +109,7 @@ class Contract:
 
 def _architectures(config: TrainingConfig) -> dict[str, dict[str, str]]:
     """The contract's entry for networks of which one is not spiking; the contract of spiking networks has none."""
-    architectures = {name: getattr(config, name).architecture for name in ("forward_model", "policy")}
+    architectures = {name: architecture_of(getattr(config, name)) for name in ("forward_model", "policy")}
     return {} if set(architectures.values()) == {"spiking"} else {"architecture": architectures}
 
 
@@ -169,7 +170,7 @@ def dump_checkpoint(
     }
     header: dict[str, Any] = {
         "contract": asdict(Contract.of(config)),
-        "training": asdict(config),
+        "training": config_to_dict(config),
         "evaluation": dict(evaluation or {}),
         "parent": parent,
     }

@@ -1,15 +1,16 @@
 """Training configuration: every number of a run in one dataclass, read from YAML, saved with the checkpoint."""
 
+import json
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import dacite
 import yaml
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.networks.features import Features
+from spiking_controller.networks.features import ARCHITECTURES, AnyNetworkConfig, Features, architecture_of
 from spiking_controller.networks.forward_model import Predicts
 from spiking_controller.snn.network import NetworkConfig
 from spiking_controller.snn.regularisers import ActivityRegulariser
@@ -70,14 +71,14 @@ class ModelUpdates:
 
 @dataclass(frozen=True)
 class GoalMix:
-    """Where the goals of imagined roll-outs come from; the rest of the share is near the hand.
+    """Where the goals of imagined roll-outs come from: the remaining fraction lies near the hand.
 
     Attributes:
-        hard: share of hard goals among those of collected episodes and fresh ones (`tasks.goals`); the evaluation keeps
-            to the share of the task.
-        recorded: share with the goal of the recorded episode.
-        reachable: share with a fresh reachable goal.
-        near_deviation: of a near goal from the hand, m, scaled by 2u with u uniform in [0, 1].
+        hard: fraction of hard goals among those of collected episodes and fresh ones (`tasks.goals`); the evaluation
+            uses the task's own fraction.
+        recorded: fraction of roll-outs with the goal of the recorded episode.
+        reachable: fraction with a fresh reachable goal.
+        near_deviation: standard deviation of a near goal from the hand, m, scaled by 2u with u uniform in [0, 1].
     """
 
     hard: float = 0.25
@@ -96,7 +97,7 @@ class PolicyLoss:
             switch it off.
         guidance: on the joint-space distance to the nearest posture that reaches the goal (`tasks.postures`), squared
             when it is short and linear beyond 1 rad, while the hand is far from the goal: leads out of traps at joint
-            limits, which block the straight way of the hand.
+            limits, which block the hand's straight path.
         guidance_zone: "far" is 1 - exp(-(distance / guidance_zone)²), m.
         precision: on log(1 + (distance / precision_scale)²), which is steepest in the last millimetres.
         precision_scale: m.
@@ -171,20 +172,20 @@ Action = Literal["warn", "stop", "adapt"]
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What counts as wrong with a run, and what follows: `warn` only says so, `stop` saves and ends the run, `adapt`
-    changes something and goes on (docs/method.md, "Diagnosis").
+    """Which symptoms of a run are treated as faults, and how: `warn` only reports, `stop` saves and ends the run,
+    `adapt` changes something and goes on (docs/method.md, "Diagnosis").
 
     Attributes:
-        patience: iterations in a row in which a bound must be broken before anything follows. NaN is not waited for.
+        patience: iterations in a row in which a bound must be broken before anything is done; for NaN always one.
         silent_share: share of a layer's neurons that may stay silent throughout an iteration; 1 allows all.
         saturated_activity: spikes per tick above which a neuron counts as saturated.
         saturated_share: share of a layer's neurons that may be saturated; 1 allows all.
         gradient_factor: how many times `gradient_norm` the median gradient norm before clipping may reach.
-        model_error_ratio: squared error of the forward model relative to that of predicting that nothing moves, from
-            which on it counts as worse than nothing. Below 1, since a dead readout predicts exactly nothing.
+        model_error_ratio: from this squared error of the forward model on, relative to that of predicting no motion,
+            the model counts as worse than nothing. Below 1, since a dead readout predicts exactly no motion.
         model_grace: first iterations, in which the forward model may be worse.
         most_halvings: of a network's learning rates; then the run stops.
-        not_finite, silent_layer, saturated_layer, exploding_gradient, model_worse_than_nothing: what follows.
+        not_finite, silent_layer, saturated_layer, exploding_gradient, model_worse_than_nothing: what is done.
     """
 
     patience: int = 3
@@ -251,8 +252,8 @@ class TrainingConfig:
     features: Features = field(default_factory=Features)
     task_options: TaskOptions = field(default_factory=TaskOptions)
     exploration: Exploration = field(default_factory=Exploration)
-    forward_model: NetworkConfig = field(default_factory=NetworkConfig)
-    policy: NetworkConfig = field(default_factory=NetworkConfig)
+    forward_model: AnyNetworkConfig = field(default_factory=NetworkConfig)
+    policy: AnyNetworkConfig = field(default_factory=NetworkConfig)
     model_updates: ModelUpdates = field(default_factory=ModelUpdates)
     policy_updates: PolicyUpdates = field(default_factory=PolicyUpdates)
     diagnosis: Diagnosis = field(default_factory=Diagnosis)
@@ -283,7 +284,7 @@ class TrainingConfig:
             )
         period = self.reach_task.control_period
         for name in ("forward_model", "policy"):
-            network: NetworkConfig = getattr(self, name)
+            network: AnyNetworkConfig = getattr(self, name)
             if abs(network.ticks * network.tick - period) > 1e-9:
                 raise ConfigError(
                     f"{name}: ticks × tick = {network.ticks} × {network.tick} s must equal the control period of "
@@ -301,6 +302,31 @@ class TrainingConfig:
         return replace(get_task(self.task), **changes)
 
 
+def _network_config(values: Any) -> Any:
+    """The configuration of a network of the architecture that its plain data names; "spiking" if they name none.
+
+    Keys of spiking networks that mean nothing to a baseline are dropped: it usually says only where it differs from
+    the configuration of a spiking network.
+
+    Raises:
+        ConfigError: there is no such architecture.
+    """
+    if not isinstance(values, dict):
+        return values
+    architecture = values.get("architecture", "spiking")
+    kind = ARCHITECTURES.get(architecture) if isinstance(architecture, str) else None
+    if kind is None:
+        raise ConfigError(f"architecture '{architecture}' is unknown; choose one of: {', '.join(ARCHITECTURES)}.")
+    dropped = {key.name for key in fields(NetworkConfig)} - {key.name for key in fields(kind)} | {"architecture"}
+    return dacite.from_dict(kind, {key: value for key, value in values.items() if key not in dropped}, _READING)
+
+
+_READING: Final = dacite.Config(
+    strict=True,
+    cast=[tuple, float],
+    type_hooks={AnyNetworkConfig: _network_config},  # type: ignore[dict-item]  # unions are looked up as types are
+)
+
 Parsed = TypeVar("Parsed")
 
 
@@ -316,7 +342,7 @@ def from_plain(kind: type[Parsed], values: dict[str, Any], source: str, known: s
         ConfigError: an unknown key, a wrong type or a value out of range; names the source and the key.
     """
     try:
-        return dacite.from_dict(kind, values, dacite.Config(strict=True, cast=[tuple, float]))
+        return dacite.from_dict(kind, values, _READING)
     except dacite.UnexpectedDataError as error:
         keys = ", ".join(f"'{key}'" for key in sorted(error.keys))
         raise ConfigError(f"{source}: unknown configuration key {keys}; the known keys stand in {known}.") from None
@@ -337,6 +363,19 @@ def config_from_dict(values: dict[str, Any], source: str) -> TrainingConfig:
     """
     known = "spiking_controller/networks/config.py and in config/train/*.yaml"
     return from_plain(TrainingConfig, values, source, known)
+
+
+def config_to_dict(config: TrainingConfig) -> dict[str, Any]:
+    """A configuration as plain data, as in YAML and in checkpoints: the inverse of `config_from_dict`."""
+    networks = {name: _network_to_dict(getattr(config, name)) for name in ("forward_model", "policy")}
+    plain: dict[str, Any] = json.loads(json.dumps({**asdict(config), **networks}))
+    return plain
+
+
+def _network_to_dict(config: AnyNetworkConfig) -> dict[str, Any]:
+    """The inverse of `_network_config`; without unset values, so that a version without their keys can read it."""
+    values = {name: value for name, value in asdict(config).items() if value is not None}
+    return {"architecture": architecture_of(config), **values}
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""What the networks see: the features of an observation, and the network behind them."""
+"""Turns an observation into features, and builds the network that receives them."""
 
 import math
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.networks.baselines import GRUNetwork, MLPNetwork
+from spiking_controller.networks.baselines import BaselineConfig, GRUConfig, GRUNetwork, MLPConfig, MLPNetwork
 from spiking_controller.snn.network import NetworkConfig, SpikingNetwork
 from spiking_controller.snn.neurons import Backend
 from spiking_controller.tasks.reach import ReachTask
@@ -17,13 +18,13 @@ from spiking_controller.tasks.reach import ReachTask
 
 @dataclass(frozen=True)
 class Features:
-    """What the networks see besides joint angles, hand and goal. The observation itself is always recorded whole.
+    """Selects what the networks see besides joint angles, hand and goal. The whole observation is recorded in any case.
 
     Attributes:
-        velocity: the joint velocities. Without them the forward model must predict "everything" that is left.
+        velocity: the joint velocities. Without them the forward model must predict "everything".
         trigonometric: sine and cosine of the joint angles.
         previous_action: the action of the control step before.
-        target_gains: k of tanh(k·(goal - hand)), 1/m, seen by the policy; the high gains resolve the last millimetres.
+        target_gains: k of the policy's inputs tanh(k·(goal - hand)), 1/m; high gains resolve the last millimetres.
     """
 
     velocity: bool = True
@@ -40,24 +41,41 @@ class Features:
 ALL_FEATURES: Final = Features()
 
 
+AnyNetworkConfig: TypeAlias = NetworkConfig | BaselineConfig
+"""Sizes of a network; which class it is decides the architecture."""
+ARCHITECTURES: Final = MappingProxyType({"spiking": NetworkConfig, "gru": GRUConfig, "mlp": MLPConfig})
+"""Configuration classes by the value of the key `architecture` in YAML files and checkpoints."""
+
+
+def architecture_of(config: AnyNetworkConfig) -> str:
+    """The name of a configuration's architecture."""
+    return next(name for name, kind in ARCHITECTURES.items() if isinstance(config, kind))
+
+
 State: TypeAlias = Any
-"""What a network carries from one control step to the next; which kind is the network's own business."""
+"""What a network carries from one control step to the next; its type is up to the network."""
 
 
 class ControlNetwork(Protocol):
     """What forward model and policy need of the network inside them; see `snn.network.SpikingNetwork`."""
 
-    config: NetworkConfig
+    @property
+    def config(self) -> AnyNetworkConfig:
+        """Its sizes."""
+
     inputs: int
     outputs: int
     backend: Backend
 
     @property
     def compiled(self) -> bool:
-        """Whether unrolls take the compiled way of `snn.unroll`; only spiking networks can."""
+        """Whether unrolls take the compiled way of `snn.compiled.unroll`; only spiking networks can."""
 
     def effective(self) -> Any:
-        """What the parameters amount to, for a whole unroll."""
+        """What is computed from the parameters once per unroll; differentiable."""
+
+    def for_inference(self) -> Any:
+        """The same for steps without gradients."""
 
     def limit_time_constants(self) -> None:
         """Bring the time constants back into their bounds."""
@@ -72,16 +90,28 @@ class ControlNetwork(Protocol):
         """Many control steps: readouts, mean spikes of each layer, state after them."""
 
 
-def _build_network(config: NetworkConfig, inputs: int, outputs: int, seed: int, backend: Backend) -> ControlNetwork:
-    if config.architecture == "gru":
-        return GRUNetwork(config, inputs, outputs, seed)
-    if config.architecture == "mlp":
-        return MLPNetwork(config, inputs, outputs, seed)
-    return SpikingNetwork(config, inputs, outputs, seed, backend)
+def build_network(config: AnyNetworkConfig, inputs: int, outputs: int, seed: int, backend: Backend) -> ControlNetwork:
+    """A freshly initialised network of the configuration's architecture.
+
+    Args:
+        config: sizes.
+        inputs, outputs: number of features and of readout values.
+        seed: of the initial weights.
+        backend: of a spiking network, see `snn.neurons.scan`.
+    """
+    match config:
+        case NetworkConfig():
+            return SpikingNetwork(config, inputs, outputs, seed, backend)
+        case GRUConfig():
+            return GRUNetwork(config, inputs, outputs, seed)
+        case MLPConfig():
+            return MLPNetwork(config, inputs, outputs, seed)
+        case _:
+            raise TypeError(f"there is no network for a {type(config).__name__}.")
 
 
-class _ArmFeatures(nn.Module):
-    """What both networks see of the arm, see `Features`.
+class ArmFeatures(nn.Module):
+    """The features of the arm that both networks receive, see `Features`.
 
     Attributes:
         observed: number of observation entries that the networks see.
@@ -125,6 +155,12 @@ class _ArmFeatures(nn.Module):
         return torch.cat((observation[..., : self.controlled], self.hand(observation)), -1)
 
     def forward(self, observation: Tensor, previous_action: Tensor) -> list[Tensor]:
+        """The features, in parts that are concatenated to [..., size].
+
+        Args:
+            observation: [..., observation].
+            previous_action: [..., controlled].
+        """
         features = [self.seen(observation)]
         if self.options.trigonometric:
             angle = self.joint_position(observation)
@@ -136,7 +172,7 @@ class _ArmFeatures(nn.Module):
     def pull_back(self, observation: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients of observation and previous action from those of the features, [batch, size]: `forward` transposed.
 
-        Written out because recording these few operations in every step of a roll-out costs more than a network's step.
+        Written by hand: in a roll-out, recording these few operations with autograd costs more than a network's step.
         """
         controlled, observed = self.controlled, self.observed
         grad_observation = torch.zeros_like(observation)

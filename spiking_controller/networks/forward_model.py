@@ -7,9 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.networks.features import ALL_FEATURES, Features, State, _ArmFeatures, _build_network
+from spiking_controller.networks.features import (
+    ALL_FEATURES,
+    AnyNetworkConfig,
+    ArmFeatures,
+    Features,
+    State,
+    build_network,
+)
 from spiking_controller.networks.hand_position import hand_jacobian, hand_position
-from spiking_controller.snn.network import NetworkConfig
 from spiking_controller.snn.neurons import Backend
 from spiking_controller.tasks.reach import ReachTask
 
@@ -29,7 +35,7 @@ class ForwardModel(nn.Module):
     def __init__(
         self,
         task: ReachTask,
-        config: NetworkConfig,
+        config: AnyNetworkConfig,
         predicts: Predicts,
         seed: int,
         backend: Backend = "fused",
@@ -40,18 +46,22 @@ class ForwardModel(nn.Module):
             raise ConfigError(f"predicts '{predicts}' is unknown; choose velocities or everything.")
         self.arm = task.arm
         self.predicts: Predicts = predicts
-        self.features = _ArmFeatures(task, features)
+        self.features = ArmFeatures(task, features)
         controlled = self.arm.controlled_joints
         outputs = controlled if predicts == "velocities" else self.features.observed
-        self.network = _build_network(config, self.features.size + controlled, outputs, seed, backend)
+        self.network = build_network(config, self.features.size + controlled, outputs, seed, backend)
         self.register_buffer("change_scale", torch.ones(outputs))
         velocity = torch.tensor(np.asarray(task.velocity_scale), dtype=torch.float32)
         self.register_buffer("angle_gain", task.control_period * velocity / self.features.half_range, False)
         self._held = np.asarray(self.arm.home)[controlled:]
 
     def effective(self) -> Any:
-        """What the parameters amount to; compute once per unroll."""
+        """What is computed from the parameters once per unroll; differentiable."""
         return self.network.effective()
+
+    def for_inference(self) -> Any:
+        """The same for steps without gradients."""
+        return self.network.for_inference()
 
     def initial_state(self, batch: int) -> State:
         """The state at the start of an episode."""

@@ -1,9 +1,9 @@
 """Imagined roll-outs: the policy acts on what the forward model predicts, step after step, with gradients.
 
-Two ways to the same values and gradients. The reference records every operation with autograd. The compiled way is one
-autograd function for the whole roll-out: both networks go through their hand-written steps (`snn.unroll`), and the
-gradients of the arm's few operations between them (features, kinematics) are written out beside those in `features.py`
-and `forward_model.py`.
+There are two ways to the same values and gradients. The reference records every operation with autograd. The compiled
+way is one autograd function for the whole roll-out: both networks go through their hand-written steps
+(`snn.compiled.unroll`), and the gradients of the arm's few operations between them (features, kinematics) are written
+by hand beside these operations, in `features.py`, `policy.py` and `forward_model.py`.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
-"""The two networks of the method: a forward model that predicts the arm and a policy that moves it.
+"""The policy: maps observation and goal to an action.
 
-Both are spiking networks, or baselines in their place, with a task's observation around them: which features go in,
-what the readout means.
 Observations are those of `tasks.observation.ObservationCodec`, as float32 tensors [batch, observation].
 """
 
@@ -10,8 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spiking_controller.networks.features import ALL_FEATURES, Features, State, _ArmFeatures, _build_network
-from spiking_controller.snn.network import NetworkConfig
+from spiking_controller.networks.features import (
+    ALL_FEATURES,
+    AnyNetworkConfig,
+    ArmFeatures,
+    Features,
+    State,
+    build_network,
+)
 from spiking_controller.snn.neurons import Backend
 from spiking_controller.tasks.reach import ReachTask
 
@@ -27,21 +31,25 @@ class Policy(nn.Module):
     def __init__(
         self,
         task: ReachTask,
-        config: NetworkConfig,
+        config: AnyNetworkConfig,
         seed: int,
         backend: Backend = "fused",
         features: Features = ALL_FEATURES,
     ) -> None:
         super().__init__()
-        self.features = _ArmFeatures(task, features)
+        self.features = ArmFeatures(task, features)
         gains, dimensions = features.target_gains, task.arm.goal_dimensions
         self.register_buffer("gains", torch.tensor(gains).repeat_interleave(dimensions), False)
         inputs = self.features.size + dimensions * (1 + len(gains))
-        self.network = _build_network(config, inputs, task.arm.controlled_joints, seed, backend)
+        self.network = build_network(config, inputs, task.arm.controlled_joints, seed, backend)
 
     def effective(self) -> Any:
-        """What the parameters amount to; compute once per unroll."""
+        """What is computed from the parameters once per unroll; differentiable."""
         return self.network.effective()
+
+    def for_inference(self) -> Any:
+        """The same for steps without gradients."""
+        return self.network.for_inference()
 
     def initial_state(self, batch: int) -> State:
         """The state at the start of an episode."""

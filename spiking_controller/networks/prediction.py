@@ -41,7 +41,7 @@ def open_loop_predictions(model: ForwardModel, windows: Windows, warm_up: int) -
     length, batch, _ = action.shape
     predicted = []
     with torch.inference_mode():
-        effective, state = model.effective(), model.initial_state(batch)
+        effective, state = model.for_inference(), model.initial_state(batch)
         now = observation[0]
         for step in range(length):
             now, state, _ = model.step(now, action[step], previous[step], state, effective)
@@ -94,7 +94,7 @@ def imagined_final_distance(
     distances = []
     with torch.inference_mode():
         policy_state, model_state = warmed_up(policy, model, observed, action, previous, target)
-        policy_effective, model_effective = policy.effective(), model.effective()
+        policy_effective, model_effective = policy.for_inference(), model.for_inference()
         observation, last = observed[-1], action[-1]
         for _ in range(unroll):
             now, _, policy_state, _ = policy.step(observation, last, target, policy_state, policy_effective)

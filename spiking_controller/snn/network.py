@@ -21,15 +21,14 @@ from spiking_controller.snn.compiled.layers import (
     ReadoutParameters,
     UnrollOptions,
     UnrollParameters,
-    UnrollState,
 )
 from spiking_controller.snn.compiled.single_step import SingleStep
 from spiking_controller.snn.compiled.unroll import Unroll, unroll
 from spiking_controller.snn.initialisation import Initialisation
 from spiking_controller.snn.neurons import Backend, LIFDecay, LIFState, Threshold, initial_state, scan
+from spiking_controller.snn.state import LayerState, NetworkState
 from spiking_controller.snn.surrogate import surrogate_derivative
 
-Architecture = Literal["spiking", "gru", "mlp"]
 NeuronModel = Literal["adaptive_lif", "lif"]
 Recurrence = Literal["none", "step", "tick"]
 TimeConstants = Literal["per_neuron", "per_layer", "fixed"]
@@ -39,11 +38,9 @@ _SHORTEST_TAU = 1e-3
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Sizes and initial values of one spiking network, or of a baseline in its place.
+    """Sizes and initial values of one spiking network.
 
     Attributes:
-        architecture: "spiking", or a baseline of `networks.baselines`, "gru" or "mlp"; a baseline takes `hidden`, and
-            all the other keys mean nothing to it.
         hidden: neurons of each hidden layer.
         recurrence: what each layer receives of its own spikes: "none"; "step", their mean over the previous control
             step; "tick", those of the previous tick (the paper).
@@ -61,14 +58,14 @@ class NetworkConfig:
             than a second from an empty state; a readout with a memory beyond that turns into an integrator that winds
             up in longer episodes.
         threshold_decay: linear decay of the threshold base, 1/s (adaptive_lif).
+        threshold_floor: lowest value of the threshold base, which rests at 1; None for no bound, as in the paper.
         adaptation_strength: ξ (adaptive_lif).
         input_gain, output_gain: initial learnable scales.
         rate: ν of the fluctuation-driven initialisation, Hz.
-        feed_forward_variance: α of the same, share of the membrane's variance that feed-forward input brings to a
-            recurrent layer.
+        feed_forward_variance: α of the same, fraction of the membrane's variance in a recurrent layer that comes from
+            feed-forward input.
     """
 
-    architecture: Architecture = "spiking"
     hidden: tuple[int, ...] = (256, 256)
     recurrence: Recurrence = "none"
     rank: int = 32
@@ -86,6 +83,7 @@ class NetworkConfig:
     longest_tau: float = 0.3
     longest_readout_tau: float = 0.1
     threshold_decay: float = 10.0
+    threshold_floor: float | None = None
     adaptation_strength: float = 0.05
     input_gain: float = 0.5
     output_gain: float = 0.5
@@ -97,7 +95,6 @@ class NetworkConfig:
         if not self.hidden or min(self.hidden) < 1:
             raise ConfigError(f"hidden = {self.hidden!r} must list at least one layer of at least one neuron.")
         for name, kinds in (
-            ("architecture", Architecture),
             ("neuron", NeuronModel),
             ("recurrence", Recurrence),
             ("initialisation", Initialisation),
@@ -123,6 +120,8 @@ class NetworkConfig:
         ):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} = {getattr(self, name)} must be above 0.")
+        if self.threshold_floor is not None and not -math.inf < self.threshold_floor < 1.0:
+            raise ConfigError(f"threshold_floor = {self.threshold_floor} must be finite and below 1, the rest.")
         if not 0 < self.feed_forward_variance <= 1:
             raise ConfigError(f"feed_forward_variance = {self.feed_forward_variance} must lie in (0, 1].")
 
@@ -131,36 +130,8 @@ class NetworkConfig:
         """How the firing threshold moves, per tick."""
         if self.neuron == "lif":
             return Threshold()
-        return Threshold(1.0, self.threshold_decay * self.tick, self.adaptation_strength)
-
-
-class LayerState(NamedTuple):
-    """State of a hidden layer: its neurons, and the spikes that recurrence feeds back, [batch, neurons].
-
-    `mean_spikes` are those of the last control step on average; with tick-wise recurrence those of its last tick.
-    """
-
-    neurons: LIFState
-    mean_spikes: Tensor
-
-
-class NetworkState(NamedTuple):
-    """State of a network: its layers and the readout's two integrators, [batch, outputs] each."""
-
-    layers: tuple[LayerState, ...]
-    readout_synaptic: Tensor
-    readout_membrane: Tensor
-
-    def detach(self) -> "NetworkState":
-        """The same state without its history."""
-        return NetworkState(
-            tuple(
-                LayerState(LIFState(*(part.detach() for part in layer.neurons)), layer.mean_spikes.detach())
-                for layer in self.layers
-            ),
-            self.readout_synaptic.detach(),
-            self.readout_membrane.detach(),
-        )
+        floor = -math.inf if self.threshold_floor is None else self.threshold_floor
+        return Threshold(1.0, self.threshold_decay * self.tick, self.adaptation_strength, floor)
 
 
 class _ReadoutResponse(NamedTuple):
@@ -179,9 +150,9 @@ class _ReadoutResponse(NamedTuple):
 
 
 class Effective(NamedTuple):
-    """What the parameters amount to: decay factors, gains and the readout's response, good for a whole unroll.
+    """Decay factors, gains and the readout's response, computed from the parameters once per unroll.
 
-    `single` takes steps at batch 1, where the parameters were taken without gradients for the compiled way.
+    `single` takes the steps at batch 1; only `SpikingNetwork.for_inference` sets it.
     """
 
     decays: tuple[LIFDecay, ...]
@@ -355,7 +326,7 @@ class SpikingNetwork(nn.Module):
             return torch.exp(-tick * torch.exp(-log_tau)).expand(-1, neurons).contiguous()
 
         readout = decay(self.readout_log_tau, self.outputs)
-        effective = Effective(
+        return Effective(
             tuple(
                 LIFDecay(*decay(log_tau, neurons))
                 for log_tau, neurons in zip(self.log_tau, self.config.hidden, strict=True)
@@ -364,7 +335,12 @@ class SpikingNetwork(nn.Module):
             self.log_output_gain.exp(),
             readout_response(readout[0], readout[1], self.config.ticks),
         )
-        if not self.compiled or self.config.recurrence == "tick" or torch.is_grad_enabled():
+
+    @torch.no_grad()
+    def for_inference(self) -> Effective:
+        """`effective` for steps without gradients, with the compiled step at batch 1 where there is one."""
+        effective = self.effective()
+        if not self.compiled or self.config.recurrence == "tick":
             return effective
         return effective._replace(single=SingleStep(self.unroll_parameters(effective), self._unroll_options))
 
@@ -420,8 +396,7 @@ class SpikingNetwork(nn.Module):
         """
         if self.compiled:
             parameters = self.unroll_parameters(effective)
-            output, activity, after = unroll(parameters, self._unroll_options, _unroll_state(state), features)
-            return output, activity, _network_state(after)
+            return unroll(parameters, self._unroll_options, state, features)
         outputs, spikes, state = [], [], state.detach()
         for now in features:
             readout, state, fired = self.step(now, state, effective)
@@ -468,7 +443,7 @@ class SpikingNetwork(nn.Module):
 
     def start_unroll(self, effective: Effective, state: NetworkState, steps: int, batch: int) -> Unroll:
         """An unroll of `steps` steps that the caller advances itself, from a state into which no gradient flows."""
-        return Unroll(self.unroll_parameters(effective), self._unroll_options, _unroll_state(state), steps, batch)
+        return Unroll(self.unroll_parameters(effective), self._unroll_options, state, steps, batch)
 
     def step(
         self, features: Tensor, state: NetworkState, effective: Effective
@@ -478,14 +453,13 @@ class SpikingNetwork(nn.Module):
         Args:
             features: analogue inputs, [batch, inputs].
             state: the network's state before the step.
-            effective: from `effective()`, of the same parameters.
+            effective: from `effective()` or `for_inference()`, of the same parameters.
         Returns:
             The readout [batch, outputs], the state after the step, and the spikes of each layer,
             [ticks, batch, neurons].
         """
-        if effective.single is not None and len(features) == 1 and not torch.is_grad_enabled():
-            readout, after, fired = effective.single.step(features, _unroll_state(state))
-            return readout, _network_state(after), fired
+        if effective.single is not None and len(features) == 1:
+            return effective.single.step(features, state)
         config = self.config
         drive = self.input_drive(features, effective).unsqueeze(0)
         layers: list[LayerState] = []
@@ -554,15 +528,3 @@ class SpikingNetwork(nn.Module):
 def _log_time_constants(config: NetworkConfig, seconds: tuple[float, ...], neurons: int) -> Tensor:
     """Logarithms of initial time constants, [len(seconds), neurons], or [len(seconds), 1] if the neurons share them."""
     return torch.tensor(seconds).log().unsqueeze(1).repeat(1, neurons if config.time_constants == "per_neuron" else 1)
-
-
-def _unroll_state(state: NetworkState) -> UnrollState:
-    """A state as the compiled unroll takes it."""
-    layers = tuple((layer.neurons, layer.mean_spikes) for layer in state.layers)
-    return UnrollState(layers, state.readout_synaptic, state.readout_membrane)
-
-
-def _network_state(state: UnrollState) -> NetworkState:
-    """The inverse of `_unroll_state`."""
-    layers = tuple(LayerState(neurons, mean) for neurons, mean in state.layers)
-    return NetworkState(layers, state.readout_synaptic, state.readout_membrane)

@@ -5,7 +5,8 @@ by that function (`backend="torch"`, any device) or by a compiled kernel (`backe
 the same values. A gradient through a single step always takes the function; training goes through `compiled/unroll.py`.
 """
 
-from typing import Literal, NamedTuple
+import math
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from spiking_controller.snn.compiled import kernels
 from spiking_controller.snn.surrogate import spike_function
 
 Backend = Literal["fused", "torch"]
+_LOWEST: Final = float(np.finfo(np.float32).min)
 
 
 class LIFState(NamedTuple):
@@ -41,11 +43,13 @@ class Threshold(NamedTuple):
         rest: value of the base right after a spike.
         decrement: linear decay of the base per tick.
         adaptation_strength: ξ, how much one unit of the adaptation variable raises the threshold.
+        floor: lowest value of the base.
     """
 
     rest: float = 1.0
     decrement: float = 0.0
     adaptation_strength: float = 0.0
+    floor: float = -math.inf
 
     @property
     def moves(self) -> bool:
@@ -66,11 +70,12 @@ def adaptive_lif_step(
 
         syn   <- β_syn·syn + drive
         mem   <- β_mem·mem + (1 - β_mem)·syn
-        ϑ      = (base - decrement) + ξ·a
+        base  <- max(base - decrement, floor)              (no gradient)
+        ϑ      = base + ξ·a
         spike  = H(mem - ϑ)
         mem   <- mem - ϑ·spike             (reset, no gradient)
         a     <- β_ada·a + spike
-        base  <- rest if spike else base - decrement       (no gradient)
+        base  <- rest if spike
 
     If the threshold does not move, ϑ = rest, and a and base stay as they are.
 
@@ -89,7 +94,7 @@ def adaptive_lif_step(
         spikes = spike_function(surrogate)(membrane - threshold.rest)
         reset = membrane - threshold.rest * spikes.detach()
         return spikes, LIFState(synaptic, reset, state.adaptation, state.threshold_base)
-    lowered = state.threshold_base - threshold.decrement
+    lowered = (state.threshold_base - threshold.decrement).clamp(min=threshold.floor)
     level = lowered + threshold.adaptation_strength * state.adaptation
     spikes = spike_function(surrogate)(membrane - level)
     fired = spikes.detach()
@@ -99,6 +104,14 @@ def adaptive_lif_step(
         decay.adaptation * state.adaptation + spikes,
         torch.where(fired > 0, torch.full_like(lowered, threshold.rest), lowered),
     )
+
+
+def kernel_neurons(decay: LIFDecay, threshold: Threshold) -> kernels.Neurons:
+    """Parameters of a layer's neurons as the kernels take them, copied."""
+    factors = torch.stack([part.detach() for part in decay]).numpy()
+    # The kernels are compiled for finite numbers.
+    floor = max(threshold.floor, _LOWEST)
+    return kernels.Neurons(factors, threshold.rest, threshold.decrement, threshold.adaptation_strength, floor)
 
 
 def scan(
@@ -143,20 +156,18 @@ def _compiled_scan(
     batch, neurons = drive.shape[1:]
     before = torch.stack([part.detach() for part in state], 1)
     spikes, after = drive.new_empty(ticks, batch, neurons), torch.empty_like(before)
-    fired, ends = kernels.empty_lists(batch, ticks, neurons)
+    fired = kernels.empty_lists(batch, ticks, neurons)
     kernels.scan_forward(
         drive.detach().transpose(0, 1).contiguous().numpy(),
         before.numpy(),
-        torch.stack([part.detach() for part in decay]).numpy(),
-        threshold.rest,
-        threshold.decrement,
-        threshold.adaptation_strength,
+        kernel_neurons(decay, threshold),
         np.empty((neurons, 0), np.float32),
-        fired,
-        ends,
-        after.numpy(),
-        np.empty((batch, neurons), np.float32),
-        np.empty((batch, ticks, 0), np.float32),
+        kernels.StepResult(
+            fired,
+            after.numpy(),
+            np.empty((batch, neurons), np.float32),
+            np.empty((batch, ticks, 0), np.float32),
+        ),
     )
-    kernels.write_spikes(fired, ends, spikes.numpy())
+    kernels.write_spikes(fired, spikes.numpy())
     return spikes, LIFState(*after.unbind(1))

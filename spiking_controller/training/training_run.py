@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,7 +26,7 @@ from spiking_controller.errors import ConfigError, TrainingDivergedError
 from spiking_controller.files import write_atomically
 from spiking_controller.networks.agent import SpikingAgent
 from spiking_controller.networks.checkpoint import build_networks, save_checkpoint
-from spiking_controller.networks.config import TrainingConfig, config_from_dict
+from spiking_controller.networks.config import TrainingConfig, config_from_dict, config_to_dict
 from spiking_controller.snn.network import SpikingNetwork
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import run_episodes
@@ -165,7 +165,7 @@ class TrainingRun:
         if resume:
             self._load_state(state_file)
         else:
-            (directory / "config.yaml").write_text(yaml.safe_dump(_plain(config), sort_keys=False))
+            (directory / "config.yaml").write_text(yaml.safe_dump(config_to_dict(config), sort_keys=False))
         self._rewind(directory / LOG_FILE, _COLUMNS)
         self._rewind(directory / _FINDINGS_FILE, FINDING_COLUMNS)
         self._good = self._updater.snapshot()
@@ -365,7 +365,7 @@ class TrainingRun:
             "added": self._memory.added,
             "errors": self.errors,
             "monitor": self._monitor.state(),
-            "config": _plain(self.config),
+            "config": config_to_dict(self.config),
         }
         data = serialise({k: v.contiguous() for k, v in tensors.items()}, metadata={"state": json.dumps(header)})
         write_atomically(self.directory / STATE_FILE, data)
@@ -402,9 +402,3 @@ class TrainingRun:
 
 def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if values else None
-
-
-def _plain(config: TrainingConfig) -> dict[str, Any]:
-    """The configuration as plain data, as in YAML."""
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    return plain

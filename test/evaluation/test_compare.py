@@ -1,7 +1,6 @@
 """`spiking_controller compare`: one table, a column for each controller, with the figures that `evaluate` gives."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,8 @@ from spiking_controller.cli import main
 from spiking_controller.evaluation.evaluate import evaluate_checkpoint
 from spiking_controller.networks.checkpoint import build_networks, load_checkpoint, save_checkpoint
 from spiking_controller.networks.config import TrainingConfig
+from spiking_controller.networks.features import ARCHITECTURES
 from spiking_controller.resources import share_path
-from spiking_controller.snn.network import NetworkConfig
 
 PLANAR = share_path("models", "planar_reach.safetensors")
 PANDA = share_path("models", "panda_reach.safetensors")
@@ -19,12 +18,11 @@ PANDA = share_path("models", "panda_reach.safetensors")
 
 def tiny_checkpoint(path: Path, model: str, policy: str, seed: int = 1) -> Path:
     """Untrained networks."""
-    network = NetworkConfig(hidden=(8,), rank=0)
     config = TrainingConfig(
         "planar_reach",
         seed=seed,
-        forward_model=replace(network, architecture=model),  # type: ignore[arg-type]
-        policy=replace(network, architecture=policy),  # type: ignore[arg-type]
+        forward_model=ARCHITECTURES[model](hidden=(8,)),
+        policy=ARCHITECTURES[policy](hidden=(8,)),
     )
     save_checkpoint(path, *build_networks(config), config, evaluation={"seconds": 90.0})
     return path

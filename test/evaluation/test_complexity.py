@@ -22,11 +22,12 @@ from spiking_controller.evaluation.complexity import (
     step_cost,
 )
 from spiking_controller.networks.agent import SpikingAgent
-from spiking_controller.networks.baselines import GRUNetwork, MLPNetwork
+from spiking_controller.networks.baselines import GRUConfig, GRUNetwork, MLPConfig, MLPNetwork
 from spiking_controller.networks.checkpoint import load_checkpoint
 from spiking_controller.networks.features import ControlNetwork
 from spiking_controller.resources import share_path
-from spiking_controller.snn.network import LayerState, NetworkConfig, NetworkState, Recurrence, SpikingNetwork
+from spiking_controller.snn.network import NetworkConfig, Recurrence, SpikingNetwork
+from spiking_controller.snn.state import LayerState, NetworkState
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import run_episodes
 
@@ -78,13 +79,13 @@ def test_full_matrices_and_recurrence_count_as_by_hand() -> None:
 
 
 def test_the_baselines_count_as_by_hand() -> None:
-    gru = GRUNetwork(NetworkConfig(hidden=(4,)), inputs=3, outputs=2, seed=1)
+    gru = GRUNetwork(GRUConfig(hidden=(4,)), inputs=3, outputs=2, seed=1)
     rest = step_cost(gru, torch.ones(1, 3), gru.initial_state(1), ())
     _, state, _ = gru.step(torch.ones(1, 3), gru.initial_state(1), None)
     moving = step_cost(gru, torch.ones(1, 3), state, ())
     assert rest.effective_macs == 3 * 4 * 3 + 2 * 4 + 4 * 2
     assert moving.effective_macs == moving.dense == 3 * 4 * (3 + 4) + 3 * 4 + 4 * 2
-    mlp = MLPNetwork(NetworkConfig(hidden=(4,)), inputs=3, outputs=2, seed=1)
+    mlp = MLPNetwork(MLPConfig(hidden=(4,)), inputs=3, outputs=2, seed=1)
     with torch.no_grad():
         first = mlp.layers[0]
         assert isinstance(first, nn.Linear)
@@ -156,8 +157,8 @@ def prune(network: nn.Module) -> None:
 @pytest.mark.parametrize(
     "network",
     [
-        GRUNetwork(NetworkConfig(hidden=(6, 5)), 7, 3, seed=2),
-        MLPNetwork(NetworkConfig(hidden=(6, 5)), 7, 3, seed=2),
+        GRUNetwork(GRUConfig(hidden=(6, 5)), 7, 3, seed=2),
+        MLPNetwork(MLPConfig(hidden=(6, 5)), 7, 3, seed=2),
     ],
 )
 def test_neurobench_counts_the_same_for_a_baseline(network: ControlNetwork) -> None:

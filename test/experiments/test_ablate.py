@@ -21,6 +21,7 @@ from spiking_controller.evaluation.evaluate import evaluate_checkpoint
 from spiking_controller.experiments.ablation.runs import Outcome, connected, schedule
 from spiking_controller.experiments.ablation.study import Run, load_study
 from spiking_controller.networks.checkpoint import load_checkpoint
+from spiking_controller.snn.network import NetworkConfig
 from spiking_controller.training.training_run import TrainingRun
 
 
@@ -71,6 +72,7 @@ def test_the_metrics_are_those_of_the_run_s_own_checkpoint(finished: Path) -> No
     folder = finished / "runs" / "neuron" / "adaptive" / "seed2"
     checkpoint = load_checkpoint(folder / "planar_reach.safetensors")
     assert checkpoint.config.seed == 2
+    assert isinstance(checkpoint.config.policy, NetworkConfig)
     assert checkpoint.config.policy.neuron == "adaptive_lif"
     measured = evaluate_checkpoint(checkpoint, goals=4)
     row = results(finished)["neuron", "adaptive", "2"]

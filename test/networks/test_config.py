@@ -1,18 +1,22 @@
 """Training configurations: the shipped ones load, and a wrong key or value is named."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.networks.config import load_config
+from spiking_controller.networks.config import config_from_dict, config_to_dict, load_config
 from spiking_controller.resources import share_path
+from spiking_controller.snn.network import NetworkConfig
 
 
 @pytest.mark.parametrize("task", ["panda_reach", "planar_reach"])
 def test_the_shipped_configurations_load(task: str) -> None:
     config = load_config(share_path("config", "train", f"{task}.yaml"))
     assert config.task == task
+    assert isinstance(config.forward_model, NetworkConfig)
+    assert isinstance(config.policy, NetworkConfig)
     assert config.forward_model.recurrence == "step"
     assert config.policy.recurrence == "none"
 
@@ -31,6 +35,10 @@ def written(path: Path, text: str) -> Path:
         ("task: panda_reach\niterations: 0", "iterations = 0 must be at least 1"),
         ("task: panda_reach\npolicy: {neuron: izhikevich}", "neuron"),
         ("task: panda_reach\npolicy: {surrogate: boxcar}", "surrogate 'boxcar' is unknown"),
+        ("task: panda_reach\npolicy: {threshold_floor: 2}", "threshold_floor = 2.0 must be finite and below 1"),
+        ("task: panda_reach\npolicy: {architecture: lstm}", "architecture 'lstm' is unknown; choose one of: spiking"),
+        ("task: panda_reach\npolicy: {architecture: mlp, hiden: [3]}", "unknown configuration key 'hiden'"),
+        ("task: panda_reach\npolicy: {rank: many}", "policy.rank"),
         ("task: panda_reach\npolicy: {ticks: 5}", "must equal the control period"),
         ("task: panda_reach\npolicy: {recurrence: true}", "recurrence"),
         ("task: panda_reach\npolicy: {time_constants: learned}", "time_constants"),
@@ -73,6 +81,7 @@ def test_a_configuration_says_only_where_it_differs_from_its_base(tmp_path: Path
     third = written(tmp_path / "folder" / "third.yaml", "base: second.yaml\npolicy: {rank: 2}")
     config = load_config(third)
     assert (config.task, config.seed) == ("planar_reach", 4)
+    assert isinstance(config.policy, NetworkConfig)
     assert (config.policy.hidden, config.policy.rank, config.policy.rate) == ((7,), 2, 30.0)
 
 
@@ -93,3 +102,15 @@ def test_a_wrong_base_is_refused_by_file_and_key(tmp_path: Path, text: str, mess
     with pytest.raises(ConfigError, match=message) as error:
         load_config(path)
     assert str(tmp_path) in str(error.value)
+
+
+def test_a_saved_configuration_reads_back_and_leaves_out_what_is_not_set() -> None:
+    config = load_config(share_path("config", "train", "panda_reach.yaml"))
+    plain = config_to_dict(config)
+    assert config_from_dict(plain, "test") == config
+    assert plain["policy"]["architecture"] == "spiking"
+    assert "threshold_floor" not in plain["policy"]
+    assert isinstance(config.policy, NetworkConfig)
+    bounded = replace(config, policy=replace(config.policy, threshold_floor=0.5))
+    assert config_to_dict(bounded)["policy"]["threshold_floor"] == 0.5
+    assert config_from_dict(config_to_dict(bounded), "test") == bounded

@@ -11,6 +11,7 @@ from spiking_controller.networks.features import Features
 from spiking_controller.networks.forward_model import ForwardModel, Predicts
 from spiking_controller.networks.imagination import Beginning, Imagined, imagine
 from spiking_controller.networks.policy import Policy
+from spiking_controller.snn.network import NetworkConfig
 from spiking_controller.snn.neurons import Backend
 from spiking_controller.tasks.observation import ObservationCodec
 
@@ -77,5 +78,6 @@ def test_the_compiled_roll_out_equals_the_reference_in_values_and_gradients(
 def test_the_compiled_roll_out_equals_the_reference_with_tick_wise_recurrence(
     small_config: TrainingConfig, rank: int
 ) -> None:
+    assert isinstance(small_config.forward_model, NetworkConfig)
     network = replace(small_config.forward_model, recurrence="tick", rank=rank, ticks=5, tick=0.004)
     assert_both_ways_agree(replace(small_config, forward_model=network))

@@ -8,11 +8,12 @@ import torch
 
 from spiking_controller.errors import ConfigError
 from spiking_controller.snn import initialisation
-from spiking_controller.snn.network import NetworkConfig, SpikingNetwork, readout_response
+from spiking_controller.snn.network import NetworkConfig, Recurrence, SpikingNetwork, readout_response
 from spiking_controller.snn.neurons import Backend, adaptive_lif_step
 
 RECURRENT = NetworkConfig(hidden=(24, 20), recurrence="step", rank=6)
 TICK_WISE = replace(RECURRENT, recurrence="tick", ticks=5, tick=0.004, feed_forward_variance=0.5)
+FLOORED = replace(RECURRENT, threshold_floor=0.9)
 BACKENDS: tuple[Backend, ...] = ("torch", "fused")
 KINDS = ["fluctuation", "kaiming", "uniform"]
 
@@ -51,6 +52,7 @@ def test_compiled_steps_without_gradients_equal_the_reference(config: NetworkCon
         replace(RECURRENT, rank=0),
         replace(RECURRENT, hidden=(24,), ticks=1),
         replace(RECURRENT, recurrence="none", hidden=(24, 20, 16)),
+        FLOORED,
         NetworkConfig(hidden=(24, 20), neuron="lif", rank=0),
         TICK_WISE,
     ],
@@ -61,7 +63,7 @@ def test_steps_of_one_network_equal_the_reference_in_readout_spikes_and_state(co
     for backend in BACKENDS:
         network = SpikingNetwork(config, 9, 3, seed=2, backend=backend)
         with torch.no_grad():
-            effective, state = network.effective(), network.initial_state(1)
+            effective, state = network.for_inference(), network.initial_state(1)
             steps = []
             for step in inputs:
                 output, state, spikes = network.step(step, state, effective)
@@ -79,12 +81,23 @@ def test_steps_of_one_network_equal_the_reference_in_readout_spikes_and_state(co
 def test_a_step_of_one_network_leaves_the_state_before_it_as_it_was() -> None:
     network = SpikingNetwork(RECURRENT, 9, 3, seed=2)
     with torch.no_grad():
-        effective = network.effective()
+        effective = network.for_inference()
         _, state, _ = network.step(features(1, 1, 9, seed=1)[0], network.initial_state(1), effective)
         first, after, _ = network.step(features(1, 1, 9, seed=3)[0], state, effective)
         again, same, _ = network.step(features(1, 1, 9, seed=3)[0], state, effective)
     assert torch.equal(first, again)
     torch.testing.assert_close(after, same, rtol=0.0, atol=0.0)
+
+
+@pytest.mark.parametrize("recurrence", ["step", "tick"])
+def test_a_floor_changes_what_adaptive_neurons_do(recurrence: Recurrence) -> None:
+    inputs = features(20, 5, 9, seed=1)
+    with torch.no_grad():
+        bounded, free = (
+            unroll(SpikingNetwork(replace(config, recurrence=recurrence), 9, 3, seed=2), inputs)
+            for config in (FLOORED, RECURRENT)
+        )
+    assert not torch.allclose(bounded, free, atol=1e-3)
 
 
 def test_a_step_with_gradients_takes_the_reference_whatever_its_batch() -> None:
@@ -108,6 +121,8 @@ def test_a_step_with_gradients_takes_the_reference_whatever_its_batch() -> None:
         replace(TICK_WISE, rank=0),
         replace(TICK_WISE, neuron="lif"),
         replace(TICK_WISE, neuron="lif", rank=0),
+        FLOORED,
+        replace(FLOORED, recurrence="tick"),
         replace(TICK_WISE, hidden=(24, 20, 16), time_constants="fixed"),
         replace(TICK_WISE, hidden=(24,), ticks=1),
         *(replace(TICK_WISE, surrogate=name) for name in ("gaussian", "superspike", "sigmoid")),
@@ -341,6 +356,8 @@ def test_a_step_does_not_change_the_state_it_was_given() -> None:
         ({"time_constants": "learned"}, "time_constants 'learned' is unknown"),
         ({"rank": -1}, "rank = -1"),
         ({"ticks": 32}, "ticks = 32 at least 1 and at most 31"),
+        ({"threshold_floor": 1.0}, "threshold_floor = 1.0 must be finite and below 1"),
+        ({"threshold_floor": -math.inf}, "threshold_floor = -inf must be finite"),
         ({"tau_membrane": 0.0}, "tau_membrane = 0.0 must be above 0"),
         ({"feed_forward_variance": 1.5}, "feed_forward_variance = 1.5"),
         ({"surrogate": "boxcar"}, "surrogate 'boxcar' is unknown"),

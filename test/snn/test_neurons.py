@@ -1,8 +1,12 @@
 """The neuron equations: against plain NumPy, and the compiled kernel against the PyTorch reference."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spiking_controller.snn.neurons import (
     Backend,
@@ -15,6 +19,7 @@ from spiking_controller.snn.neurons import (
 )
 
 ADAPTIVE = Threshold(rest=1.0, decrement=0.05, adaptation_strength=0.05)
+FLOORED = ADAPTIVE._replace(floor=0.8)
 PLAIN = Threshold()
 BACKENDS: tuple[Backend, ...] = ("torch", "fused")
 
@@ -34,18 +39,18 @@ def random_layer(seed: int, batch: int, neurons: int, dtype: torch.dtype) -> tup
     return state, LIFDecay(*(uniform(0.2, 0.95, neurons) for _ in range(3)))
 
 
-@pytest.mark.parametrize("threshold", [ADAPTIVE, PLAIN])
+@pytest.mark.parametrize("threshold", [ADAPTIVE, FLOORED, PLAIN])
 def test_one_tick_equals_a_plain_numpy_step(threshold: Threshold) -> None:
     state, decay = random_layer(1, 8, 32, torch.float64)
     drive = torch.randn(8, 32, generator=torch.Generator().manual_seed(2), dtype=torch.float64) * 2
     spikes, after = adaptive_lif_step(drive, state, decay, threshold, "gaussian")
 
     syn, mem, ada, base = (tensor.numpy() for tensor in state)
-    moves = threshold == ADAPTIVE
+    moves = threshold != PLAIN
     beta_syn, beta_mem, beta_ada = (tensor.numpy() for tensor in decay)
     syn = beta_syn * syn + drive.numpy()
     mem = beta_mem * mem + (1 - beta_mem) * syn
-    lowered = base - threshold.decrement
+    lowered = np.maximum(base - threshold.decrement, threshold.floor)
     level = lowered + threshold.adaptation_strength * ada if moves else np.full_like(base, threshold.rest)
     fired = (mem > level).astype(float)
     np.testing.assert_allclose(spikes.numpy(), fired, atol=1e-6)
@@ -57,7 +62,7 @@ def test_one_tick_equals_a_plain_numpy_step(threshold: Threshold) -> None:
     np.testing.assert_allclose(after.threshold_base.numpy(), base, atol=1e-6)
 
 
-@pytest.mark.parametrize("threshold", [ADAPTIVE, PLAIN])
+@pytest.mark.parametrize("threshold", [ADAPTIVE, FLOORED, PLAIN])
 @pytest.mark.parametrize("constant_drive", [True, False])
 def test_the_compiled_kernel_equals_the_reference(threshold: Threshold, constant_drive: bool) -> None:
     ticks, batch, neurons = 5, 6, 24
@@ -103,3 +108,36 @@ def test_a_silent_neuron_lowers_its_threshold_until_it_fires() -> None:
     assert 0 < spikes.sum() < 20
     silent, _ = scan(torch.full((1, 1, 1), 0.25), state, decay, PLAIN, ticks=20)
     assert silent.sum() == 0
+
+
+@given(
+    rest=st.floats(0.5, 2.0),
+    decrement=st.floats(0.0, 0.5, width=32, allow_subnormal=False),
+    strength=st.floats(0.0, 0.5, width=32, allow_subnormal=False),
+    floor=st.one_of(st.just(-math.inf), st.floats(-2.0, 1.9)),
+    seed=st.integers(0, 1000),
+)
+def test_the_base_never_falls_below_its_floor_and_the_kernel_equals_the_reference(
+    rest: float, decrement: float, strength: float, floor: float, seed: int
+) -> None:
+    threshold = Threshold(rest, decrement, strength, min(floor, rest))
+    state, decay = random_layer(seed, 3, 20, torch.float32)
+    state = state._replace(threshold_base=torch.full((3, 20), rest))
+    drive = torch.randn(12, 3, 20, generator=torch.Generator().manual_seed(seed))
+    spikes, after = scan(drive, state, decay, threshold, ticks=12, backend="fused")
+    expected, expected_after = scan(drive, state, decay, threshold, ticks=12, backend="torch")
+    assert float(after.threshold_base.min()) >= np.float32(threshold.floor)
+    # A membrane within rounding of the threshold may fire in one and not in the other.
+    same = (spikes == expected).all(0)
+    assert float(same.float().mean()) > 0.9
+    for part, expected_part in zip(after, expected_after, strict=True):
+        torch.testing.assert_close(part[same], expected_part[same], rtol=1e-3, atol=1e-4)
+
+
+def test_no_gradient_flows_through_the_base_whether_clamped_or_not() -> None:
+    for threshold in (ADAPTIVE, FLOORED):
+        state, decay = random_layer(4, 6, 24, torch.float32)
+        drive = torch.randn(5, 6, 24, generator=torch.Generator().manual_seed(5)).requires_grad_()
+        _, after = scan(drive, state, decay, threshold, ticks=5)
+        assert after.membrane.requires_grad
+        assert not after.threshold_base.requires_grad

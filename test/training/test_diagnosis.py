@@ -14,9 +14,10 @@ import torch
 import yaml
 
 from spiking_controller.errors import TrainingDivergedError
+from spiking_controller.networks.baselines import GRUConfig, MLPConfig
 from spiking_controller.networks.checkpoint import load_checkpoint
 from spiking_controller.networks.config import Diagnosis, TrainingConfig
-from spiking_controller.snn.network import SpikingNetwork
+from spiking_controller.snn.network import NetworkConfig, SpikingNetwork
 from spiking_controller.snn.regularisers import ActivityRegulariser
 from spiking_controller.training.diagnosis import (
     MEASUREMENT_COLUMNS,
@@ -73,10 +74,12 @@ def learning_rates(run: TrainingRun, network: str) -> list[float]:
 
 def with_silent_layer(config: TrainingConfig) -> TrainingConfig:
     """Weights between the layers are scaled for presynaptic neurons that fire at 1 GHz."""
+    assert isinstance(config.policy, NetworkConfig)
     return replace(config, policy=replace(config.policy, neuron="lif", rate=1e9))
 
 
 def with_huge_readout(config: TrainingConfig, gain: float = 1e5) -> TrainingConfig:
+    assert isinstance(config.forward_model, NetworkConfig)
     return replace(config, forward_model=replace(config.forward_model, output_gain=gain))
 
 
@@ -148,8 +151,8 @@ def test_the_log_holds_the_measurements(small_config: TrainingConfig, tmp_path: 
 def test_a_run_of_networks_that_do_not_spike_leaves_rates_empty(small_config: TrainingConfig, tmp_path: Path) -> None:
     config = replace(
         small_config,
-        forward_model=replace(small_config.forward_model, architecture="gru"),
-        policy=replace(small_config.policy, architecture="mlp"),
+        forward_model=GRUConfig(small_config.forward_model.hidden),
+        policy=MLPConfig(small_config.policy.hidden),
         policy_updates=replace(small_config.policy_updates, activity=ActivityRegulariser(lower=10.0)),
         diagnosis=replace(AT_ONCE, model_worse_than_nothing="warn", silent_layer="stop"),
     )

@@ -23,7 +23,7 @@ from spiking_controller.networks.features import Features
 from spiking_controller.online.experience import Experience, ExperienceSettings
 from spiking_controller.online.learner import OnlineLearner, OnlineSettings
 from spiking_controller.resources import share_path
-from spiking_controller.snn.network import SpikingNetwork
+from spiking_controller.snn.network import NetworkConfig, SpikingNetwork
 from spiking_controller.snn.regularisers import ActivityRegulariser
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import Episodes, run_episodes
@@ -41,6 +41,8 @@ BLIND = Features(velocity=False, trigonometric=False, previous_action=False, tar
 def unusual_config(small_config: TrainingConfig) -> TrainingConfig:
     """A run in which no option has its default."""
     model, policy = small_config.forward_model, small_config.policy
+    assert isinstance(model, NetworkConfig)
+    assert isinstance(policy, NetworkConfig)
     return replace(
         small_config,
         predicts="everything",
@@ -300,10 +302,13 @@ def test_the_papers_setting_is_what_it_says_and_trains(tmp_path: Path) -> None:
     np.testing.assert_array_equal(task.damping, 0.0)
     assert config.predicts == "everything"
     assert config.features == BLIND
-    assert config.forward_model.recurrence == "tick"
-    assert config.policy.recurrence == "none"
-    assert {network.ticks for network in (config.forward_model, config.policy)} == {7}
-    assert {network.surrogate for network in (config.forward_model, config.policy)} == {"gaussian"}
+    model_network, policy_network = config.forward_model, config.policy
+    assert isinstance(model_network, NetworkConfig)
+    assert isinstance(policy_network, NetworkConfig)
+    assert model_network.recurrence == "tick"
+    assert policy_network.recurrence == "none"
+    assert model_network.ticks == policy_network.ticks == 7
+    assert model_network.surrogate == policy_network.surrogate == "gaussian"
     _, model = build_networks(config)
     assert model.network.inputs == 6 + 3 + 6
     assert model.network.outputs == 6 + 3

@@ -15,6 +15,7 @@ import torch
 from spiking_controller.errors import ConfigError
 from spiking_controller.networks.checkpoint import load_checkpoint
 from spiking_controller.networks.config import Diagnosis, TrainingConfig, load_config
+from spiking_controller.snn.network import NetworkConfig
 from spiking_controller.training.training_run import Progress, TrainingRun
 
 
@@ -84,6 +85,7 @@ def test_a_resumed_run_continues_exactly(small_config: TrainingConfig, tmp_path:
 
 
 def test_a_resumed_run_continues_exactly_with_what_it_adapted(small_config: TrainingConfig, tmp_path: Path) -> None:
+    assert isinstance(small_config.forward_model, NetworkConfig)
     config = replace(
         small_config,
         iterations=5,

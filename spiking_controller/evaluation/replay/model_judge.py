@@ -177,8 +177,7 @@ class ModelJudge:
         self._waiting: list[ControlStep] = []
         self._sum, self._count = 0.0, 0
         self._reported_sum, self._reported_count = 0.0, 0
-        with torch.inference_mode():
-            self._effective = self._model.effective()
+        self._effective = self._model.for_inference()
         self._restart()
 
     def _restart(self) -> None:

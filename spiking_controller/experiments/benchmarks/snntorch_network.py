@@ -115,6 +115,9 @@ class SnntorchNetwork(nn.Module):
     def effective(self) -> None:
         """Nothing is prepared per unroll: snntorch's modules work from their parameters in every tick."""
 
+    def for_inference(self) -> None:
+        """Nothing, as `effective`."""
+
     @torch.no_grad()
     def limit_time_constants(self) -> None:
         """Bring alpha and beta back to where the time constants keep their upper bounds; call after every update."""

@@ -6,17 +6,16 @@ kernels are tested against. Arrays are float32 and C-contiguous: `[batch, ticks,
 Where the threshold does not move, a state may leave out its last two, adaptation and threshold base, and its gradient
 the last.
 
-Spikes are sparse, so each step stores index lists of the neurons that fired, int32: `fired` [batch·ticks·neurons] has
-the numbers of the neurons row by row and tick by tick without gaps, `ends` [batch, ticks] says where each list ends.
-Weights behind spikes are added up row by row (`add_fired`), and so are their gradients (`add_to_fired`).
+Spikes are sparse, so each step stores index lists of the neurons that fired (`Fired`). The weights of these neurons are
+added up row by row (`add_fired`), and so are their gradients (`add_to_fired`).
 
-A row of the batch is worked off block by block of neurons, all ticks of a block while it lies in the core's own caches.
-What a block carries from tick to tick stands in one scratch array, at offsets that are known at compile time: there
-the compiler sees by itself that nothing overlaps, and vectorises a loop over neurons however much it does.
+Each row of the batch is processed in blocks of neurons, and a block runs all its ticks while it is in the core's own
+caches. Everything that a block carries from tick to tick is in one scratch array, at offsets known at compile time, so
+that the compiler can prove that nothing overlaps and vectorises every loop over neurons.
 """
 
 import math
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -26,7 +25,7 @@ from spiking_controller.compilation import compiled
 _OPTIONS: Any = {"fastmath": True, "error_model": "numpy", "nogil": True}
 _INLINE: Any = {"fastmath": True, "error_model": "numpy", "inline": "always"}
 
-# Constants of the surrogates, see `snn/surrogate.py`. They stand here since the compiled code on disk is renewed only
+# Constants of the surrogates, see `snn/surrogate.py`. They are here because the compiled code on disk is renewed only
 # when this file changes.
 GAUSSIAN_SHARPNESS: Final = 16.0
 SIDE_LOBE_HEIGHT: Final = 0.15
@@ -54,15 +53,15 @@ _SUPERSPIKE_SLOPE: Final = np.float32(SUPERSPIKE_SLOPE)
 _SIGMOID_SLOPE: Final = np.float32(SIGMOID_SLOPE)
 _SIGMOID_EXPONENT: Final = np.float32(-SIGMOID_SLOPE / math.log(2.0))
 MOST_TICKS: Final = 31
-"""Ticks of a control step at most: while they run, each has one bit of an int32 per neuron, its pattern."""
+"""Most ticks of a control step: a neuron's spikes within a step are the bits of an int32, its pattern."""
 _BLOCK: Final = 256
 """Neurons that go through the ticks together."""
 # Offsets in the scratch array of a block: its state, and the mean of its spikes.
 _SYNAPTIC, _MEMBRANE, _ADAPTATION, _BASE, _MEAN = (field * _BLOCK for field in range(5))
 _STATE: Final = 5 * _BLOCK
-# A record of a tick in the backward pass begins with the state before the tick, as above. Then comes the surrogate
-# derivative, whose place the gradient of the drive takes. The gradients of that state take the places of what nothing
-# needs any more by then; the tick before still needs the synaptic current.
+# A record of a tick in the backward pass begins with the state before the tick, as above. The surrogate derivative
+# follows, and is later overwritten by the gradient of the drive. The gradients of the state overwrite what is no longer
+# needed by then; the previous tick still needs the synaptic current.
 _SLOPE: Final = 4 * _BLOCK
 _GRAD_SYNAPTIC, _GRAD_MEMBRANE, _GRAD_ADAPTATION = _BASE, _MEMBRANE, _ADAPTATION
 _RECORD: Final = 5 * _BLOCK
@@ -74,6 +73,140 @@ _LOWEST: Final = np.float32(-60.0)
 _C1, _C2, _C3, _C4, _C5 = (np.float32(math.log(2.0) ** power / math.factorial(power)) for power in range(1, 6))
 _FRACTION_BITS: Final = np.int32(23)
 _NO_BIT: Final = np.int32(0)
+
+
+class Neurons(NamedTuple):
+    """Parameters of a layer's neurons.
+
+    Attributes:
+        decay: factors per tick of synaptic current, membrane and adaptation, [3, neurons].
+        rest, decrement, adaptation_strength: see `neurons.Threshold`.
+        floor: likewise, but finite.
+    """
+
+    decay: np.ndarray
+    rest: float
+    decrement: float
+    adaptation_strength: float
+    floor: float
+
+
+class Connection(NamedTuple):
+    """Weights behind spikes, s·gather·spread, or s·gather if `spread` has no rows; neither has rows if there are none.
+
+    Attributes:
+        gather: [before, rank], or the full matrix [before, neurons].
+        spread: [rank, neurons].
+    """
+
+    gather: np.ndarray
+    spread: np.ndarray
+
+
+class Fired(NamedTuple):
+    """Index lists of the neurons that fired in a step, int32.
+
+    Attributes:
+        neurons: row by row and tick by tick without gaps, [batch·ticks·neurons].
+        ends: where each list ends, [batch, ticks].
+    """
+
+    neurons: np.ndarray
+    ends: np.ndarray
+
+
+class StepResult(NamedTuple):
+    """Arrays that receive what the ticks of a step leave.
+
+    Attributes:
+        fired: the neurons that fired.
+        state: after the step, [batch, 4, neurons].
+        mean_spikes: per tick, [batch, neurons].
+        currents: of the readout, [batch, ticks, outputs]; added to.
+    """
+
+    fired: Fired
+    state: np.ndarray
+    mean_spikes: np.ndarray
+    currents: np.ndarray
+
+
+class StepGradient(NamedTuple):
+    """Gradients of what a step left.
+
+    Attributes:
+        from_above: of the spikes, from the layer above, [batch, ticks, neurons]; without rows if there is none.
+        currents: of the readout's currents, [batch, ticks, outputs].
+        mean_spikes: [batch, neurons].
+        state: of the first three of the state after the step, [batch, 3, neurons]; overwritten by that of the state
+            before it.
+    """
+
+    from_above: np.ndarray
+    currents: np.ndarray
+    mean_spikes: np.ndarray
+    state: np.ndarray
+
+
+class LayerGradient(NamedTuple):
+    """Gradients of a layer's parameters, which are added to.
+
+    Attributes:
+        neurons: of the decay factors and the bias, [4, neurons].
+        readout: of the weights to the readout, [neurons, outputs].
+    """
+
+    neurons: np.ndarray
+    readout: np.ndarray
+
+
+class TickWiseRecord(NamedTuple):
+    """Arrays that receive what the backward pass through a tick-wise recurrent step needs.
+
+    Attributes:
+        drive: the whole drive, [batch, ticks, neurons]; may be the drive that was fed.
+        latent: s·gather, [batch, ticks, rank].
+    """
+
+    drive: np.ndarray
+    latent: np.ndarray
+
+
+class Integrators(NamedTuple):
+    """State of the readout, or its gradient: synaptic current and membrane, [batch, outputs] each."""
+
+    synaptic: np.ndarray
+    membrane: np.ndarray
+
+
+class Readout(NamedTuple):
+    """Coefficients of the readout over the ticks of a step in closed form, or their gradients.
+
+    See `network.readout_response`. `synaptic_gain` and `membrane_gain` are [ticks, outputs], the rest [outputs].
+    """
+
+    synaptic_keep: np.ndarray
+    synaptic_gain: np.ndarray
+    membrane_keep: np.ndarray
+    membrane_from_synaptic: np.ndarray
+    membrane_gain: np.ndarray
+    output_gain: np.ndarray
+
+
+class LayerWeights(NamedTuple):
+    """Parameters of one layer for `layer_step`.
+
+    Attributes:
+        forward: from the layer before; without rows for the first layer, whose drive is constant.
+        recurrent: from the layer's own mean spikes.
+        neurons: their parameters.
+        readout: weights to the readout, [neurons, outputs].
+    """
+
+    forward: Connection
+    recurrent: Connection
+    neurons: Neurons
+    readout: np.ndarray
 
 
 @njit(**_INLINE)
@@ -184,16 +317,27 @@ def _write_grad_state(record, grad_state, row, block):  # type: ignore[no-untype
 
 
 @njit(**_INLINE)
+def _levels(neurons):  # type: ignore[no-untyped-def]
+    """Rest, decrement, adaptation strength and floor as float32."""
+    return (
+        np.float32(neurons.rest),
+        np.float32(neurons.decrement),
+        np.float32(neurons.adaptation_strength),
+        np.float32(neurons.floor),
+    )
+
+
+@njit(**_INLINE)
 def _moves(levels):  # type: ignore[no-untyped-def]
-    """Whether the threshold moves: `neurons.Threshold.moves`. Without, a tick has half as much to read and write."""
-    _, decrement, strength = levels
+    """Whether the threshold moves: `neurons.Threshold.moves`. If not, a tick has half as much to read and write."""
+    _, decrement, strength, _ = levels
     return decrement != _ZERO or strength != _ZERO
 
 
 @njit(**_INLINE)
 def _tick(state, drive, decays, levels, share, bit, pattern):  # type: ignore[no-untyped-def]
     """One tick of a block: changes its state, and sets that bit of `pattern` where a neuron fires."""
-    rest, decrement, strength = levels
+    rest, decrement, strength, floor = levels
     if not _moves(levels):
         for i in range(drive.shape[0]):
             keep = decays[_DECAY_MEMBRANE + i]
@@ -209,7 +353,7 @@ def _tick(state, drive, decays, levels, share, bit, pattern):  # type: ignore[no
         keep = decays[_DECAY_MEMBRANE + i]
         current = decays[_DECAY_SYNAPTIC + i] * state[_SYNAPTIC + i] + drive[i]
         charged = keep * state[_MEMBRANE + i] + (_ONE - keep) * current
-        base = state[_BASE + i] - decrement
+        base = max(state[_BASE + i] - decrement, floor)
         threshold = base + strength * state[_ADAPTATION + i]
         spike = _ONE if charged > threshold else _ZERO
         state[_SYNAPTIC + i] = current
@@ -250,11 +394,11 @@ def _list_fired(pattern, active, bits, fired, end, ends):  # type: ignore[no-unt
 
 
 @njit(**_INLINE)
-def _fired_in(fired, ends, row, tick):  # type: ignore[no-untyped-def]
+def _fired_in(fired, row, tick):  # type: ignore[no-untyped-def]
     """The list of one row and tick."""
-    place = row * ends.shape[1] + tick
-    flat = ends.reshape(-1)
-    return fired[(flat[place - 1] if place > 0 else 0) : flat[place]]
+    place = row * fired.ends.shape[1] + tick
+    flat = fired.ends.reshape(-1)
+    return fired.neurons[(flat[place - 1] if place > 0 else 0) : flat[place]]
 
 
 @njit(**_INLINE)
@@ -326,48 +470,34 @@ def _dot_rows(rows, vector, into):  # type: ignore[no-untyped-def]
 
 @compiled(**_OPTIONS)
 def scan_forward(
-    drive: np.ndarray,
-    state: np.ndarray,
-    decay: np.ndarray,
-    base_rest: float,
-    base_decrement: float,
-    adaptation_strength: float,
-    readout: np.ndarray,
-    fired: np.ndarray,
-    ends: np.ndarray,
-    state_after: np.ndarray,
-    mean_spikes: np.ndarray,
-    currents: np.ndarray,
+    drive: np.ndarray, state: np.ndarray, neurons: Neurons, readout: np.ndarray, result: StepResult
 ) -> None:
     """Run every tick of a step.
 
     Args:
         drive: [batch, ticks, neurons], or [batch, 1, neurons] for one that is held constant over the step.
         state: synaptic current, membrane, adaptation and threshold base, [batch, 4, neurons].
-        decay: of the first three, [3, neurons].
-        base_rest, base_decrement, adaptation_strength: see `neurons.Threshold`.
+        neurons: their parameters.
         readout: weights to the readout, [neurons, outputs].
-        fired, ends: receive the lists of who fired.
-        state_after: receives the state after the step.
-        mean_spikes: receives the mean spikes per tick, [batch, neurons].
-        currents: of the readout, [batch, ticks, outputs]; added to.
+        result: receives what the step leaves.
     """
+    fired, currents = result.fired, result.currents
     batch, ticks, _ = currents.shape
-    neurons = readout.shape[0]
+    size = readout.shape[0]
     constant = drive.shape[1] == 1
     share = np.float32(1.0 / ticks)
-    levels = np.float32(base_rest), np.float32(base_decrement), np.float32(adaptation_strength)
-    decays = _by_block(decay)
+    levels = _levels(neurons)
+    decays = _by_block(neurons.decay)
     scratch = np.empty(_STATE, np.float32)
     patterns, active, bits = (
-        np.empty(neurons, np.int32),
-        np.empty(neurons + 1, np.int32),
-        np.empty(neurons + 1, np.int32),
+        np.empty(size, np.int32),
+        np.empty(size + 1, np.int32),
+        np.empty(size + 1, np.int32),
     )
     end = 0
     for row in range(batch):
         for number in range(decays.shape[0]):
-            block = slice(number * _BLOCK, min((number + 1) * _BLOCK, neurons))
+            block = slice(number * _BLOCK, min((number + 1) * _BLOCK, size))
             _read_state(scratch, state, row, block)
             scratch[_MEAN:] = _ZERO
             pattern = patterns[block]
@@ -375,17 +505,17 @@ def scan_forward(
             for tick in range(ticks):
                 now = drive[row, 0 if constant else tick, block]
                 _tick(scratch, now, decays[number], levels, share, np.int32(1 << tick), pattern)
-            _write_state(scratch, state_after, row, block)
-            _write(scratch, _MEAN, mean_spikes[row, block])
-        end = _list_fired(patterns, active, bits, fired, end, ends[row])
+            _write_state(scratch, result.state, row, block)
+            _write(scratch, _MEAN, result.mean_spikes[row, block])
+        end = _list_fired(patterns, active, bits, fired.neurons, end, fired.ends[row])
         for tick in range(ticks):
-            _add_rows(_fired_in(fired, ends, row, tick), readout, currents[row, tick])
+            _add_rows(_fired_in(fired, row, tick), readout, currents[row, tick])
 
 
 @njit(**_INLINE)
 def _tick_again(records, drive, decays, levels, surrogate):  # type: ignore[no-untyped-def]
     """`_tick` in the backward pass: from one record into the next; leaves the surrogate derivative in the first."""
-    rest, decrement, strength = levels
+    rest, decrement, strength, floor = levels
     if not _moves(levels):
         for i in range(drive.shape[0]):
             keep = decays[_DECAY_MEMBRANE + i]
@@ -401,7 +531,7 @@ def _tick_again(records, drive, decays, levels, surrogate):  # type: ignore[no-u
         keep = decays[_DECAY_MEMBRANE + i]
         current = decays[_DECAY_SYNAPTIC + i] * records[_SYNAPTIC + i] + drive[i]
         charged = keep * records[_MEMBRANE + i] + (_ONE - keep) * current
-        base = records[_BASE + i] - decrement
+        base = max(records[_BASE + i] - decrement, floor)
         threshold = base + strength * records[_ADAPTATION + i]
         above = charged - threshold
         spike = _ONE if above > _ZERO else _ZERO
@@ -416,124 +546,97 @@ def _tick_again(records, drive, decays, levels, surrogate):  # type: ignore[no-u
 @njit(**_INLINE)
 def _tick_back(records, grad_spikes, decays, levels, learns, grad_block):  # type: ignore[no-untyped-def]
     """The way back through one tick of a block: from the gradients in its second record to those in its first."""
-    size = grad_spikes.shape[0]
-    if not _moves(levels):
+    # With literals each call compiles to a loop of its own, free of branches.
+    if _moves(levels):
         if learns:
-            for i in range(size):
-                current = records[_RECORD + _SYNAPTIC + i]
-                g_charged = records[_RECORD + _GRAD_MEMBRANE + i] + records[_SLOPE + i] * grad_spikes[i]
-                g_current = records[_RECORD + _GRAD_SYNAPTIC + i] + (_ONE - decays[_DECAY_MEMBRANE + i]) * g_charged
-                grad_block[_DECAY_MEMBRANE + i] += g_charged * (records[_MEMBRANE + i] - current)
-                grad_block[_DECAY_SYNAPTIC + i] += g_current * records[_SYNAPTIC + i]
-                grad_block[_BIAS + i] += g_current
-                records[_GRAD_MEMBRANE + i] = g_charged * decays[_DECAY_MEMBRANE + i]
-                records[_GRAD_SYNAPTIC + i] = g_current * decays[_DECAY_SYNAPTIC + i]
-                records[_SLOPE + i] = g_current
-            return
-        for i in range(size):
-            keep = decays[_DECAY_MEMBRANE + i]
-            g_charged = records[_RECORD + _GRAD_MEMBRANE + i] + records[_SLOPE + i] * grad_spikes[i]
-            g_current = records[_RECORD + _GRAD_SYNAPTIC + i] + (_ONE - keep) * g_charged
-            records[_GRAD_MEMBRANE + i] = g_charged * keep
-            records[_GRAD_SYNAPTIC + i] = g_current * decays[_DECAY_SYNAPTIC + i]
-            records[_SLOPE + i] = g_current
-        return
-    if learns:
-        for i in range(size):
-            current = records[_RECORD + _SYNAPTIC + i]
-            g_after = records[_RECORD + _GRAD_ADAPTATION + i]
-            g_above = records[_SLOPE + i] * (grad_spikes[i] + g_after)
-            g_charged = records[_RECORD + _GRAD_MEMBRANE + i] + g_above
-            g_current = records[_RECORD + _GRAD_SYNAPTIC + i] + (_ONE - decays[_DECAY_MEMBRANE + i]) * g_charged
-            grad_block[_DECAY_ADAPTATION + i] += g_after * records[_ADAPTATION + i]
-            grad_block[_DECAY_MEMBRANE + i] += g_charged * (records[_MEMBRANE + i] - current)
-            grad_block[_DECAY_SYNAPTIC + i] += g_current * records[_SYNAPTIC + i]
-            grad_block[_BIAS + i] += g_current
-            records[_GRAD_ADAPTATION + i] = decays[_DECAY_ADAPTATION + i] * g_after - levels[2] * g_above
-            records[_GRAD_MEMBRANE + i] = g_charged * decays[_DECAY_MEMBRANE + i]
-            records[_GRAD_SYNAPTIC + i] = g_current * decays[_DECAY_SYNAPTIC + i]
-            records[_SLOPE + i] = g_current
-        return
-    for i in range(size):
+            _tick_back_loop(records, grad_spikes, decays, levels, True, True, grad_block)
+        else:
+            _tick_back_loop(records, grad_spikes, decays, levels, True, False, grad_block)
+    elif learns:
+        _tick_back_loop(records, grad_spikes, decays, levels, False, True, grad_block)
+    else:
+        _tick_back_loop(records, grad_spikes, decays, levels, False, False, grad_block)
+
+
+@njit(**_INLINE)
+def _tick_back_loop(records, grad_spikes, decays, levels, moves, learns, grad_block):  # type: ignore[no-untyped-def]
+    """`_tick_back` for a threshold that moves or does not; `grad_block` is added to if the layer learns."""
+    for i in range(grad_spikes.shape[0]):
         keep = decays[_DECAY_MEMBRANE + i]
-        g_after = records[_RECORD + _GRAD_ADAPTATION + i]
+        g_after = records[_RECORD + _GRAD_ADAPTATION + i] if moves else _ZERO
         g_above = records[_SLOPE + i] * (grad_spikes[i] + g_after)
         g_charged = records[_RECORD + _GRAD_MEMBRANE + i] + g_above
         g_current = records[_RECORD + _GRAD_SYNAPTIC + i] + (_ONE - keep) * g_charged
-        records[_GRAD_ADAPTATION + i] = decays[_DECAY_ADAPTATION + i] * g_after - levels[2] * g_above
+        if learns:
+            if moves:
+                grad_block[_DECAY_ADAPTATION + i] += g_after * records[_ADAPTATION + i]
+            grad_block[_DECAY_MEMBRANE + i] += g_charged * (records[_MEMBRANE + i] - records[_RECORD + _SYNAPTIC + i])
+            grad_block[_DECAY_SYNAPTIC + i] += g_current * records[_SYNAPTIC + i]
+            grad_block[_BIAS + i] += g_current
+        if moves:
+            records[_GRAD_ADAPTATION + i] = decays[_DECAY_ADAPTATION + i] * g_after - levels[2] * g_above
         records[_GRAD_MEMBRANE + i] = g_charged * keep
         records[_GRAD_SYNAPTIC + i] = g_current * decays[_DECAY_SYNAPTIC + i]
         records[_SLOPE + i] = g_current
 
 
 @njit(**_INLINE)
-def _grad_spikes(from_above, currents, readout, mean_spikes, share, row, tick, into):  # type: ignore[no-untyped-def]
-    """The gradient of one tick's spikes, [neurons], from the gradients that `scan_backward` receives."""
+def _grad_spikes(grad, readout, share, row, tick, into):  # type: ignore[no-untyped-def]
+    """The gradient of one tick's spikes, [neurons], from those of what the step left, `grad`."""
+    from_above, mean_spikes = grad.from_above, grad.mean_spikes
     if from_above.shape[0] > 0:
         for i in range(into.shape[0]):
             into[i] = share * mean_spikes[row, i] + from_above[row, tick, i]
     else:
         for i in range(into.shape[0]):
             into[i] = share * mean_spikes[row, i]
-    _add_product(currents[row, tick], readout, into)
+    _add_product(grad.currents[row, tick], readout, into)
 
 
 @compiled(**_OPTIONS)
 def scan_backward(
-    grad_from_above: np.ndarray,
-    grad_currents: np.ndarray,
+    grad: StepGradient,
     readout: np.ndarray,
-    grad_mean_spikes: np.ndarray,
-    grad_state: np.ndarray,
     drive: np.ndarray,
     state: np.ndarray,
-    decay: np.ndarray,
-    base_rest: float,
-    base_decrement: float,
-    adaptation_strength: float,
-    fired: np.ndarray,
-    ends: np.ndarray,
+    neurons: Neurons,
+    fired: Fired,
     surrogate: int,
     learns: bool,
     grad_drive: np.ndarray,
-    grad_parameters: np.ndarray,
-    grad_readout: np.ndarray,
+    grad_layer: LayerGradient,
 ) -> None:
     """Back-propagate through every tick; the ticks of a row are run once more instead of being kept.
 
     Args:
-        grad_from_above: gradient of the spikes from the layer above, [batch, ticks, neurons]; without rows if none.
-        grad_currents: gradient of the readout's currents, [batch, ticks, outputs].
-        readout: its weights, [outputs, neurons].
-        grad_mean_spikes: gradient of the mean spikes, [batch, neurons].
-        grad_state: gradient of the first three of the state after the step, [batch, 3, neurons]; overwritten by that
-            of the state before it.
-        drive, state, decay, base_rest, base_decrement, adaptation_strength, fired, ends: see `scan_forward`.
+        grad: of what the step left.
+        readout: weights to the readout, [outputs, neurons].
+        drive, state, neurons: see `scan_forward`.
+        fired: the neurons that fired in the step.
         surrogate: its code.
         learns: whether gradients of parameters are needed.
         grad_drive: receives the gradient of the drive; a drive of one tick receives the sum over ticks. May be `drive`.
-        grad_parameters: of the decay factors and the bias, [4, neurons]; added to, if `learns`.
-        grad_readout: of the weights to the readout, [neurons, outputs]; likewise.
+        grad_layer: of the layer's parameters; added to, if `learns`.
     """
-    batch, ticks, _ = grad_currents.shape
-    neurons = readout.shape[1]
+    batch, ticks, _ = grad.currents.shape
+    size = readout.shape[1]
     share = np.float32(1.0 / ticks)
     constant = drive.shape[1] == 1
-    levels = np.float32(base_rest), np.float32(base_decrement), np.float32(adaptation_strength)
-    decays, grad_blocks = _by_block(decay), _by_block(grad_parameters)
+    levels = _levels(neurons)
+    decays, grad_blocks = _by_block(neurons.decay), _by_block(grad_layer.neurons)
     records = np.empty((ticks + 1) * _RECORD, np.float32)
     last = records[ticks * _RECORD :]
-    grad_spikes = np.empty((ticks, neurons), np.float32)
+    grad_spikes = np.empty((ticks, size), np.float32)
     for row in range(batch):
         for tick in range(ticks):
-            _grad_spikes(grad_from_above, grad_currents, readout, grad_mean_spikes, share, row, tick, grad_spikes[tick])
+            _grad_spikes(grad, readout, share, row, tick, grad_spikes[tick])
         for number in range(decays.shape[0]):
-            block = slice(number * _BLOCK, min((number + 1) * _BLOCK, neurons))
+            block = slice(number * _BLOCK, min((number + 1) * _BLOCK, size))
             _read_state(records, state, row, block)
             for tick in range(ticks):
                 now = drive[row, 0 if constant else tick, block]
                 _tick_again(records[tick * _RECORD :], now, decays[number], levels, surrogate)
-            _read_grad_state(last, grad_state, row, block)
+            _read_grad_state(last, grad.state, row, block)
             for tick in range(ticks - 1, -1, -1):
                 pair = records[tick * _RECORD :]
                 _tick_back(pair, grad_spikes[tick, block], decays[number], levels, learns, grad_blocks[number])
@@ -543,56 +646,56 @@ def scan_backward(
                         g_drive[i] += pair[_SLOPE + i]
                 else:
                     _write(pair, _SLOPE, g_drive)
-            _write_grad_state(records, grad_state, row, block)
+            _write_grad_state(records, grad.state, row, block)
         for tick in range(ticks if learns else 0):
-            _add_to_rows(_fired_in(fired, ends, row, tick), grad_currents[row, tick], grad_readout)
-    _to_neurons(grad_blocks, grad_parameters)
+            _add_to_rows(_fired_in(fired, row, tick), grad.currents[row, tick], grad_layer.readout)
+    _to_neurons(grad_blocks, grad_layer.neurons)
 
 
-def empty_lists(*shape: int) -> tuple[np.ndarray, np.ndarray]:
-    """Room for lists of who fired, `fired` and `ends`, of shape [..., batch, ticks, neurons]."""
+def empty_lists(*shape: int) -> Fired:
+    """Room for index lists of the neurons that fire, of shape [..., batch, ticks, neurons]."""
     *outer, batch, ticks, neurons = shape
-    return np.empty((*outer, batch * ticks * neurons), np.int32), np.empty((*outer, batch, ticks), np.int32)
+    return Fired(np.empty((*outer, batch * ticks * neurons), np.int32), np.empty((*outer, batch, ticks), np.int32))
 
 
 @compiled(**_OPTIONS)
-def add_fired(fired: np.ndarray, ends: np.ndarray, weights: np.ndarray, into: np.ndarray) -> None:
-    """Add the weights of those neurons that fired: spikes @ weights.
+def add_fired(fired: Fired, weights: np.ndarray, into: np.ndarray) -> None:
+    """Add the weights of the neurons that fired: spikes @ weights.
 
     Args:
-        fired, ends: lists of who fired.
+        fired: index lists of these neurons.
         weights: [neurons, width].
         into: what is added to, [batch, ticks, width].
     """
     batch, ticks, _ = into.shape
     for row in range(batch):
         for tick in range(ticks):
-            _add_rows(_fired_in(fired, ends, row, tick), weights, into[row, tick])
+            _add_rows(_fired_in(fired, row, tick), weights, into[row, tick])
 
 
 @compiled(**_OPTIONS)
-def add_to_fired(fired: np.ndarray, ends: np.ndarray, grad: np.ndarray, grad_weights: np.ndarray) -> None:
-    """Add to the gradients of the weights of those neurons that fired: the transpose of spikes, @ grad.
+def add_to_fired(fired: Fired, grad: np.ndarray, grad_weights: np.ndarray) -> None:
+    """Add to the gradients of the weights of the neurons that fired: the transpose of spikes, @ grad.
 
     Args:
-        fired, ends: lists of who fired.
+        fired: index lists of these neurons.
         grad: of what `add_fired` added to, [batch, ticks, width].
-        grad_weights: of its weights, [neurons, width].
+        grad_weights: of its weights, [neurons, width]; added to.
     """
     batch, ticks, _ = grad.shape
     for row in range(batch):
         for tick in range(ticks):
-            _add_to_rows(_fired_in(fired, ends, row, tick), grad[row, tick], grad_weights)
+            _add_to_rows(_fired_in(fired, row, tick), grad[row, tick], grad_weights)
 
 
 @compiled(**_OPTIONS)
-def write_spikes(fired: np.ndarray, ends: np.ndarray, spikes: np.ndarray) -> None:
-    """Write the spikes that lists of who fired stand for, [ticks, batch, neurons]."""
+def write_spikes(fired: Fired, spikes: np.ndarray) -> None:
+    """Write the spikes of the neurons that fired, in {0, 1}, [ticks, batch, neurons]."""
     ticks, batch, _ = spikes.shape
     spikes[:] = _ZERO
     for row in range(batch):
         for tick in range(ticks):
-            for j in _fired_in(fired, ends, row, tick):
+            for j in _fired_in(fired, row, tick):
                 spikes[tick, row, j] = _ONE
 
 
@@ -601,298 +704,247 @@ def tick_wise_forward(
     fed: np.ndarray,
     before: np.ndarray,
     state: np.ndarray,
-    decay: np.ndarray,
-    base_rest: float,
-    base_decrement: float,
-    adaptation_strength: float,
-    gather: np.ndarray,
-    spread: np.ndarray,
+    neurons: Neurons,
+    recurrence: Connection,
     readout: np.ndarray,
-    fired: np.ndarray,
-    ends: np.ndarray,
-    state_after: np.ndarray,
-    mean_spikes: np.ndarray,
-    currents: np.ndarray,
+    result: StepResult,
     last_spikes: np.ndarray,
-    latent: np.ndarray,
-    drive: np.ndarray,
+    record: TickWiseRecord,
 ) -> None:
-    """`scan_forward` where every tick also receives the layer's spikes of the tick before, s·gather·spread.
+    """`scan_forward` where every tick also receives the layer's own spikes of the tick before.
 
     Args:
         fed: the drive without them, [batch, ticks, neurons], or [batch, 1, neurons] if it is constant.
         before: spikes of the tick before the step, [batch, neurons].
-        gather, spread: [neurons, rank] and [rank, neurons], or [neurons, neurons] and no rows.
+        state, neurons, readout, result: see `scan_forward`.
+        recurrence: weights behind the spikes of the tick before.
         last_spikes: receives the spikes of the last tick, [batch, neurons].
-        latent: receives s·gather for the backward pass, [batch, ticks, rank].
-        drive: receives the whole drive for it, [batch, ticks, neurons]; may be `fed`.
-
-    The rest are as in `scan_forward`.
+        record: receives what the backward pass needs.
     """
-    batch, ticks, neurons = drive.shape
+    fired, drive = result.fired, record.drive
+    batch, ticks, size = drive.shape
     constant = fed.shape[1] == 1
     share = np.float32(1.0 / ticks)
-    levels = np.float32(base_rest), np.float32(base_decrement), np.float32(adaptation_strength)
-    decays = _by_block(decay)
+    levels = _levels(neurons)
+    decays = _by_block(neurons.decay)
     states = np.zeros((decays.shape[0], _STATE), np.float32)
-    now, now_fired = np.empty(neurons, np.float32), np.empty(neurons, np.int32)
-    index = np.empty(neurons + 1, np.int32)
+    now, now_fired = np.empty(size, np.float32), np.empty(size, np.int32)
+    index = np.empty(size + 1, np.int32)
     end = 0
     for row in range(batch):
         for number in range(decays.shape[0]):
-            block = slice(number * _BLOCK, min((number + 1) * _BLOCK, neurons))
+            block = slice(number * _BLOCK, min((number + 1) * _BLOCK, size))
             _read_state(states[number], state, row, block)
             states[number, _MEAN:] = _ZERO
         last_spikes[row] = before[row]
         for tick in range(ticks):
             now[:] = fed[row, 0 if constant else tick]
-            # Spikes are few: adding up their rows takes less than a product with all of them.
-            who = index[: _find(last_spikes[row], index)]
-            if spread.shape[0] > 0:
-                own_latent = latent[row, tick]
+            # Spikes are sparse: adding up the rows of the neurons that fired is cheaper than a product with all rows.
+            active = index[: _find(last_spikes[row], index)]
+            if recurrence.spread.shape[0] > 0:
+                own_latent = record.latent[row, tick]
                 own_latent[:] = _ZERO
-                _add_rows(who, gather, own_latent)
-                _add_product(own_latent, spread, now)
+                _add_rows(active, recurrence.gather, own_latent)
+                _add_product(own_latent, recurrence.spread, now)
             else:
-                _add_rows(who, gather, now)
+                _add_rows(active, recurrence.gather, now)
             drive[row, tick] = now
             now_fired[:] = _NO_BIT
             for number in range(decays.shape[0]):
-                block = slice(number * _BLOCK, min((number + 1) * _BLOCK, neurons))
+                block = slice(number * _BLOCK, min((number + 1) * _BLOCK, size))
                 _tick(states[number], now[block], decays[number], levels, share, np.int32(1), now_fired[block])
             last_spikes[row] = now_fired
-            end += _find(now_fired, fired[end:])
-            ends[row, tick] = end
-            _add_rows(_fired_in(fired, ends, row, tick), readout, currents[row, tick])
+            end += _find(now_fired, fired.neurons[end:])
+            fired.ends[row, tick] = end
+            _add_rows(_fired_in(fired, row, tick), readout, result.currents[row, tick])
         for number in range(decays.shape[0]):
-            block = slice(number * _BLOCK, min((number + 1) * _BLOCK, neurons))
-            _write_state(states[number], state_after, row, block)
-            _write(states[number], _MEAN, mean_spikes[row, block])
+            block = slice(number * _BLOCK, min((number + 1) * _BLOCK, size))
+            _write_state(states[number], result.state, row, block)
+            _write(states[number], _MEAN, result.mean_spikes[row, block])
 
 
 @compiled(**_OPTIONS)
 def tick_wise_backward(
-    grad_from_above: np.ndarray,
-    grad_currents: np.ndarray,
-    readout: np.ndarray,
-    grad_mean_spikes: np.ndarray,
+    grad: StepGradient,
     grad_fed_back: np.ndarray,
-    grad_state: np.ndarray,
+    readout: np.ndarray,
     drive: np.ndarray,
     before: np.ndarray,
     state: np.ndarray,
-    decay: np.ndarray,
-    base_rest: float,
-    base_decrement: float,
-    adaptation_strength: float,
-    gathered: np.ndarray,
-    spread: np.ndarray,
-    fired: np.ndarray,
-    ends: np.ndarray,
+    neurons: Neurons,
+    recurrence: Connection,
+    fired: Fired,
     surrogate: int,
     learns: bool,
     grad_drive: np.ndarray,
     grad_gather: np.ndarray,
-    grad_parameters: np.ndarray,
-    grad_readout: np.ndarray,
+    grad_layer: LayerGradient,
 ) -> None:
     """Back-propagate through `tick_wise_forward`, as `scan_backward` does through `scan_forward`.
 
     Args:
+        grad, readout, state, neurons, fired, surrogate, learns, grad_drive, grad_layer: see `scan_backward`.
         grad_fed_back: gradient of the last tick's spikes from the step after, [batch, neurons]; overwritten by that of
             the spikes of the tick before the step.
-        drive, before: what `tick_wise_forward` left and received.
-        gathered: `gather` transposed.
+        drive: that `tick_wise_forward` recorded.
+        before: spikes of the tick before the step, [batch, neurons].
+        recurrence: weights behind them, `gather` transposed.
         grad_gather: of `gather`; added to, if `learns`. The gradient of `spread` is left to the caller: the product of
-            `latent` and `grad_drive`.
-
-    The rest are as in `scan_backward`.
+            the recorded `latent` and `grad_drive`.
     """
-    batch, ticks, neurons = drive.shape
+    batch, ticks, size = drive.shape
     share = np.float32(1.0 / ticks)
-    levels = np.float32(base_rest), np.float32(base_decrement), np.float32(adaptation_strength)
-    decays, grad_blocks = _by_block(decay), _by_block(grad_parameters)
+    levels = _levels(neurons)
+    decays, grad_blocks = _by_block(neurons.decay), _by_block(grad_layer.neurons)
     records = np.empty((decays.shape[0], (ticks + 1) * _RECORD), np.float32)
-    g_spikes = np.empty(neurons, np.float32)
-    g_latent = np.empty(spread.shape[0], np.float32)
-    index = np.empty(neurons + 1, np.int32)
+    g_spikes = np.empty(size, np.float32)
+    g_latent = np.empty(recurrence.spread.shape[0], np.float32)
+    index = np.empty(size + 1, np.int32)
     for row in range(batch):
         for number in range(decays.shape[0]):
-            block = slice(number * _BLOCK, min((number + 1) * _BLOCK, neurons))
+            block = slice(number * _BLOCK, min((number + 1) * _BLOCK, size))
             _read_state(records[number], state, row, block)
             for tick in range(ticks):
                 pair = records[number, tick * _RECORD :]
                 _tick_again(pair, drive[row, tick, block], decays[number], levels, surrogate)
-            _read_grad_state(records[number, ticks * _RECORD :], grad_state, row, block)
+            _read_grad_state(records[number, ticks * _RECORD :], grad.state, row, block)
         g_fed_back = grad_fed_back[row]
         for tick in range(ticks - 1, -1, -1):
-            _grad_spikes(grad_from_above, grad_currents, readout, grad_mean_spikes, share, row, tick, g_spikes)
-            for i in range(neurons):
+            _grad_spikes(grad, readout, share, row, tick, g_spikes)
+            for i in range(size):
                 g_spikes[i] += g_fed_back[i]
             g_drive = grad_drive[row, tick]
             for number in range(decays.shape[0]):
-                block = slice(number * _BLOCK, min((number + 1) * _BLOCK, neurons))
+                block = slice(number * _BLOCK, min((number + 1) * _BLOCK, size))
                 pair = records[number, tick * _RECORD :]
                 _tick_back(pair, g_spikes[block], decays[number], levels, learns, grad_blocks[number])
                 _write(pair, _SLOPE, g_drive[block])
             g_fed_back[:] = _ZERO
-            if spread.shape[0] > 0:
-                _dot_rows(spread, g_drive, g_latent)
+            if recurrence.spread.shape[0] > 0:
+                _dot_rows(recurrence.spread, g_drive, g_latent)
                 g_gathered = g_latent
             else:
                 g_gathered = g_drive
-            _add_product(g_gathered, gathered, g_fed_back)
+            _add_product(g_gathered, recurrence.gather, g_fed_back)
             if learns:
-                before_tick = _fired_in(fired, ends, row, tick - 1) if tick > 0 else index[: _find(before[row], index)]
+                before_tick = _fired_in(fired, row, tick - 1) if tick > 0 else index[: _find(before[row], index)]
                 _add_to_rows(before_tick, g_gathered, grad_gather)
-                _add_to_rows(_fired_in(fired, ends, row, tick), grad_currents[row, tick], grad_readout)
+                _add_to_rows(_fired_in(fired, row, tick), grad.currents[row, tick], grad_layer.readout)
         for number in range(decays.shape[0]):
-            block = slice(number * _BLOCK, min((number + 1) * _BLOCK, neurons))
-            _write_grad_state(records[number], grad_state, row, block)
-    _to_neurons(grad_blocks, grad_parameters)
+            block = slice(number * _BLOCK, min((number + 1) * _BLOCK, size))
+            _write_grad_state(records[number], grad.state, row, block)
+    _to_neurons(grad_blocks, grad_layer.neurons)
 
 
 @compiled(**_OPTIONS)
 def readout_forward(
-    currents: np.ndarray,
-    synaptic: np.ndarray,
-    membrane: np.ndarray,
-    synaptic_keep: np.ndarray,
-    synaptic_gain: np.ndarray,
-    membrane_keep: np.ndarray,
-    membrane_from_synaptic: np.ndarray,
-    membrane_gain: np.ndarray,
-    output_gain: np.ndarray,
-    synaptic_out: np.ndarray,
-    membrane_out: np.ndarray,
-    output: np.ndarray,
+    currents: np.ndarray, before: Integrators, readout: Readout, after: Integrators, output: np.ndarray
 ) -> None:
     """The readout over the ticks of a step in closed form, see `network.readout_response`.
 
-    `currents` [batch, ticks, outputs], `*_gain` over ticks [ticks, outputs], state and output [batch, outputs], the
-    rest [outputs].
+    Args:
+        currents: [batch, ticks, outputs].
+        before: its state before the step.
+        readout: its coefficients.
+        after: receives its state after the step.
+        output: receives the output, [batch, outputs].
     """
     batch, ticks, outputs = currents.shape
     for row in range(batch):
         for o in range(outputs):
-            syn = synaptic_keep[o] * synaptic[row, o]
-            mem = membrane_keep[o] * membrane[row, o] + membrane_from_synaptic[o] * synaptic[row, o]
+            syn = readout.synaptic_keep[o] * before.synaptic[row, o]
+            mem = readout.membrane_keep[o] * before.membrane[row, o]
+            mem += readout.membrane_from_synaptic[o] * before.synaptic[row, o]
             for tick in range(ticks):
-                syn += synaptic_gain[tick, o] * currents[row, tick, o]
-                mem += membrane_gain[tick, o] * currents[row, tick, o]
-            synaptic_out[row, o] = syn
-            membrane_out[row, o] = mem
-            output[row, o] = mem * output_gain[o]
+                syn += readout.synaptic_gain[tick, o] * currents[row, tick, o]
+                mem += readout.membrane_gain[tick, o] * currents[row, tick, o]
+            after.synaptic[row, o] = syn
+            after.membrane[row, o] = mem
+            output[row, o] = mem * readout.output_gain[o]
 
 
 @compiled(**_OPTIONS)
 def readout_backward(
     grad_output: np.ndarray,
-    grad_synaptic: np.ndarray,
-    grad_membrane: np.ndarray,
+    grad: Integrators,
     currents: np.ndarray,
-    synaptic: np.ndarray,
-    membrane: np.ndarray,
+    before: Integrators,
     membrane_after: np.ndarray,
-    synaptic_keep: np.ndarray,
-    synaptic_gain: np.ndarray,
-    membrane_keep: np.ndarray,
-    membrane_from_synaptic: np.ndarray,
-    membrane_gain: np.ndarray,
-    output_gain: np.ndarray,
+    readout: Readout,
     grad_currents: np.ndarray,
-    grad_synaptic_keep: np.ndarray,
-    grad_synaptic_gain: np.ndarray,
-    grad_membrane_keep: np.ndarray,
-    grad_membrane_from_synaptic: np.ndarray,
-    grad_membrane_gain: np.ndarray,
-    grad_output_gain: np.ndarray,
+    grad_readout: Readout,
 ) -> None:
-    """The backward pass of `readout_forward`.
+    """Back-propagate through `readout_forward`.
 
-    `grad_synaptic` and `grad_membrane` are overwritten by the gradients of the state before the step, `grad_currents`
-    is overwritten, the gradients of the parameters are added to what is there.
+    Args:
+        grad_output: of the output, [batch, outputs].
+        grad: of the state after the step; overwritten by that of the state before it.
+        currents, before, readout: see `readout_forward`.
+        membrane_after: that it left, [batch, outputs].
+        grad_currents: receives the gradient of the currents.
+        grad_readout: of the coefficients; added to.
     """
     batch, ticks, outputs = currents.shape
     for row in range(batch):
         for o in range(outputs):
-            grad_output_gain[o] += grad_output[row, o] * membrane_after[row, o]
-            g_mem = grad_membrane[row, o] + grad_output[row, o] * output_gain[o]
-            g_syn = grad_synaptic[row, o]
+            grad_readout.output_gain[o] += grad_output[row, o] * membrane_after[row, o]
+            g_mem = grad.membrane[row, o] + grad_output[row, o] * readout.output_gain[o]
+            g_syn = grad.synaptic[row, o]
             for tick in range(ticks):
                 current = currents[row, tick, o]
-                grad_currents[row, tick, o] = g_syn * synaptic_gain[tick, o] + g_mem * membrane_gain[tick, o]
-                grad_synaptic_gain[tick, o] += g_syn * current
-                grad_membrane_gain[tick, o] += g_mem * current
-            grad_synaptic_keep[o] += g_syn * synaptic[row, o]
-            grad_membrane_keep[o] += g_mem * membrane[row, o]
-            grad_membrane_from_synaptic[o] += g_mem * synaptic[row, o]
-            grad_synaptic[row, o] = g_syn * synaptic_keep[o] + g_mem * membrane_from_synaptic[o]
-            grad_membrane[row, o] = g_mem * membrane_keep[o]
+                from_synaptic, from_membrane = (
+                    g_syn * readout.synaptic_gain[tick, o],
+                    g_mem * readout.membrane_gain[tick, o],
+                )
+                grad_currents[row, tick, o] = from_synaptic + from_membrane
+                grad_readout.synaptic_gain[tick, o] += g_syn * current
+                grad_readout.membrane_gain[tick, o] += g_mem * current
+            grad_readout.synaptic_keep[o] += g_syn * before.synaptic[row, o]
+            grad_readout.membrane_keep[o] += g_mem * before.membrane[row, o]
+            grad_readout.membrane_from_synaptic[o] += g_mem * before.synaptic[row, o]
+            grad.synaptic[row, o] = g_syn * readout.synaptic_keep[o] + g_mem * readout.membrane_from_synaptic[o]
+            grad.membrane[row, o] = g_mem * readout.membrane_keep[o]
 
 
 @compiled(**_OPTIONS)
 def layer_step(
     fed: np.ndarray,
-    source_fired: np.ndarray,
-    source_ends: np.ndarray,
-    gather: np.ndarray,
-    spread: np.ndarray,
+    source: Fired,
     mean_before: np.ndarray,
-    own_gather: np.ndarray,
-    own_spread: np.ndarray,
     state: np.ndarray,
-    decay: np.ndarray,
-    levels: tuple[float, float, float],
-    readout: np.ndarray,
-    fired: np.ndarray,
-    ends: np.ndarray,
-    state_after: np.ndarray,
-    mean_spikes: np.ndarray,
-    currents: np.ndarray,
+    weights: LayerWeights,
+    result: StepResult,
+    spikes: np.ndarray,
 ) -> None:
     """The ticks of one layer, for a batch of one.
 
     Args:
         fed: constant drive, [neurons].
-        source_fired, source_ends: lists of who fired in the layer before; without rows for the first layer.
-        gather, spread: their weights, [before, rank] and [rank, neurons], or [before, neurons] and no rows.
+        source: the neurons of the layer before that fired; without rows for the first layer.
         mean_before: mean spikes of this layer in the step before, [neurons].
-        own_gather, own_spread: weights of recurrence, as above; both without rows if there is none.
-        state, decay: see `scan_forward`, [1, 4, neurons] and [3, neurons].
-        levels: rest, decrement and strength, see `neurons.Threshold`.
-        readout, fired, ends, state_after, mean_spikes, currents: see `scan_forward`.
+        state: before the step, [1, 4, neurons].
+        weights: of the layer.
+        result: receives what the step leaves.
+        spikes: receives the spikes, in {0, 1}, [ticks, 1, neurons].
     """
-    ticks, neurons = currents.shape[1], fed.shape[0]
+    forward, recurrent = weights.forward, weights.recurrent
+    ticks, size = result.currents.shape[1], fed.shape[0]
     constant = fed.copy()
-    if own_spread.shape[0] > 0:
-        own_latent = np.zeros(own_spread.shape[0], np.float32)
-        _add_product(mean_before, own_gather, own_latent)
-        _add_product(own_latent, own_spread, constant)
-    elif own_gather.shape[0] > 0:
-        _add_product(mean_before, own_gather, constant)
-    is_fed_by_spikes = source_ends.shape[0] > 0
-    drive = np.empty((1, ticks if is_fed_by_spikes else 1, neurons), np.float32)
+    if recurrent.spread.shape[0] > 0:
+        own_latent = np.zeros(recurrent.spread.shape[0], np.float32)
+        _add_product(mean_before, recurrent.gather, own_latent)
+        _add_product(own_latent, recurrent.spread, constant)
+    elif recurrent.gather.shape[0] > 0:
+        _add_product(mean_before, recurrent.gather, constant)
+    is_fed_by_spikes = source.ends.shape[0] > 0
+    drive = np.empty((1, ticks if is_fed_by_spikes else 1, size), np.float32)
     drive[0, :] = constant
-    if is_fed_by_spikes and spread.shape[0] > 0:
-        latent = np.zeros((1, ticks, spread.shape[0]), np.float32)
-        add_fired(source_fired, source_ends, gather, latent)
+    if is_fed_by_spikes and forward.spread.shape[0] > 0:
+        latent = np.zeros((1, ticks, forward.spread.shape[0]), np.float32)
+        add_fired(source, forward.gather, latent)
         for tick in range(ticks):
-            _add_product(latent[0, tick], spread, drive[0, tick])
+            _add_product(latent[0, tick], forward.spread, drive[0, tick])
     elif is_fed_by_spikes:
-        add_fired(source_fired, source_ends, gather, drive)
-    rest, decrement, strength = levels
-    scan_forward(
-        drive,
-        state,
-        decay,
-        rest,
-        decrement,
-        strength,
-        readout,
-        fired,
-        ends,
-        state_after,
-        mean_spikes,
-        currents,
-    )
+        add_fired(source, forward.gather, drive)
+    scan_forward(drive, state, weights.neurons, weights.readout, result)
+    write_spikes(result.fired, spikes)

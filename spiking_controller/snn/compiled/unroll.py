@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from spiking_controller.snn.compiled import kernels
-from spiking_controller.snn.compiled.layers import LAYERS, Layer, UnrollOptions, UnrollParameters, UnrollState
+from spiking_controller.snn.compiled.layers import LAYERS, Layer, UnrollOptions, UnrollParameters
 from spiking_controller.snn.neurons import LIFState
+from spiking_controller.snn.state import LayerState, NetworkState
 
 
 class _Buffers:
@@ -33,18 +34,19 @@ class _Buffers:
         self.integrators = torch.empty(steps + 1, 2, batch, outputs)
         self.grad_integrators = torch.empty(2, batch, outputs)
         self.output = torch.empty(steps, batch, outputs)
-        self.currents_np, self.grad_currents_np = self.currents.numpy(), self.grad_currents.numpy()
-        self.integrators_np, self.output_np = self.integrators.numpy(), self.output.numpy()
-        self.grad_integrators_np = self.grad_integrators.numpy()
+        self.currents_np, self.grad_currents_np = list(self.currents.numpy()), self.grad_currents.numpy()
+        self.output_np = list(self.output.numpy())
+        self.integrators_at = [kernels.Integrators(*both) for both in self.integrators.numpy()]
+        self.grad_integrators_np = kernels.Integrators(*self.grad_integrators.numpy())
         self.currents_at, self.output_at = self.currents.unbind(), self.output.unbind()
 
 
 _free: dict[tuple[Any, ...], list[_Buffers]] = {}
-"""Buffers of finished unrolls by size. Fresh ones cost more than the work: every page of them must first be mapped."""
+"""Buffers of finished unrolls by size. Mapping the pages of new ones would take longer than the unroll itself."""
 
 
 class ReleasedError(RuntimeError):
-    """The buffers of an unroll were asked for after they had been handed on."""
+    """An unroll was used after its buffers had been released."""
 
 
 class Unroll:
@@ -54,7 +56,7 @@ class Unroll:
     """
 
     def __init__(
-        self, parameters: UnrollParameters, options: UnrollOptions, state: UnrollState, steps: int, batch: int
+        self, parameters: UnrollParameters, options: UnrollOptions, state: NetworkState, steps: int, batch: int
     ) -> None:
         """Start from a state, into which no gradient flows.
 
@@ -76,11 +78,11 @@ class Unroll:
             self._owned = _Buffers(steps, batch, options, own)
         self._layers = len(self._b.layers)
         for layer, layer_parameters, layer_state in zip(self._b.layers, own.layers, state.layers, strict=True):
-            layer.start(layer_parameters, *layer_state)
+            layer.start(layer_parameters, layer_state)
         self._b.integrators[0, 0].copy_(state.readout_synaptic)
         self._b.integrators[0, 1].copy_(state.readout_membrane)
-        self._readout = [part.numpy() for part in own.readout]
-        self._features = own.layers[0].expand.shape[1]
+        self._readout = kernels.Readout(*(part.numpy() for part in own.readout))
+        self._features = own.layers[0].up_projection.shape[1]
 
     @property
     def layers(self) -> int:
@@ -115,18 +117,14 @@ class Unroll:
         for layer in b.layers:
             layer.forward(step, features, b.currents_np[step])
         kernels.readout_forward(
-            b.currents_np[step],
-            *b.integrators_np[step],
-            *self._readout,
-            *b.integrators_np[step + 1],
-            b.output_np[step],
+            b.currents_np[step], b.integrators_at[step], self._readout, b.integrators_at[step + 1], b.output_np[step]
         )
         return b.output_at[step]
 
-    def state(self) -> UnrollState:
+    def state(self) -> NetworkState:
         """The state after the last step, copied."""
         layers = tuple(layer.state() for layer in self._b.layers)
-        return UnrollState(layers, *self._b.integrators[-1].clone().unbind())
+        return NetworkState(layers, *self._b.integrators[-1].clone().unbind())
 
     def output(self) -> Tensor:
         """The readout of all steps, [steps, batch, outputs], copied."""
@@ -145,7 +143,7 @@ class Unroll:
         for layer in self._b.layers:
             layer.start_backward(learns)
         self._b.grad_integrators.zero_()
-        self._grad_readout = [np.zeros_like(part) for part in self._readout]
+        self._grad_readout = kernels.Readout(*map(np.zeros_like, self._readout))
 
     def backward(self, step: int, grad_output: Tensor, grad_mean_spikes: Sequence[Tensor | None]) -> None:
         """Back through one control step; steps must come in reverse order.
@@ -158,13 +156,13 @@ class Unroll:
         b = self._b
         kernels.readout_backward(
             grad_output.numpy(),
-            *b.grad_integrators_np,
+            b.grad_integrators_np,
             b.currents_np[step],
-            *b.integrators_np[step],
-            b.integrators_np[step + 1, 1],
-            *self._readout,
+            b.integrators_at[step],
+            b.integrators_at[step + 1].membrane,
+            self._readout,
             b.grad_currents_np,
-            *self._grad_readout,
+            self._grad_readout,
         )
         from_above: tuple[Tensor, Tensor] | None = None
         for layer, grad_mean in zip(reversed(b.layers), reversed(grad_mean_spikes), strict=True):
@@ -189,7 +187,7 @@ class _Sequence(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, options: UnrollOptions, state: UnrollState, features: Tensor, *flat: Tensor | None
+        ctx: Any, options: UnrollOptions, state: NetworkState, features: Tensor, *flat: Tensor | None
     ) -> tuple[Tensor, ...]:
         steps, batch, _ = features.shape
         run = Unroll(UnrollParameters.unflatten(flat), options, state, steps, batch)
@@ -224,14 +222,14 @@ class _Sequence(torch.autograd.Function):
         return None, None, grad_features, *parameters
 
 
-def _state_tensors(state: UnrollState) -> list[Tensor]:
+def _state_tensors(state: NetworkState) -> list[Tensor]:
     layers = [tensor for neurons, mean in state.layers for tensor in (*neurons, mean)]
     return [*layers, state.readout_synaptic, state.readout_membrane]
 
 
 def unroll(
-    parameters: UnrollParameters, options: UnrollOptions, state: UnrollState, features: Tensor
-) -> tuple[Tensor, tuple[Tensor, ...], UnrollState]:
+    parameters: UnrollParameters, options: UnrollOptions, state: NetworkState, features: Tensor
+) -> tuple[Tensor, tuple[Tensor, ...], NetworkState]:
     """Run a network over a sequence of features.
 
     Args:
@@ -245,5 +243,5 @@ def unroll(
     count = len(parameters.layers)
     output, *rest = _Sequence.apply(options, state, features, *parameters.flatten())
     after = rest[count:]
-    layers = tuple((LIFState(*after[5 * i : 5 * i + 4]), after[5 * i + 4]) for i in range(count))
-    return output, tuple(rest[:count]), UnrollState(layers, after[-2], after[-1])
+    layers = tuple(LayerState(LIFState(*after[5 * i : 5 * i + 4]), after[5 * i + 4]) for i in range(count))
+    return output, tuple(rest[:count]), NetworkState(layers, after[-2], after[-1])

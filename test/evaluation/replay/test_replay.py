@@ -236,7 +236,7 @@ def test_single_steps_cost_what_they_cost_in_a_batch(checkpoint: Checkpoint) -> 
     together, one_by_one = CostMeter(model), CostMeter(model)
     states, spikes = [], []
     with torch.inference_mode():
-        effective, state = model.effective(), model.initial_state(1)
+        effective, state = model.for_inference(), model.initial_state(1)
         for row in features:
             states.append(state)
             _, state, fired = model.network.step(row[None], state, effective)
