@@ -4,6 +4,7 @@ Real drivers mix finger joints in, send other orders, leave velocities empty or 
 time. Nothing of that may reach the networks or the torque.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,11 +21,15 @@ FloatArray = NDArray[np.float64]
 ABSURD_POSITION = np.pi
 """A joint farther beyond its position limit than this, rad, is a broken sensor."""
 ABSURD_VELOCITY = 10.0
-"""A joint faster than this many times its velocity limit is a broken sensor."""
+"""A velocity of more than this many times its limit is a broken sensor or another unit."""
 VELOCITY_TIME_CONSTANT = 0.01
 """Of the low-pass on velocities that are estimated from positions, s."""
 LONGEST_LATENESS = 0.1
 """A stamp older than the last by more than this is a jump of time; a younger one may be a message overtaken, s."""
+
+
+MISSING_JOINTS = "missing joints"
+"""Reason of a rejection: the message is about other joints, a gripper's perhaps."""
 
 
 class ArmSample(NamedTuple):
@@ -36,6 +41,7 @@ class ArmSample(NamedTuple):
         continues: false for the first sample, after a gap and after time jumped back.
         joint_position: rad, [n], in the arm's joint order.
         joint_velocity: rad/s, [n].
+        estimated_velocity: from positions alone, rad/s, [n]; None where nobody estimates them.
     """
 
     time: int
@@ -43,6 +49,7 @@ class ArmSample(NamedTuple):
     continues: bool
     joint_position: FloatArray
     joint_velocity: FloatArray
+    estimated_velocity: FloatArray | None = None
 
 
 class Rejection(NamedTuple):
@@ -100,7 +107,7 @@ class ArmStateReader:
             time: stamp, ns.
             names: of the joints in this message, in any order, others among them.
             position: rad, one per name.
-            velocity: rad/s, one per name; where empty, shorter or NaN it is estimated.
+            velocity: rad/s, one per name; estimated where it is empty, shorter, not finite or absurd.
         """
         outcome = self._read(time, names, position, velocity)
         if isinstance(outcome, Rejection):
@@ -114,7 +121,7 @@ class ArmStateReader:
         missing = self._locate(names)
         if missing:
             return Rejection(
-                "missing joints",
+                MISSING_JOINTS,
                 f"joint_states lacks {', '.join(missing)} (it has {', '.join(names) or 'no joint'}); "
                 "set the parameter joint_names to the names that the driver uses.",
             )
@@ -137,14 +144,9 @@ class ArmStateReader:
         if isinstance(order, Rejection):
             return order
         period, continues = order
-        joint_velocity = self._velocity(velocity, len(names), joint_position, period, continues)
-        if (np.abs(joint_velocity) > self._fastest).any():
-            return Rejection(
-                "absurd velocity",
-                f"joint_states has the velocities [{_listed(joint_velocity)}] rad/s, more than "
-                f"{ABSURD_VELOCITY:g} times the arm's limits; check the driver's units.",
-            )
-        return ArmSample(time, period, continues, joint_position, joint_velocity)
+        estimate = self._estimate(joint_position, period, continues)
+        joint_velocity = self._velocity(velocity, len(names), estimate)
+        return ArmSample(time, period, continues, joint_position, joint_velocity, estimate)
 
     def _locate(self, names: Sequence[str]) -> list[str]:
         """Find the joints among the names; returns those that are missing. The last list of names is remembered."""
@@ -173,26 +175,29 @@ class ArmStateReader:
         self._late = time
         return Rejection("old stamp", "joint_states has a stamp older than the last one.")
 
-    def _velocity(
-        self, velocity: ArrayLike, count: int, joint_position: FloatArray, period: float, continues: bool
-    ) -> FloatArray:
+    def _estimate(self, joint_position: FloatArray, period: float, continues: bool) -> FloatArray:
+        """Velocities from positions alone."""
+        last = self._last
+        if not continues or last is None or last.estimated_velocity is None:
+            return np.zeros(len(self.joint_names))
+        raw = (joint_position - last.joint_position) / period
+        passed = 1.0 - math.exp(-period / VELOCITY_TIME_CONSTANT)
+        estimate = last.estimated_velocity + passed * (raw - last.estimated_velocity)
+        return np.minimum(np.maximum(estimate, -self._fastest), self._fastest)
+
+    def _velocity(self, velocity: ArrayLike, count: int, estimate: FloatArray) -> FloatArray:
+        """The velocities of a message; estimates where they are missing, not finite or absurd."""
         given = np.asarray(velocity, dtype=np.float64)
-        if given.shape == (count,):
-            joint_velocity = given[self._index]
-            missing = ~np.isfinite(joint_velocity)
-            if not missing.any():
-                return joint_velocity
-        else:
-            joint_velocity = np.zeros(len(self.joint_names))
-            missing = np.ones(len(self.joint_names), dtype=bool)
+        if given.shape != (count,):
+            self.estimated_velocities += 1
+            return estimate
+        joint_velocity = given[self._index]
+        # Also false for what is not a number.
+        usable = np.abs(joint_velocity) <= self._fastest
+        if usable.all():
+            return joint_velocity
         self.estimated_velocities += 1
-        estimate = np.zeros(len(self.joint_names))
-        if continues and self._last is not None:
-            previous = self._last.joint_velocity
-            raw = (joint_position - self._last.joint_position) / period
-            estimate = previous + (1.0 - np.exp(-period / VELOCITY_TIME_CONSTANT)) * (raw - previous)
-        joint_velocity[missing] = estimate[missing]
-        return joint_velocity
+        return np.where(usable, joint_velocity, estimate)
 
 
 def _listed(values: FloatArray) -> str:

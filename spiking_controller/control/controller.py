@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from spiking_controller.control.arm_state import ArmSample
 from spiking_controller.control.exploration import ExplorationNoise
+from spiking_controller.control.posture_hold import SAME_POSTURE, PostureHold
 from spiking_controller.control.safety import SafetyFilter
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.reach import ReachTask
@@ -58,6 +59,8 @@ class ControllerSettings:
     """Longest set-point integral, m."""
     integral_speed: float = 0.03
     """Speed of the hand at which the set-point integral grows 1/e as fast as at rest, m/s."""
+    posture_stiffness: float = 20.0
+    """Of the spring that keeps the posture while the hand holds, N·m/rad; 0 switches it off. See `posture_hold`."""
     exploration: float = 0.0
     """Standard deviation of the noise on the action, as a share of the full action; see `exploration`."""
 
@@ -111,7 +114,7 @@ class _Prediction(NamedTuple):
 class Controller:
     """One control update after the other.
 
-    The networks act once per control period. In between, every sample refreshes damping, held joints and limits:
+    The networks act once per control period. In between, every sample refreshes damping, locked joints and limits:
 
         torque = safety(torque_scale * u - damping * q̇)
 
@@ -145,9 +148,12 @@ class Controller:
         self._networks = networks
         self._codec = ObservationCodec(task)
         self._law = TorqueLaw(task)
+        self._held: FloatArray | None = None
+        self._is_gentle = False
         self._period = round(task.control_period * NANOSECONDS)
         self._goal: FloatArray | None = None
         self._is_reaching = False
+        self._posture = PostureHold(task.arm.chain, task.controlled_joints, task.goal_dimensions)
         self.apply(settings or ControllerSettings())
         self._started: int | None = None
         self._next_step: int | None = None
@@ -172,6 +178,7 @@ class Controller:
             settings.integral_clamp,
             settings.integral_speed,
         )
+        self._posture.stiffness = settings.posture_stiffness
         self.settings = settings
 
     @property
@@ -186,6 +193,7 @@ class Controller:
         """
         if self._goal is None or not np.array_equal(goal, self._goal):
             self._integral.reset()
+            self._posture.let_go()
         self._goal = np.array(goal, dtype=np.float64)
         self._is_reaching = True
         self.goal_changes += 1
@@ -209,9 +217,15 @@ class Controller:
         self._prediction = None
         self._integral.reset()
 
-    def restart(self) -> None:
-        """Begin anew with the next sample: networks at rest, soft start; goal and last torque stay."""
+    def restart(self, gently: bool = False) -> None:
+        """Begin anew with the next sample: networks at rest, soft start; goal and last torque stay.
+
+        Args:
+            gently: the soft start includes the damping. Where joint states may be late, damping makes the arm swing;
+                so it does not come at once.
+        """
         self._restart_at(None)
+        self._is_gentle = gently
 
     def warm_up(self) -> None:
         """Run everything once, so that the first real update need not wait for anything to be compiled or loaded."""
@@ -220,6 +234,8 @@ class Controller:
         self.update(ArmSample(0, 0.0, False, home, np.zeros_like(home)))
         self.report()
         self._goal, self.safety.torque, self.safety.interventions = goal, torque, interventions
+        self._held = None
+        self._posture.let_go()
         self._restart_at(None)
 
     def update(self, sample: ArmSample) -> Command:
@@ -229,11 +245,15 @@ class Controller:
         """
         if self._started is None or not sample.continues:
             self._restart_at(sample.time)
+            self._stay(sample.joint_position)
         due = self._is_due(sample.time)
         if due:
             self._act(sample)
+        self._law.locked_fraction = self._soft_start_fraction(sample.time) * self.settings.torque_scale
         torque = self._law.torque(self._action, sample.joint_position, sample.joint_velocity)
-        torque[self.task.controlled_joints :] *= self._soft_start_share(sample.time)
+        torque[: self.task.controlled_joints] += self._posture_torque
+        if self._is_gentle:
+            torque *= self._soft_start_fraction(sample.time)
         period = sample.period if sample.continues else self.safety.longest_period
         limited = self.safety.filter(torque, sample.joint_position, sample.joint_velocity, period)
         return Command(sample.time, limited, due, sample.continues)
@@ -263,8 +283,17 @@ class Controller:
         self._started = time
         self._next_step = time
         self._action = np.zeros(self.task.controlled_joints)
+        self._posture_torque = np.zeros(self.task.controlled_joints)
         self._prediction = None
         self._integral.reset()
+
+    def _stay(self, joint_position: FloatArray) -> None:
+        """Hold the locked joints where they are, or where they have been held, if they are still there."""
+        locked = joint_position[self.task.controlled_joints :]
+        if self._held is None or np.abs(locked - self._held).max(initial=0.0) > SAME_POSTURE:
+            self._held = locked.copy()
+        self._law.locked_position = self._held
+        self._posture.restart(joint_position)
 
     def _is_due(self, time: int) -> bool:
         """Whether a control step starts now; steps that no sample came for are counted and left out."""
@@ -277,7 +306,7 @@ class Controller:
         self._next_step += (missed + 1) * self._period
         return True
 
-    def _soft_start_share(self, time: int) -> float:
+    def _soft_start_fraction(self, time: int) -> float:
         """How far the soft start has come, 0 to 1."""
         assert self._started is not None
         if self.settings.soft_start <= 0.0:
@@ -301,8 +330,10 @@ class Controller:
             self.events["non-finite action"] += 1
             self._networks.reset(1)
             action = np.zeros_like(action)
-        share = self._soft_start_share(sample.time) * self.settings.torque_scale
-        taken = share * self._exploration.perturb(action) if share < 1.0 else self._exploration.perturb(action)
+        fraction = self._soft_start_fraction(sample.time) * self.settings.torque_scale
+        taken = fraction * self._exploration.perturb(action) if fraction < 1.0 else self._exploration.perturb(action)
         if taken is not action:
             self._networks.replace_action(taken[None])
         self._action = taken
+        distance = float(np.linalg.norm(goal - self._hand))
+        self._posture_torque = fraction * self._posture.torque(sample.joint_position, distance)

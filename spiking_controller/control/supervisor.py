@@ -4,25 +4,62 @@ Joint states come in as plain values, torques go out, and what others should hea
 logs or reads a clock, so that every transition can be tested.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
+from itertools import islice
 from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spiking_controller.control.activity import ActivityTracker
-from spiking_controller.control.arm_state import ArmStateReader, Rejection
+from spiking_controller.control.arm_state import MISSING_JOINTS, ArmSample, ArmStateReader, Rejection
+from spiking_controller.control.blind_stop import BlindStop
 from spiking_controller.control.controller import Command, Controller, StepReport
 from spiking_controller.control.fault import Fault
+from spiking_controller.control.state_check import JUMP, Doubt, StateCheck
 from spiking_controller.control.state_stream import StateStream
+from spiking_controller.robots.dynamics import ArmDynamics
+from spiking_controller.tasks.torque import TorqueLaw
 from spiking_controller.units import NANOSECONDS
+
+FloatArray = NDArray[np.float64]
 
 RAMP_PERIOD: Final = 0.002
 """Between two torques on the way to zero, s; the rate limit is kept at this period."""
 REPEATS_BEFORE_ANSWER: Final = 2
 """A joint state that is repeated so many times after our torque went out shows that the torque was lost. The first
 repetition may have crossed with it, and a second answer would then be taken for that to the next state."""
+
+
+BRIDGED_GAP: Final = 0.012
+"""A gap between joint states that is longer than this, s,"""
+BRIDGED_PERIODS: Final = 2.5
+"""and than so many of their periods is bridged."""
+SHORTEST_DOUBT: Final = 0.5
+"""Joint states that could not be believed must look right for this time, s, before they drive the arm again;"""
+LONGEST_DOUBT: Final = 8.0
+"""each time twice as long, s, up to this, where they go wrong again"""
+REMEMBERED: Final = 64
+"""States that drove the arm and are kept, since the latest ones may turn out to be lies."""
+CALM: Final = 5.0
+"""within this time, s."""
+STRAY: Final = 0.1
+"""They must tell the arm where it stopped by reckoning, to within this, rad,"""
+STRAY_FRACTION: Final = 0.5
+"""plus this fraction of the way that it took to stop;"""
+LONG_REST: Final = 2.0
+"""or, unless angles have jumped, tell for this time, s, an arm"""
+SLOW: Final = 0.15
+"""that is slower than this, rad/s."""
+
+
+OTHER_JOINTS: Final = 100
+"""After so many messages in a row about other joints alone, ours are missing."""
+CONFLICT_WINDOW: Final = 100
+"""Of so many joint states"""
+CONFLICTS: Final = 5
+"""so many that contradict the one before, by their stamp or by a jump, come from a second source."""
 
 
 class Instant(NamedTuple):
@@ -59,6 +96,13 @@ class ActivityChanged(NamedTuple):
     """`Supervisor.activity` is in another state."""
 
 
+class _Driven(NamedTuple):
+    """A state that drove the arm, and the torque that answered it, N·m, [n]."""
+
+    sample: ArmSample
+    torque: FloatArray
+
+
 Event: TypeAlias = FaultBegan | FaultEnded | ActivityChanged
 
 WAITING: Final = Fault("waiting", "waiting for the first joint state.")
@@ -88,7 +132,28 @@ class Supervisor:
         activity: ActivityTracker,
         timeouts: Timeouts,
     ) -> None:
-        """Begin inactive."""
+        """Begin inactive.
+
+        Args:
+            controller: of the arm.
+            reader: of its joint states.
+            stream: judges them together.
+            activity: follows the arm.
+            timeouts: of joint states that stay away.
+        """
+        task = controller.task
+        self.check = StateCheck(reader.joint_names, task.arm.limits, ArmDynamics(task.arm), task.arm.home)
+        self._stop = BlindStop(
+            task.arm, TorqueLaw(task).joint_damping, RAMP_PERIOD, task.gravity_convention == "compensated"
+        )
+        self._is_stopping = self._is_bridging = False
+        self._driven: deque[_Driven] = deque(maxlen=REMEMBERED)
+        self._doubt: Fault | None = None
+        self._was_in_doubt = False
+        self._hold = SHORTEST_DOUBT
+        self._calm_since = self._resting_since = 0
+        self._resumed_at: int | None = None
+        self._bridge_seen, self._bridge_at = 0, 0.0
         self.controller = controller
         self.reader = reader
         self.stream = stream
@@ -99,6 +164,9 @@ class Supervisor:
         self.fresh_states = 0
         self._timeouts = timeouts
         self._rejected: Fault | None = None
+        self._latest: int | None = None
+        self._foreign = 0
+        self._conflicts: deque[bool] = deque(maxlen=CONFLICT_WINDOW)
         self._outside: dict[str, Fault] = {}
         self._events: list[Event] = []
         self._seen_states = 0
@@ -128,6 +196,11 @@ class Supervisor:
         return self.stream.problem or next(iter(self._outside.values()), None)
 
     @property
+    def states_conflict(self) -> bool:
+        """Whether the latest joint states look as if they came from two sources that know nothing of each other."""
+        return sum(self._conflicts) >= CONFLICTS
+
+    @property
     def latest_rejection(self) -> Fault | None:
         """Why the latest joint state was of no use; None where it was, or where it only was too late."""
         return self._rejected
@@ -143,7 +216,11 @@ class Supervisor:
         self.controller.restart()
         self.reader.forget()
         self.stream.forget()
-        self.fault = None
+        self.check.forget()
+        self.fault = self._doubt = None
+        self._driven.clear()
+        self._hold, self._resumed_at = SHORTEST_DOUBT, None
+        self._is_stopping = self._is_bridging = False
         self.fresh_states = self._seen_states = 0
         self._seen_at = now
         self.is_active = True
@@ -153,6 +230,7 @@ class Supervisor:
         """Take no more joint states for control; `ramp` brings the torque to zero."""
         self.is_active = False
         self.fault = None
+        self._is_stopping = self._is_bridging = False
         self._note(self.activity.idle(self._sent_time))
 
     def receive(self, time: int, names: Sequence[str], position: ArrayLike, velocity: ArrayLike) -> Command | None:
@@ -165,18 +243,55 @@ class Supervisor:
         if isinstance(sample, Rejection):
             return self._after_rejection(sample)
         self._rejected = None
+        self._foreign = 0
+        self._conflicts.append(self._latest is not None and sample.time < self._latest)
+        self._latest = sample.time
         self.stream.add(sample)
         self.fresh_states += 1
         if not self.is_active:
             return None
-        if problem := self.problem:
+        examined = self.check.examine(sample, self.controller.safety.torque)
+        if problem := self.problem or self._doubtful(sample, examined):
             self._stop_for(problem)
             return None
+        if not isinstance(examined, ArmSample):
+            return self._sent(Command(time, self.controller.safety.torque, new_step=False))
         if self.fault:
             self.fault = None
-            self.controller.restart()
+            self._is_stopping = False
+            self._resumed_at = time
+            self.controller.restart(gently=self._was_in_doubt)
+            self._was_in_doubt = False
             self._events.append(FaultEnded())
-        return self._sent(self.controller.update(sample))
+        self._is_bridging = False
+        command = self.controller.update(examined)
+        self._driven.append(_Driven(examined, command.torque))
+        return self._sent(command)
+
+    def _doubtful(self, sample: ArmSample, examined: ArmSample | Doubt | None) -> Fault | None:
+        """Why the sample cannot be believed, or not yet again; None where it can, or where it is only left out."""
+        if isinstance(examined, Doubt):
+            self._conflicts[-1] = self._conflicts[-1] or examined.fault.kind == JUMP
+            if self._doubt is None:
+                relapsed = self._resumed_at is not None and sample.time - self._resumed_at < CALM * NANOSECONDS
+                self._hold = min(2.0 * self._hold, LONGEST_DOUBT) if relapsed else SHORTEST_DOUBT
+                self._begin_stop(sample.time, examined)
+                self._doubt = examined.fault
+                self.counts[f"implausible: {examined.fault.kind}"] += 1
+            self._calm_since = self._resting_since = sample.time
+            return self._doubt
+        if self._doubt is None:
+            return None
+        self._was_in_doubt = True
+        strayed = np.abs(sample.joint_position - self._stop.position) > STRAY + STRAY_FRACTION * self._stop.way
+        if examined is None or strayed.any() or sample.time < self._calm_since:
+            self._calm_since = sample.time
+        if examined is None or np.abs(sample.joint_velocity).max() > SLOW or sample.time < self._resting_since:
+            self._resting_since = sample.time
+        rested = self._doubt.kind != JUMP and sample.time - self._resting_since >= LONG_REST * NANOSECONDS
+        if rested or sample.time - self._calm_since >= self._hold * NANOSECONDS:
+            self._doubt = None
+        return self._doubt
 
     def report(self) -> StepReport:
         """Sum up the last control step; call once after a command with `new_step`, when it is on its way."""
@@ -210,12 +325,68 @@ class Supervisor:
                 self.counts["stale joint states"] += self.fault is None
             self._stop_for(self._rejected or (SILENT if self.fresh_states else WAITING))
 
+    @property
+    def is_ramping(self) -> bool:
+        """Whether the torque has still a way to go to zero."""
+        return self._is_stopping or bool(self.controller.safety.torque.any())
+
+    def bridge(self, now: float) -> Command | None:
+        """Look after a gap between joint states that is no fault yet; call every RAMP_PERIOD.
+
+        A torque that goes on as it was would push the arm, or hold it back, for the length of the gap. Instead the arm
+        is brought to rest, as far as the gap lasts.
+
+        Args:
+            now: on the node's clock, s.
+        Returns:
+            The torque to send; None where joint states come as they should.
+        """
+        if not self.is_active or self.fault or not self._driven:
+            return None
+        if self.fresh_states != self._bridge_seen or now < self._bridge_at:
+            self._bridge_seen, self._bridge_at = self.fresh_states, now
+            return None
+        if now - self._bridge_at < max(BRIDGED_GAP, BRIDGED_PERIODS * (self.stream.period or 0.0)):
+            return None
+        if not self._is_bridging:
+            self._begin_stop(self._driven[-1].sample.time + round((now - self._bridge_at) * NANOSECONDS))
+            self._is_bridging = True
+        return self.ramp()
+
+    def _begin_stop(self, now: int, doubt: Doubt | None = None) -> None:
+        """Stop the arm blindly, beginning `now` (stamp, ns), from the last state that can be believed."""
+        since = self._driven[-1].sample.time if doubt is None else doubt.since
+        first = next((each for each in self._driven if each.sample.time >= since), self._driven[-1]).sample
+        velocity = first.joint_velocity if doubt is None or doubt.velocity is None else doubt.velocity
+        began = first.time - (round(doubt.age * NANOSECONDS) if doubt else 0)
+        torques: list[FloatArray] = []
+        ends = [*(later.sample.time for later in islice(self._driven, 1, None)), now]
+        for each, end in zip(self._driven, ends, strict=True):
+            torques += [each.torque] * round((end - max(each.sample.time, began)) / NANOSECONDS / RAMP_PERIOD)
+        self._stop.start(first.joint_position, velocity, torques)
+
     def ramp(self) -> Command:
-        """The next torque on the way to zero, RAMP_PERIOD after the last one; zero where it has arrived."""
-        torque = self.controller.safety.ramp_down(RAMP_PERIOD)
+        """The next torque on the way to zero, RAMP_PERIOD after the last one; zero where it has arrived.
+
+        After a fault and in a gap the way leads over the torque that stops the arm, see `blind_stop`.
+        """
+        safety, stop = self.controller.safety, self._stop
+        if self._is_stopping or self._is_bridging:
+            torque = safety.filter(stop.torque, stop.position, stop.velocity, RAMP_PERIOD)
+            self._is_stopping = self._is_stopping and not stop.is_over
+        else:
+            torque = safety.ramp_down(RAMP_PERIOD)
+        stop.advance(torque)
         return self._sent(Command(self._sent_time + round(RAMP_PERIOD * NANOSECONDS), torque, new_step=False))
 
     def _after_rejection(self, rejection: Rejection) -> Command | None:
+        self._conflicts.append(rejection.reason in ("repeated stamp", "old stamp"))
+        if rejection.reason == MISSING_JOINTS and self._latest is not None:
+            # Messages about other joints are none of our business, unless there is nothing else any more.
+            self._conflicts.pop()
+            self._foreign += 1
+            if self._foreign < OTHER_JOINTS:
+                return None
         if rejection.reason == "repeated stamp":
             # A bridge in lock-step repeats its state when our answer, or the state, was lost. If that goes on until the
             # torque is at zero, that is the answer: without one, either would wait for the other for ever.
@@ -235,8 +406,13 @@ class Supervisor:
         """Drive no more, for a reason that lasts; a fault of the same kind is no other one."""
         if self.fault and self.fault.kind == fault.kind:
             return
+        had_torque = bool(self.controller.safety.torque.any())
+        if self.fault is None and self._driven:
+            if not self._is_bridging and self._doubt is None:
+                self._begin_stop(self._driven[-1].sample.time)
+            self._is_stopping, self._is_bridging = True, False
         self.fault = fault
-        self._events.append(FaultBegan(fault, bool(self.controller.safety.torque.any())))
+        self._events.append(FaultBegan(fault, had_torque))
         self._note(self.activity.fault(self._sent_time, fault))
 
     def _note(self, is_news: bool) -> None:

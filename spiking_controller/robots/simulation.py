@@ -200,6 +200,14 @@ class ArmSimulation:
         self._readings.clear()
         self._sense()
 
+    def place(self, joint_position: ArrayLike, joint_velocity: ArrayLike) -> None:
+        """Put the arm into this state at the present time; rad and rad/s, [n]."""
+        self.data.qpos[self._position] = joint_position
+        self.data.qvel[self._velocity] = joint_velocity
+        self.data.qacc_warmstart[:] = 0.0
+        mujoco.mj_forward(self.model, self.data)
+        self._sense()
+
     def advance(self, torque: ArrayLike) -> None:
         """Let one period pass under a constant torque, N·m, [n]; the model clips it to the motors' range.
 

@@ -11,10 +11,14 @@ from spiking_controller.tasks.reach import FloatArray, ReachTask
 
 
 class TorqueLaw:
-    """Torque of the controlled and the held joints.
+    """Torque of the controlled and the locked joints.
 
     controlled:  tau = torque_scale * u - damping * q̇        (by default u = ±1 settles at the velocity limit)
-    held:        tau = stiffness * (home - q) - damping * q̇
+    locked:      tau = stiffness * (locked_position - q) - damping * q̇
+
+    Attributes:
+        locked_position: where the locked joints are held, rad, [n - m]; at first home, as in training.
+        locked_fraction: of the locked joints' stiffness that is used, 0 to 1.
     """
 
     def __init__(self, task: ReachTask) -> None:
@@ -22,9 +26,15 @@ class TorqueLaw:
         self._joints = task.controlled_joints
         self._torque_scale = task.torque_scale
         self._damping = task.damping
-        self._locked_home = np.asarray(arm.home, dtype=np.float64)[self._joints :]
+        self.locked_position: FloatArray = np.asarray(arm.home, dtype=np.float64)[self._joints :]
+        self.locked_fraction = 1.0
         self._locked_stiffness = np.asarray(arm.locked_stiffness, dtype=np.float64)
         self._locked_damping = np.asarray(arm.locked_damping, dtype=np.float64)
+
+    @property
+    def joint_damping(self) -> FloatArray:
+        """Damping of all joints, N·m·s/rad, [n]."""
+        return np.concatenate((self._damping, np.broadcast_to(self._locked_damping, self.locked_position.shape)))
 
     def torque(
         self,
@@ -46,7 +56,7 @@ class TorqueLaw:
         torque[..., :m] = self._torque_scale * action - self._damping * joint_velocity[..., :m]
         if m < joint_position.shape[-1]:
             torque[..., m:] = (
-                self._locked_stiffness * (self._locked_home - joint_position[..., m:])
+                self.locked_fraction * self._locked_stiffness * (self.locked_position - joint_position[..., m:])
                 - self._locked_damping * joint_velocity[..., m:]
             )
         return torque

@@ -78,8 +78,10 @@ def test_unusable_positions_are_rejected_and_counted(
     assert reader.rejections == {reason: 1}
 
 
-def test_absurd_velocities_are_rejected(reader: ArmStateReader) -> None:
-    assert refused(reader.read(0, NAMES, ARM.home, [0.0] * 6 + [100.0])) == "absurd velocity"
+def test_absurd_velocities_are_not_believed(reader: ArmStateReader) -> None:
+    sample = accepted(reader.read(0, NAMES, ARM.home, [0.5] * 6 + [100.0]))
+    np.testing.assert_array_equal(sample.joint_velocity, [0.5] * 6 + [0.0])
+    assert reader.estimated_velocities == 1
 
 
 @pytest.mark.parametrize("velocity", [[], [np.nan] * 7, [0.0] * 3])

@@ -42,7 +42,7 @@ def supervisor() -> Supervisor:
 
 
 class Driver:
-    """Sends joint states of a resting arm every 2 ms and keeps the answers."""
+    """Sends joint states of a resting arm with a noisy encoder, every 2 ms."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self.supervisor = supervisor
@@ -52,7 +52,7 @@ class Driver:
         answers = []
         for _ in range(count):
             self.time += period
-            answers.append(self.supervisor.receive(self.time, NAMES, HOME, np.zeros(7)))
+            answers.append(self.supervisor.receive(self.time, NAMES, HOME + 1e-7 * (self.time % 3), np.zeros(7)))
             if answers[-1] is not None and answers[-1].new_step:
                 self.supervisor.report()
         return answers
