@@ -52,7 +52,7 @@ def test_lock_step_reaches_the_goal_and_is_the_same_in_every_run(graph: Any, pro
 
 
 def test_lock_step_does_what_training_did(graph: Any, probe: Any) -> None:
-    live = run_in_lock_step(graph, probe, until=2.0, soft_start=0.0, integral_gain=0.0)
+    live = run_in_lock_step(graph, probe, until=2.0, soft_start=0.0, integral_gain=0.0, posture_stiffness=0.0)
     checkpoint = load_checkpoint(share_path("models", "panda_reach.safetensors"))
     env = ReachVectorEnv(checkpoint.task, 1, threads=1)
     agent = SpikingAgent(checkpoint.policy, checkpoint.forward_model)

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from rcl_interfaces.srv import ListParameters
 from rclpy.client import Client
 from rclpy.context import Context
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, UInt8MultiArray
@@ -79,13 +81,19 @@ class Probe(Node):
             self.create_subscription(kind, topic, heard.append, qos)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, DEEP)
         self.goal_publisher = self.create_publisher(PointStamped, "goal_point", messages.RELIABLE)
-        self.command_publisher = self.create_publisher(
-            Float64MultiArray, "effort_controller/commands", messages.COMMAND
-        )
-        self.state_publisher = self.create_publisher(JointState, "joint_states", messages.STATE_PUBLISHER)
         self._callers: dict[str, Client] = {}
         self._executor = create_executor(context)
         self._executor.add_node(self)
+
+    @cached_property
+    def command_publisher(self) -> Publisher:
+        """Made when it is first used: a second publisher of commands stops the controller."""
+        return self.create_publisher(Float64MultiArray, "effort_controller/commands", messages.COMMAND)
+
+    @cached_property
+    def state_publisher(self) -> Publisher:
+        """Made when it is first used."""
+        return self.create_publisher(JointState, "joint_states", messages.STATE_PUBLISHER)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:

@@ -29,7 +29,7 @@ class _Question:
 
 
 class GravityInquiry:
-    """Asks each publisher of a topic once; never waits for an answer.
+    """Asks each publisher of a topic, again where the answer is lost; never waits for one.
 
     Attributes:
         problem: why the robot must not be driven; None if there is no reason.
@@ -84,6 +84,9 @@ class GravityInquiry:
                     question.told = values[0].bool_value
                     self._judge()
                 self._hang_up(question)
+            elif time.monotonic() - question.asked_at > PATIENCE and question.answer is not None:
+                question.client.remove_pending_request(question.answer)
+                question.answer, question.asked_at = None, time.monotonic()
             elif time.monotonic() - question.asked_at > PATIENCE:
                 self._hang_up(question)
 

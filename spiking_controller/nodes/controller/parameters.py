@@ -65,6 +65,14 @@ PARAMETERS = [
         fixed=False,
     ),
     ParameterSpec(
+        "posture_stiffness",
+        20.0,
+        "Of the spring that keeps the joints from wandering while the hand holds, N·m/rad; 0 switches it off.",
+        0.0,
+        100.0,
+        fixed=False,
+    ),
+    ParameterSpec(
         "exploration",
         0.0,
         "Standard deviation of noise on the networks' action, as a share of the full one; it never exceeds twice that.",
@@ -105,6 +113,7 @@ SETTINGS = (
     "integral_zone",
     "integral_clamp",
     "integral_speed",
+    "posture_stiffness",
     "exploration",
 )
 """Those that are fields of `control.controller.ControllerSettings`."""

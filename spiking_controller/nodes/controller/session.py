@@ -1,6 +1,7 @@
 """The controller between configure and cleanup: topics, services and timers around a `Supervisor`."""
 
 import gc
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -34,12 +35,17 @@ from spiking_controller.nodes.controller.gravity_inquiry import GravityInquiry
 from spiking_controller.nodes.controller.model_updates import ModelUpdates
 from spiking_controller.nodes.controller.parameters import PARAMETERS, SETTINGS
 from spiking_controller.nodes.controller.report import ControllerReport
+from spiking_controller.nodes.controller.rivals import Rivals
 from spiking_controller.online.tracking_watch import TrackingWatch
 from spiking_controller.robots.hardware import limits_on
 from spiking_controller.units import NANOSECONDS
 
 LONGEST_WATCH_PERIOD = 0.02
 """What is not driven by joint states is looked after at least this often, s."""
+GAP_PERIOD = 0.005
+"""Between two looks for a gap in the joint states, s."""
+LOG_PERIOD = 5.0
+"""The same fault is in the log once in this time, s, however often it comes and goes."""
 LAST_COMMAND_TIMEOUT = Duration(seconds=0.2)
 """How long the last command may take to arrive before the process ends."""
 
@@ -72,6 +78,7 @@ class ControllerSession:
         self._update_times = UpdateTimes()
         self._reported: Counter[str] = Counter()
         self._warned = ""
+        self._logged: dict[str, float] = {}
         self._goal_published_of = 0
 
         self._report = ControllerReport(node, task.arm_name, names[: task.controlled_joints])
@@ -79,6 +86,7 @@ class ControllerSession:
         self._gravity = GravityInquiry(
             node, "joint_states", parameters["gravity_compensation"], task.gravity_convention
         )
+        self._rivals = Rivals(node, "joint_states", "effort_controller/commands")
         self._updates = ModelUpdates(node, checkpoint, watch)
         safety = SafetyFilter(limits, task.soft_limit_fraction, rate_limit_period)
         settings = ControllerSettings(**{name: parameters[name] for name in SETTINGS})
@@ -94,7 +102,7 @@ class ControllerSession:
             Timeouts(node=timeout, steady=parameters["wall_timeout"] if simulated else timeout),
         )
         self._connect(list(names), min(timeout / 5.0, LONGEST_WATCH_PERIOD), parameters["diagnostics_period"])
-        self._look_at_gravity()
+        self._look_for_problems()
         self._publish_status()
         keep_from_garbage_collector()
         node.get_logger().info(
@@ -115,6 +123,7 @@ class ControllerSession:
         )
         self._clear_goal_service = node.create_service(Trigger, "~/clear_goal", self._on_clear_goal)
         self._watchdog = node.create_timer(watch_period, self._on_watchdog, clock=steady)
+        self._gap_timer = node.create_timer(GAP_PERIOD, self._on_gap_timer, clock=steady)
         self._ramp_timer = node.create_timer(RAMP_PERIOD, self._on_ramp_timer, clock=steady)
         self._ramp_timer.cancel()
         self._diagnostics_timer = node.create_timer(diagnostics_period, self._on_diagnostics_timer, clock=steady)
@@ -141,7 +150,7 @@ class ControllerSession:
         """Leave the graph; deactivate first."""
         self._is_closed = True
         gc.unfreeze()
-        for timer in (self._watchdog, self._ramp_timer, self._diagnostics_timer):
+        for timer in (self._watchdog, self._gap_timer, self._ramp_timer, self._diagnostics_timer):
             self._node.destroy_timer(timer)
         self._node.destroy_subscription(self._state_subscription)
         self._node.destroy_service(self._clear_goal_service)
@@ -209,16 +218,29 @@ class ControllerSession:
         """Tell the graph and the log what has happened."""
         logger = self._node.get_logger()
         for event in self._supervisor.take_events():
-            if isinstance(event, FaultBegan) and event.had_torque:
-                self._ramp_timer.reset()
-                logger.error(f"the torque ramps to zero: {event.fault.sentence}")
-            elif isinstance(event, FaultBegan):
-                logger.warning(f"no torque: {event.fault.sentence}")
+            if isinstance(event, FaultBegan):
+                self._look_for_problems()
+                if event.had_torque:
+                    self._ramp_timer.reset()
+                # The logger wants a line of code for each severity.
+                if event.had_torque and self._may_log(event.fault.kind):
+                    logger.error(f"the torque ramps to zero: {event.fault.sentence}")
+                elif self._may_log(event.fault.kind):
+                    logger.warning(f"no torque: {event.fault.sentence}")
             elif isinstance(event, FaultEnded):
                 self._ramp_timer.cancel()
-                logger.info("the reason is gone: control resumes")
+                if self._may_log("resumed"):
+                    logger.info("the reason is gone: control resumes")
             else:
                 self._publish_status()
+
+    def _may_log(self, kind: str) -> bool:
+        """Whether a line of this kind is due; notes that it is written then."""
+        now = self._now().steady
+        is_due = now - self._logged.get(kind, -math.inf) >= LOG_PERIOD
+        if is_due:
+            self._logged[kind] = now
+        return is_due
 
     def _take_goal(self, goal: NDArray[np.float64]) -> None:
         self._updates.goal_changes()
@@ -251,18 +273,34 @@ class ControllerSession:
         self._tell()
 
     def _on_ramp_timer(self) -> None:
-        if not self._is_closed and not self._ramp():
+        if self._is_closed:
+            return
+        goes_on = self._ramp() if self._supervisor.fault else self._bridge()
+        if not goes_on:
             self._ramp_timer.cancel()
+
+    def _on_gap_timer(self) -> None:
+        if not self._is_closed and self._bridge():
+            self._ramp_timer.reset()
+
+    def _bridge(self) -> bool:
+        """Send a torque where joint states have a gap; whether they have."""
+        command = self._supervisor.bridge(self._node.get_clock().now().nanoseconds / NANOSECONDS)
+        if command is not None:
+            self._send(command)
+        return command is not None
 
     def _ramp(self) -> bool:
         """Send the next torque on the way to zero; whether it has still a way to go."""
-        command = self._supervisor.ramp()
-        self._send(command)
-        return bool(command.torque.any())
+        self._send(self._supervisor.ramp())
+        return self._supervisor.is_ramping
 
-    def _look_at_gravity(self) -> None:
+    def _look_for_problems(self) -> None:
+        """Look at who takes part in the graph."""
+        supervisor = self._supervisor
+        supervisor.outside_problem("rivals", self._rivals.problem(supervisor.states_conflict))
         self._gravity.look()
-        self._supervisor.outside_problem("gravity", self._gravity.problem)
+        supervisor.outside_problem("gravity", self._gravity.problem)
 
     def _publish_status(self) -> None:
         goal = self._controller.goal if self._controller.is_reaching else None
@@ -271,8 +309,8 @@ class ControllerSession:
     def _on_diagnostics_timer(self) -> None:
         if self._is_closed:
             return
-        self._look_at_gravity()
-        warning = self._supervisor.stream.warning
+        self._look_for_problems()
+        warning = self._supervisor.check.contradiction or self._supervisor.stream.warning
         if warning != self._warned:
             self._warned = warning
             if warning:
@@ -299,8 +337,8 @@ class ControllerSession:
             level, summary = DiagnosticStatus.ERROR, f"no torque: {supervisor.fault.sentence}"
         elif news:
             level, summary = DiagnosticStatus.WARN, "; ".join(news)
-        elif supervisor.stream.warning:
-            level, summary = DiagnosticStatus.WARN, supervisor.stream.warning
+        elif warning := supervisor.check.contradiction or supervisor.stream.warning:
+            level, summary = DiagnosticStatus.WARN, warning
         else:
             level, summary = DiagnosticStatus.OK, "controlling"
         times = self._update_times
@@ -314,6 +352,8 @@ class ControllerSession:
             "joint state period (ms)": _milliseconds(supervisor.stream.period),
             "gravity compensation": self._gravity.summary,
             "estimated velocities": supervisor.reader.estimated_velocities,
+            "contradicted velocities": supervisor.check.contradictions,
+            "outliers": supervisor.check.outliers,
             **dict(sorted(counts.items())),
         }
         return messages.status(f"{self._node.get_fully_qualified_name()}: control", level, summary, metrics)
