@@ -35,10 +35,12 @@ ROS = [
     "ros-jazzy-rmw-fastrtps-cpp",
     "ros-jazzy-rosgraph-msgs",
 ]
+SIGN = ["cryptography>=42"]
 VIZ = ["matplotlib>=3.8", "pillow>=10.1"]
 # Ray from the version on that keeps to the loopback interface when it is told to.
 SWEEP = [*VIZ, "pandas>=2.1", "ray>=2.60", "scipy>=1.15"]
 DEV = [
+    *SIGN,
     *SWEEP,
     "example-robot-data>=4.3",
     "hypothesis>=6.90",
@@ -96,7 +98,7 @@ setup(
         "torch>=2.4",
         "tqdm>=4.64",
     ],
-    extras_require={"ros": ROS, "viz": VIZ, "sweep": SWEEP, "dev": DEV, "docs": DOCS},
+    extras_require={"ros": ROS, "sign": SIGN, "viz": VIZ, "sweep": SWEEP, "dev": DEV, "docs": DOCS},
     entry_points={
         "console_scripts": [
             f"spiking_controller = {PACKAGE}.cli:main",

@@ -49,6 +49,8 @@ def nodes(context: LaunchContext) -> list[Node]:
             parameters=[LaunchConfiguration("params_file"), parameters],
             # Nodes in a namespace follow their own bridge's clock.
             remappings=[("/clock", "clock")],
+            # What the node proves to be where ROS 2 security is on (config/security_policy.xml).
+            ros_arguments=["--enclave", f"/{PACKAGE}/{executable}"],
             output="screen",
             emulate_tty=True,
             on_exit=Shutdown(reason=f"{executable} ended") if executable in NEEDED else None,

@@ -61,6 +61,9 @@ COMMANDS = {
         "change a simulated arm while it works, and let the controller learn or not",
     ),
     "goal": CommandEntry("spiking_controller.commands.goal", "send one goal to a running controller"),
+    "keys": CommandEntry(
+        "spiking_controller.commands.keys", "make keys to sign networks with, show their fingerprints"
+    ),
     "play": CommandEntry("spiking_controller.commands.play", "publish a bag's topics with their timing"),
 }
 

@@ -36,6 +36,7 @@ from spiking_controller.nodes.common.parameters import ParameterSpec, declare_pa
 from spiking_controller.nodes.common.process import StopRequest, executed, run_process, step_back
 from spiking_controller.online.experience import Experience, ExperienceSettings
 from spiking_controller.online.learner import OnlineLearner, OnlineSettings
+from spiking_controller.online.signature import Signer
 from spiking_controller.online.version_folder import VersionFolder
 from spiking_controller.streams.segments import SegmentBuilder
 from spiking_controller.tasks.segments import Segment
@@ -138,6 +139,7 @@ PARAMETERS = [
     ParameterSpec("memory_directory", "", "Recorded segments are kept in this folder; empty: they end with the node."),
     ParameterSpec("versions_directory", "", "Versions and decisions are kept in this folder; empty: they are not."),
     ParameterSpec("versions_kept", 50, "The latest versions that are kept in the folder.", 1, 100000),
+    ParameterSpec("signing_key", "", "Path of the private key (.pem) that networks are signed with; empty: unsigned."),
     ParameterSpec("niceness", 10, "How far the training thread steps back for other work, as `nice` does.", 0, 19),
     ParameterSpec("torch_num_threads", 1, "Threads that PyTorch may use.", 1, 64),
     ParameterSpec("seed", 0, "Of all random choices in learning.", 0, 2**31 - 1),
@@ -158,7 +160,7 @@ class TrainerNode(Node):
         """Load the networks, join the topics and start the training thread.
 
         Raises:
-            ConfigError: a parameter has a wrong value, or a folder cannot be used.
+            ConfigError: a parameter has a wrong value, or a folder or the signing key cannot be used.
             ModelContractError: the checkpoint cannot be used.
         """
         super().__init__("trainer")
@@ -179,6 +181,8 @@ class TrainerNode(Node):
         self._builder = SegmentBuilder(task, settings.segment_steps)
         self._goal_dimensions = task.goal_dimensions
         versions = value_of(self, "versions_directory")
+        key = value_of(self, "signing_key")
+        self._signer = Signer.read(Path(key)) if key else None
         self._versions = VersionFolder(Path(versions), value_of(self, "versions_kept")) if versions else None
         # What the memory could not hold anyhow need not wait for the training thread.
         self._segments: queue.Queue[Segment] = queue.Queue(settings.recent_segments)
@@ -317,7 +321,8 @@ class TrainerNode(Node):
         if self._versions is not None:
             self._write(lambda folder: folder.add(proposal.sha256, proposal.data or b""))
         self._answer_until = time.monotonic() + ANSWER_TIMEOUT
-        self._update_publisher.publish(UInt8MultiArray(data=array("B", proposal.data)))
+        data = proposal.data if self._signer is None else self._signer.sign(proposal.data)
+        self._update_publisher.publish(UInt8MultiArray(data=array("B", data)))
 
     def _remember_what_was_heard(self) -> None:
         while not self._heard.empty():

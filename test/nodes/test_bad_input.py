@@ -77,6 +77,8 @@ def test_a_wrong_list_of_joint_names(capfd: pytest.CaptureFixture[str]) -> None:
         (trainer, "old_share", "1.0", "from 0 to 0.99"),
         (trainer, "segment_steps", "few", "a whole number"),
         (recorder, "storage", "rosbag", "one of mcap, sqlite3"),
+        (controller, "trusted_keys", "[]", "a list of texts, such as ['']"),
+        (controller, "trusted_keys", "lab.pub.pem", "a list of texts, such as ['']"),
     ],
 )
 def test_a_wrong_parameter(node: Any, parameter: str, value: str, mend: str, capfd: pytest.CaptureFixture[str]) -> None:

@@ -66,7 +66,7 @@ def test_every_import_is_declared_to_pip_or_to_ros(
     imported = {ROS_PACKAGES.get(name, name) for name in imported}
     foreign = imported - set(sys.stdlib_module_names) - {"spiking_controller"}
     extras = setup_arguments["extras_require"]
-    requirements = [*setup_arguments["install_requires"], *extras["viz"], *extras["sweep"]]
+    requirements = [*setup_arguments["install_requires"], *extras["sign"], *extras["viz"], *extras["sweep"]]
     from_pip = {distribution_name(text) for text in requirements}
     unknown = {name for name in foreign if DISTRIBUTIONS.get(name, name) not in from_pip} - declared(manifest)
     assert not unknown, f"add to setup.py or package.xml: {sorted(unknown)}"
@@ -77,7 +77,7 @@ def test_every_python_requirement_has_its_rosdep_key(
 ) -> None:
     names = {distribution_name(text) for text in setup_arguments["install_requires"]}
     extras = setup_arguments["extras_require"]
-    names |= {distribution_name(text) for text in (*extras["viz"], *extras["sweep"])}
+    names |= {distribution_name(text) for text in (*extras["sign"], *extras["viz"], *extras["sweep"])}
     keys = {ROSDEP_KEYS.get(name, f"python3-{name}") for name in names - WITHOUT_ROSDEP_KEY}
     assert keys <= declared(manifest), f"add to package.xml: {sorted(keys - declared(manifest))}"
 

@@ -49,6 +49,9 @@ def declare_parameters(node: Node, specs: Sequence[ParameterSpec]) -> None:
             value = node.declare_parameter(spec.name, spec.default, _descriptor(spec)).value
         except (InvalidParameterTypeException, InvalidParameterValueException):
             raise _refusal(node, spec, node._parameter_overrides[spec.name].value) from None
+        if value is None:
+            # ROS cannot tell of which type an empty list is.
+            raise _refusal(node, spec, [])
         _check(node, spec, value)
     known = [spec.name for spec in specs]
     for name in node._parameter_overrides:
@@ -123,7 +126,7 @@ def _wanted(spec: ParameterSpec) -> str:
     if _is_number_list(spec):
         return f"a list of decimal numbers from {spec.low:g} to {spec.high:g}, such as {spec.default!r}"
     if isinstance(spec.default, list):
-        return "a list of texts"
+        return f"a list of texts, such as {spec.default!r}"
     kind = _KINDS[type(spec.default)]
     if isinstance(spec.default, bool | str):
         return kind

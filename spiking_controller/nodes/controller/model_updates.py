@@ -24,8 +24,10 @@ from spiking_controller.control.controller import Controller
 from spiking_controller.networks.checkpoint import Checkpoint
 from spiking_controller.nodes.common import messages
 from spiking_controller.nodes.common.child_process import start_process
+from spiking_controller.nodes.common.parameters import value_of
 from spiking_controller.nodes.controller.update_listener import REFUSAL
 from spiking_controller.online.model_update import Version
+from spiking_controller.online.signature import TrustedKeys
 from spiking_controller.online.tracking_watch import TrackingWatch
 from spiking_controller.online.versions import VersionChain
 
@@ -225,13 +227,31 @@ def _result(received: bytes) -> Version | str:
 def _listening_command(node: LifecycleNode, checkpoint: Checkpoint) -> list[str]:
     """Listens in the node's namespace, and with its remaps, for networks of the checkpoint's contract."""
     namespace, _, name = node.get_fully_qualified_name().rpartition("/")
+    paths = value_of(node, "trusted_keys")
+    trusted = [] if paths == [""] else _trusted(node, paths)
     return [
         sys.executable,
         "-m",
         "spiking_controller.nodes.controller.update_listener",
         namespace or "/",
         f"{name}_updates",
+        _enclave(node),
         node.resolve_topic_name("model_update"),
         str(SIZE_MARGIN * os.path.getsize(checkpoint.source)),
         json.dumps(asdict(checkpoint.contract)),
+        json.dumps(trusted),
     ]
+
+
+def _trusted(node: LifecycleNode, paths: Sequence[str]) -> list[str]:
+    """The keys in the files, for the listening process."""
+    keys = TrustedKeys.read(paths)
+    node.get_logger().info(f"takes only networks signed with {', '.join(keys.fingerprints)}")
+    return keys.to_hex()
+
+
+def _enclave(node: LifecycleNode) -> str:
+    """The node's security enclave, which the listening process shares; "/" where it was given none."""
+    own = node.get_name(), node.get_namespace()
+    found = node.get_node_names_and_namespaces_with_enclaves()
+    return next((enclave for *names, enclave in found if tuple(names) == own), "/")

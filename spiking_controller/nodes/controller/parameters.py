@@ -103,6 +103,11 @@ PARAMETERS = [
         100.0,
     ),
     ParameterSpec("rollback_goals", 3, "Goals that were held for 2 s or more, after which they are judged.", 1, 10),
+    ParameterSpec(
+        "trusted_keys",
+        [""],
+        'Paths of public keys (.pub.pem); only networks signed with one of them are taken; [""]: any networks are.',
+    ),
     ParameterSpec("torch_num_threads", 1, "Threads that PyTorch may use.", 1, 64),
     ParameterSpec("diagnostics_period", 1.0, "Between two messages on /diagnostics, s.", 0.05, 60.0),
 ]

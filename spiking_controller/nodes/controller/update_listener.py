@@ -8,7 +8,7 @@ in whichever thread it is done.
 import importlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -20,6 +20,7 @@ from std_msgs.msg import UInt8MultiArray
 from spiking_controller.errors import ModelContractError
 from spiking_controller.nodes.common import messages
 from spiking_controller.nodes.common.process import StopRequest, create_executor, run_process, step_back
+from spiking_controller.online.signature import TrustedKeys
 
 NETWORKS, REFUSAL = b"n", b"r"
 """First byte of what goes to the controller: a packed `Version` follows, or a sentence in UTF-8."""
@@ -31,7 +32,14 @@ class UpdateListener(Node):
     """Listens to one topic and writes into one pipe."""
 
     def __init__(
-        self, namespace: str, name: str, topic: str, largest: int, running: Mapping[str, Any], pipe: Connection
+        self,
+        namespace: str,
+        name: str,
+        topic: str,
+        largest: int,
+        running: Mapping[str, Any],
+        trusted: Sequence[str],
+        pipe: Connection,
     ) -> None:
         """Join the topic.
 
@@ -40,11 +48,13 @@ class UpdateListener(Node):
             topic: fully qualified.
             largest: size of a message that may still be networks, bytes.
             running: the contract of the running networks, as a dictionary.
+            trusted: keys that networks must be signed with, as of `TrustedKeys.to_hex`; none: any are taken.
             pipe: to the controller.
         """
         super().__init__(name, namespace=namespace, start_parameter_services=False, enable_rosout=False)
         self._largest = largest
         self._running = running
+        self._trusted = TrustedKeys.from_hex(trusted) if trusted else None
         self._pipe = pipe
         self.create_subscription(
             UInt8MultiArray,
@@ -72,10 +82,12 @@ class UpdateListener(Node):
                 f"model_update: has {len(serialised) / 1e6:.1f} MB, but networks of the running contract take less "
                 f"than {self._largest / 1e6:.1f} MB; send a checkpoint made for them."
             )
+        data = bytes(deserialize_message(serialised, UInt8MultiArray).data)
+        if self._trusted is not None:
+            self._trusted.check(data, "model_update")
         from spiking_controller.networks.checkpoint import Contract
         from spiking_controller.online.model_update import Version
 
-        data = bytes(deserialize_message(serialised, UInt8MultiArray).data)
         return Version.read(data, Contract(**self._running), "model_update").pack()
 
 
@@ -83,16 +95,16 @@ def main(arguments: list[str]) -> int:
     """Run until asked to stop.
 
     Args:
-        arguments: namespace and name of the node, topic, largest size in bytes, the running contract as JSON, file
-            descriptor of the pipe.
+        arguments: namespace, name and enclave of the node, topic, largest size in bytes, as JSON the running contract
+            and the keys to trust, file descriptor of the pipe.
     """
-    namespace, name, topic, largest, running, descriptor = arguments
+    namespace, name, enclave, topic, largest, running, trusted, descriptor = arguments
     step_back(NICENESS)
 
     def listen(stop: StopRequest) -> int:
         executor = create_executor()
         pipe = Connection(int(descriptor), readable=False)
-        node = UpdateListener(namespace, name, topic, int(largest), json.loads(running), pipe)
+        node = UpdateListener(namespace, name, topic, int(largest), json.loads(running), json.loads(trusted), pipe)
         executor.add_node(node)
         try:
             while not stop:
@@ -102,7 +114,7 @@ def main(arguments: list[str]) -> int:
             executor.shutdown()
             node.destroy_node()
 
-    return run_process(listen, [])
+    return run_process(listen, ["--ros-args", "--enclave", enclave])
 
 
 if __name__ == "__main__":
