@@ -13,7 +13,6 @@ import numpy as np
 import rclpy
 import torch
 from rclpy.executors import Executor
-from rclpy.signals import SignalHandlerOptions
 
 from spiking_controller.commands.up import command_line
 from spiking_controller.errors import ConfigError
@@ -22,7 +21,7 @@ from spiking_controller.experiments.benchmarks.latency_probe import LatencyProbe
 from spiking_controller.experiments.benchmarks.training_benchmark import processor_name, software_versions
 from spiking_controller.files import write_atomically
 from spiking_controller.nodes.clients.graph import SILENCE_LIMIT, START_LIMIT, Graph, GraphError, keep_to_ourselves
-from spiking_controller.nodes.common.process import create_executor
+from spiking_controller.nodes.common.process import create_executor, start_ros
 from spiking_controller.resources import share_path
 from spiking_controller.tasks.goals import sample_goals
 from spiking_controller.tasks.reach import ReachTask, get_task
@@ -53,19 +52,19 @@ def run(args: argparse.Namespace) -> int:
     """Measure; returns the exit code.
 
     Raises:
-        ConfigError: an option out of range.
+        ConfigError: an option out of range, or ROS does not start in this environment.
         GraphError: the graph does not come up or dies.
     """
     if args.minutes <= 0 or args.steps < 1 or args.threads < 1:
         raise ConfigError(
             f"--minutes {args.minutes:g} must be above 0, --steps {args.steps} and --threads {args.threads} at least 1."
         )
+    keep_to_ourselves()
     model = args.model or share_path("models", f"{TASK}.safetensors")
     load = os.getloadavg()[0]
     torch.set_num_threads(args.threads)
     print(f"Timing the networks of {model}", flush=True)
     ticks = measure_ticks(str(model), args.steps)
-    keep_to_ourselves()
     runs = [measure_live(str(model), 60.0 * args.minutes, trainer) for trainer in (False, True)]
     machine = {
         "processor": processor_name(),
@@ -91,7 +90,7 @@ def measure_live(model: str, duration: float, trainer: bool) -> LiveRun:
     """
     task = get_task(TASK)
     print(f"Live graph {'with' if trainer else 'without'} the trainer, {duration:.0f} s", flush=True)
-    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    start_ros([])
     try:
         with tempfile.TemporaryDirectory() as folder:
             options = command_line(["--model", model, "--train", str(trainer).lower()])

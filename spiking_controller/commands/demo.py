@@ -14,7 +14,6 @@ import numpy as np
 import rclpy
 import yaml
 from rclpy.executors import Executor
-from rclpy.signals import SignalHandlerOptions
 
 from spiking_controller.commands.up import command_line
 from spiking_controller.errors import ConfigError
@@ -24,7 +23,7 @@ from spiking_controller.evaluation.demo.recording import Recording
 from spiking_controller.evaluation.demo.rendering import RenderingError, render
 from spiking_controller.nodes.clients.goal_sender import GoalSender
 from spiking_controller.nodes.clients.graph import SILENCE_LIMIT, START_LIMIT, Graph, GraphError, keep_to_ourselves
-from spiking_controller.nodes.common.process import create_executor
+from spiking_controller.nodes.common.process import create_executor, start_ros
 from spiking_controller.resources import share_path
 from spiking_controller.tasks.goals import sample_goals
 from spiking_controller.tasks.reach import ReachTask, get_task
@@ -56,19 +55,19 @@ def run(args: argparse.Namespace) -> int:
     """Run the demo; see `add_arguments`.
 
     Raises:
-        ConfigError: an option has an impossible value.
+        ConfigError: an option has an impossible value, or ROS does not start in this environment.
         GraphError: the graph does not come up or dies.
     """
     if args.goals < 1:
         raise ConfigError(f"--goals {args.goals} is no number of goals; give 1 or more.")
     if args.seed < 0:
         raise ConfigError(f"--seed {args.seed} is negative; give 0 or more.")
+    keep_to_ourselves()
     task = get_task(TASK)
     goals = sample_goals(task, np.random.default_rng(args.seed), args.goals)
     args.out.mkdir(parents=True, exist_ok=True)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
-    keep_to_ourselves()
     started = time.monotonic()
     recording = _record(args, task, goals)
     wall_time = time.monotonic() - started
@@ -100,7 +99,7 @@ def _record(args: argparse.Namespace, task: ReachTask, goals: np.ndarray) -> Rec
     print(f"Starting the graph (ROS domain {os.environ['ROS_DOMAIN_ID']})", flush=True)
     graph = Graph(command_line(options), args.out / "graph.log")
     try:
-        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+        start_ros([])
         sender = GoalSender(goals, task.arm.base_frame, GOAL_DURATION, REST)
         executor = create_executor()
         executor.add_node(sender)

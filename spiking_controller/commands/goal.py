@@ -13,6 +13,7 @@ from rclpy.node import Node
 
 from spiking_controller.errors import GoalError
 from spiking_controller.nodes.common import messages
+from spiking_controller.nodes.common.process import start_ros
 
 ANSWER_TIMEOUT = 5.0
 """How long to wait for the controller, s."""
@@ -32,9 +33,10 @@ def run(args: argparse.Namespace) -> int:
     """Send the goal; 0 once the controller has accepted it.
 
     Raises:
+        ConfigError: ROS does not start in this environment.
         GoalError: the controller refused it (with its reason), or none answered.
     """
-    rclpy.init(args=[])
+    start_ros([])
     try:
         node = GoalCommand((args.x, args.y, args.z), args.frame, args.namespace)
         executor = SingleThreadedExecutor()

@@ -17,7 +17,6 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.signals import SignalHandlerOptions
 from rosbags.interfaces import (
     Connection,
     ConnectionExtRosbag2,
@@ -32,8 +31,8 @@ from rosgraph_msgs.msg import Clock
 
 from spiking_controller.errors import ConfigError
 from spiking_controller.nodes.common import messages
-from spiking_controller.nodes.common.process import StopRequest, caught_signals
-from spiking_controller.streams.bag_reader import opened, read
+from spiking_controller.nodes.common.process import StopRequest, caught_signals, start_ros
+from spiking_controller.streams.bag_reader import opened, read, unreadable_topics
 from spiking_controller.units import NANOSECONDS
 
 DEPTH = 1000
@@ -75,12 +74,12 @@ def run(args: argparse.Namespace) -> int:
     """Play the bag until its end or Ctrl-C.
 
     Raises:
-        ConfigError: an option has a wrong value, or the bag cannot be read or holds nothing to play.
+        ConfigError: an option has a wrong value, ROS does not start, or the bag holds nothing to play.
     """
     _check(args)
     with caught_signals() as stop, opened(args.bag) as bag:
         start = _first_time(bag, args.start_offset)
-        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+        start_ros([])
         try:
             player = Player(bag, args.topics, args.clock)
             pace = Pace(args.rate, stop)
@@ -90,9 +89,14 @@ def run(args: argparse.Namespace) -> int:
             player.finish()
         finally:
             rclpy.try_shutdown()
+    if not player.played and not stop:
+        raise ConfigError(
+            f"{args.bag} holds no message of {', '.join(player.topics)} after its first {args.start_offset:g} s; name "
+            "other topics or an earlier start."
+        )
     late = f", at worst {pace.lateness:.3f} s late" if pace.lateness >= 0.001 else ""
-    noun = "topic" if player.topics == 1 else "topics"
-    print(f"played {player.played} messages on {player.topics} {noun}{late}")
+    count = len(player.topics)
+    print(f"played {player.played} messages on {count} {'topic' if count == 1 else 'topics'}{late}")
     return 0
 
 
@@ -159,6 +163,10 @@ class Player:
             chosen = [connection for connection in chosen if connection.topic != CLOCK_TOPIC]
         self._tick = None if clock_rate is None else round(NANOSECONDS / clock_rate)
         self._clock = None if self._tick is None else self._node.create_publisher(Clock, CLOCK_TOPIC, messages.LATEST)
+        unreadable = unreadable_topics(bag)
+        for topic in sorted({connection.topic for connection in chosen} & unreadable.keys()):
+            print(f"warning: {topic} is left out: {unreadable[topic]}.", file=sys.stderr)
+        chosen = [connection for connection in chosen if connection.topic not in unreadable]
         by_topic: dict[str, list[Connection]] = {}
         for connection in chosen:
             by_topic.setdefault(connection.topic, []).append(connection)
@@ -172,9 +180,9 @@ class Player:
             raise ConfigError(f"{bag.path} holds nothing to play; give a bag and topics with messages.")
 
     @property
-    def topics(self) -> int:
-        """How many are played."""
-        return len(self._publishers)
+    def topics(self) -> list[str]:
+        """Those that are played."""
+        return list(self._publishers)
 
     def play(self, start: int, pace: Pace) -> int:
         """Publish once what the bag holds from `start` (ns) on, until its end or until asked to stop.

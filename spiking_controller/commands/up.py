@@ -19,7 +19,7 @@ import yaml
 
 from spiking_controller.errors import ConfigError
 from spiking_controller.nodes.common.child_process import start_process
-from spiking_controller.nodes.common.process import StopRequest, caught_signals
+from spiking_controller.nodes.common.process import StopRequest, caught_signals, check_domain
 from spiking_controller.resources import share_path
 
 NODE_MODULES = {
@@ -77,8 +77,9 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0 after Ctrl-C or SIGTERM, 1 if a node that control needs ended by itself.
     Raises:
-        ConfigError: the parameter file does not exist, or the folder to record into does.
+        ConfigError: the parameter file does not exist, the folder to record into does, or ROS_DOMAIN_ID is none.
     """
+    check_domain()
     parameter_file = args.params_file or share_path("config", "panda.yaml")
     if not parameter_file.is_file():
         raise ConfigError(f"params-file: there is no file {parameter_file}; give the path of a ROS parameter file.")

@@ -21,7 +21,7 @@ from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Float64MultiArray, UInt8MultiArray
 
-from spiking_controller.errors import ConfigError
+from spiking_controller.errors import ConfigError, SpikingControllerError
 from spiking_controller.nodes.common import messages
 from spiking_controller.nodes.common.joint_state_input import (
     BEST_EFFORT,
@@ -96,18 +96,41 @@ class Recorder(Node):
         # With simulated time: what came before the first joint state, which tells the time.
         self._early: list[tuple[Connection, bytes]] = []
         self._received = 0
+        self._failure: SpikingControllerError | None = None
+        self._stop = StopRequest()
         self._joint_states = JointStateInput(self, self._recording(JointState, JOINT_STATES, EVERY))
         for kind, name, qos in TOPICS:
             self.create_subscription(kind, name, self._recording(kind, name, qos), qos, raw=True)
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", messages.RELIABLE)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(value_of(self, "diagnostics_period"), self._on_timer, clock=steady)
-        self.create_timer(CHECKPOINT_PERIOD, self._bag.checkpoint, clock=steady)
+        self.create_timer(CHECKPOINT_PERIOD, self._until_failure(self._bag.checkpoint), clock=steady)
         self.get_logger().info(f"recording into {self._folder}")
 
     def run(self, stop: StopRequest) -> None:
-        """Record until asked to stop, then write what has arrived by then."""
+        """Record until asked to stop, then write what has arrived by then.
+
+        Raises:
+            SpikingControllerError: the disk takes no more.
+        """
+        self._stop = stop
         spin_until_stopped(self._executor, stop, lambda: self._received)
+        if self._failure is not None:
+            raise self._failure
+
+    def _until_failure(self, callback: Callable[..., None]) -> Callable[..., None]:
+        """Leaves an error of the bag to `run`: rclpy prints a stack for one that leaves a callback."""
+
+        def guarded(*arguments: bytes) -> None:
+            if self._failure is not None:
+                return
+            try:
+                callback(*arguments)
+            except SpikingControllerError as error:
+                self._failure = error
+                self._stop.set()
+
+        return guarded
 
     def close(self) -> None:
         """Complete the bag."""
@@ -126,7 +149,7 @@ class Recorder(Node):
         def record(data: bytes) -> None:
             self._record(topic, message_type, qos, tells_time, data)
 
-        return record
+        return self._until_failure(record)
 
     def _record(self, topic: str, message_type: str, qos: QoSProfile, tells_time: bool, data: bytes) -> None:
         self._received += 1

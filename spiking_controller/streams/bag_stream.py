@@ -1,5 +1,6 @@
 """Finds one arm's topics in any bag and streams their messages to a listener."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from rosbags.rosbag2 import Reader
 from spiking_controller.errors import ConfigError
 from spiking_controller.robots.arm import Arm
 from spiking_controller.robots.gravity import GravityModel
-from spiking_controller.streams.bag_reader import read
+from spiking_controller.streams.bag_reader import read, unreadable_topics
 from spiking_controller.streams.message_feed import (
     ACCEPTED_GOAL,
     JOINT_STATE,
@@ -42,6 +43,12 @@ _PEEKED = 200
 """So many first messages of a topic tell what it holds."""
 _SLICES, _PER_SLICE = 20, 50
 """Gravity is looked for in so many places of the bag, in so many joint states each."""
+_NOT_MEASURED = re.compile(
+    "(?<![a-z])(desired|commands?|commanded|cmd|targets?|references?|set_?points?|goals?|predict(ed|ions?))(?![a-z])"
+)
+"""Words in the name of a topic that say where joints shall or will be, not where they are."""
+_AS_FAST = 0.9
+"""A topic with this share of the fastest one's rate is as fast."""
 _SLOW = 0.1
 """A joint slower than this hardly needs torque to accelerate, rad/s."""
 _WEIGHT_FRACTION = 0.5
@@ -132,13 +139,14 @@ def find_stream(bag: Reader, arm: Arm, options: StreamOptions | None = None) -> 
     """
     options = options or StreamOptions()
     notes: list[str] = []
-    topic, names = _find_joint_states(bag, arm, options, notes)
-    namespace = topic.rpartition("/")[0]
+    topic, names, period = _find_joint_states(bag, arm, options, notes)
+    readable = _readable(bag)
+    namespaces = [topic[:end] for end, letter in enumerate(topic) if letter == "/"]
 
     def beside(name: str, *kinds: str) -> str | None:
-        """A topic of the controller that belongs to those joint states."""
-        wanted = f"{namespace}/{name}"
-        return wanted if any(c.topic == wanted and c.msgtype in kinds and c.msgcount for c in bag.connections) else None
+        """A topic of the controller that belongs to those joint states: in their namespace, else in one around it."""
+        held = {c.topic for c in readable if c.msgtype in kinds}
+        return next((f"{space}/{name}" for space in reversed(namespaces) if f"{space}/{name}" in held), None)
 
     torque = options.torque or beside(TORQUE, JOINT_STATE)
     _check_topic(bag, options.torque, "--torque", JOINT_STATE)
@@ -153,10 +161,6 @@ def find_stream(bag: Reader, arm: Arm, options: StreamOptions | None = None) -> 
         goals = (accepted,) if accepted else tuple(name for name in asked if name)
     predictions = beside(PREDICTION, JOINT_STATE)
     errors = beside(PREDICTION_ERROR, NUMBER)
-    peeked = [_decoded(bag, c, data) for c, _, data in _first(bag, topic)]
-    stamps = np.array([stamp_of(message) for message in peeked if set(names) <= set(message.name)])
-    steps = np.diff(stamps)
-    period = float(np.median(steps[steps > 0])) / NANOSECONDS if (steps > 0).any() else float("nan")
     efforts = _efforts(bag, topic, names) if torque is None else None
     has_effort = efforts is not None
     if torque is not None:
@@ -175,41 +179,103 @@ def find_stream(bag: Reader, arm: Arm, options: StreamOptions | None = None) -> 
     return BagStream(topics, names, has_effort, gravity, period, notes)
 
 
-def _find_joint_states(bag: Reader, arm: Arm, options: StreamOptions, notes: list[str]) -> tuple[str, tuple[str, ...]]:
+class _JointStates(NamedTuple):
+    """A topic of joint states that has all joints of an arm, with their positions.
+
+    Attributes:
+        topic: its name.
+        names: of the arm's joints.
+        period: median time between complete messages, s; NaN where there are not two.
+    """
+
+    topic: str
+    names: tuple[str, ...]
+    period: float
+
+    @property
+    def is_measured(self) -> bool:
+        """Its name does not say otherwise."""
+        return not _NOT_MEASURED.search(self.topic.lower())
+
+    @property
+    def rate(self) -> float:
+        """Messages per second; 0 where it is not known."""
+        return 0.0 if math.isnan(self.period) else 1.0 / self.period
+
+    def __str__(self) -> str:
+        rate = f"{self.rate:.0f} Hz" if self.rate else "rate unknown"
+        return f"{self.topic} ({rate})" if self.is_measured else f"{self.topic} (by its name not measured, {rate})"
+
+
+def _find_joint_states(bag: Reader, arm: Arm, options: StreamOptions, notes: list[str]) -> _JointStates:
     """The topic with the arm's joints, and their names there."""
     path = bag.path
     if not bag.message_count:
         raise ConfigError(f"{path} is empty: it holds no message; give a bag of an arm that was recorded.")
-    held = sorted({c.topic for c in bag.connections if c.msgtype == JOINT_STATE and c.msgcount})
+    readable = _readable(bag)
+    unreadable = unreadable_topics(bag)
+    notes += [f"not everything can be read: {reason}." for reason in unreadable.values()]
+    held = sorted({c.topic for c in readable if c.msgtype == JOINT_STATE})
     if not held:
-        kinds = ", ".join(sorted({c.msgtype for c in bag.connections if c.msgcount}))
+        for connection in bag.connections:
+            if connection.msgtype == JOINT_STATE and connection.topic in unreadable:
+                raise ConfigError(f"{path} has no joint states: {unreadable[connection.topic]}.")
+        kinds = ", ".join(sorted({c.msgtype for c in readable}))
         raise ConfigError(f"{path} holds no sensor_msgs/JointState (only {kinds}); record the arm's joint_states too.")
     _check_topic(bag, options.joint_states, "--joint-states", JOINT_STATE)
-    candidates = [options.joint_states] if options.joint_states else held
-    # A topic that is called so comes first, then the shortest name.
-    candidates.sort(key=lambda name: (not name.endswith("joint_states"), len(name), name))
     seen: dict[str, list[str]] = {}
-    fitting: dict[str, tuple[str, ...]] = {}
-    for topic in candidates:
-        messages = [_decoded(bag, connection, data) for connection, _, data in _first(bag, topic)]
-        seen[topic] = sorted({name for message in messages for name in message.name})
+    fitting: list[_JointStates] = []
+    for topic in [options.joint_states] if options.joint_states else held:
+        stamped = [(_decoded(bag, c, data), received) for c, received, data in _first(bag, topic)]
+        seen[topic] = sorted({name for message, _ in stamped for name in message.name})
         for names in (options.joint_names or arm.joint_names, () if options.joint_names else _alike(seen[topic], arm)):
-            has_all = any(set(names) <= set(m.name) and len(m.position) == len(m.name) for m in messages)
-            if names and has_all:
-                fitting.setdefault(topic, tuple(names))
+            complete = [
+                stamp_of(message) or received
+                for message, received in stamped
+                if set(names) <= set(message.name) and len(message.position) == len(message.name)
+            ]
+            if names and complete:
+                fitting.append(_JointStates(topic, tuple(names), _median_step(complete)))
+                break
     if fitting:
-        topic, names = next(iter(fitting.items()))
+        chosen = _best(fitting)
         if len(fitting) > 1:
-            notes.append(f"joint states are those of {topic}; --joint-states names another topic.")
-        if names != arm.joint_names and not options.joint_names:
-            notes.append(f"the arm's joints are taken to be {', '.join(names)}; --joint-names names others.")
-        return topic, names
+            others = ", ".join(str(candidate) for candidate in fitting if candidate is not chosen)
+            notes.append(
+                f"joint states are those of {chosen}, rather than of {others}: measured ones come before desired ones, "
+                "then the fastest, then the simplest name; --joint-states names another topic."
+            )
+        elif not chosen.is_measured:
+            notes.append(f"joint states are those of {chosen.topic}, which by its name are not measured.")
+        if chosen.names != arm.joint_names and not options.joint_names:
+            notes.append(f"the arm's joints are taken to be {', '.join(chosen.names)}; --joint-names names others.")
+        return chosen
     wanted = ", ".join(options.joint_names or arm.joint_names)
     found = "; ".join(f"{topic} has {', '.join(names) or 'no joint'}" for topic, names in seen.items())
     raise ConfigError(
         f"{path} has no joint states of {wanted} ({found}); name the {len(arm.joint_names)} joints, from base to hand, "
         "with --joint-names."
     )
+
+
+def _best(candidates: Sequence[_JointStates]) -> _JointStates:
+    """Measured before desired, then the fastest; among equally fast ones `joint_states`, then short names."""
+    alike = [candidate for candidate in candidates if candidate.is_measured] or candidates
+    enough = _AS_FAST * max(candidate.rate for candidate in alike)
+    fast = [candidate for candidate in alike if candidate.rate >= enough]
+    return min(fast, key=lambda it: (not it.topic.endswith("joint_states"), len(it.topic), it.topic))
+
+
+def _median_step(times: Sequence[int]) -> float:
+    """Median of the steps forward between times (ns), s; NaN where there is none."""
+    steps = np.diff(times)
+    return float(np.median(steps[steps > 0])) / NANOSECONDS if (steps > 0).any() else math.nan
+
+
+def _readable(bag: Reader) -> list[Connection]:
+    """Those with messages."""
+    unreadable = unreadable_topics(bag)
+    return [connection for connection in bag.connections if connection.msgcount and connection.topic not in unreadable]
 
 
 def _alike(names: Sequence[str], arm: Arm) -> tuple[str, ...]:
@@ -227,6 +293,9 @@ def _alike(names: Sequence[str], arm: Arm) -> tuple[str, ...]:
 def _check_topic(bag: Reader, topic: str | None, option: str, *kinds: str) -> None:
     if topic is None:
         return
+    reason = unreadable_topics(bag).get(topic)
+    if reason is not None:
+        raise ConfigError(f"{option} {topic} cannot be used: {reason}.")
     fitting = sorted({c.topic for c in bag.connections if c.msgtype in kinds})
     if topic not in fitting:
         raise ConfigError(

@@ -103,6 +103,8 @@ class BagWriter:
             topic: its full name.
             message_type: such as "sensor_msgs/msg/JointState".
             offered: what its publishers offer; whoever plays the bag offers the same.
+        Raises:
+            SpikingControllerError: the disk does not take it.
         """
         definition, _ = self._types.generate_msgdef(message_type, ros_version=2)
         connection = Connection(
@@ -116,7 +118,10 @@ class BagWriter:
             owner=self,
         )
         if self._file is not None:
-            self._announce(self._file, connection)
+            try:
+                self._announce(self._file, connection)
+            except (OSError, sqlite3.Error) as error:
+                raise self._failure(error) from error
         self._topics.append(connection)
         self._counts[connection.id] = 0
         return connection

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 import rclpy
+import yaml
 from geometry_msgs.msg import PointStamped
 from rclpy.context import Context
 from rclpy.duration import Duration
@@ -22,6 +24,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import Reader
+from rosbags.rosbag2.metadata import dump_qos_v9
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 
@@ -31,6 +34,7 @@ from spiking_controller.errors import ConfigError
 from spiking_controller.nodes.common import messages
 from spiking_controller.nodes.common.process import StopRequest, create_executor
 from spiking_controller.nodes.recorder import to_qos
+from spiking_controller.streams.bag_reader import opened
 from spiking_controller.streams.bag_writer import BagWriter
 
 PATIENCE = 60.0
@@ -260,6 +264,16 @@ def run(*words: str) -> int:
     return player.run(parser.parse_args(list(words)))
 
 
+def edit_states(folder: Path, **changes: Any) -> None:
+    """Change what metadata.yaml says of the joint states."""
+    file = folder / "metadata.yaml"
+    content = yaml.safe_load(file.read_text())
+    for entry in content["rosbag2_bagfile_information"]["topics_with_message_count"]:
+        if entry["topic_metadata"]["name"] == "/joint_states":
+            entry["topic_metadata"] |= changes
+    file.write_text(yaml.safe_dump(content))
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -275,6 +289,36 @@ def run(*words: str) -> int:
 def test_wrong_option_is_one_sentence(bag: Path, options: tuple[str, ...], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         run(str(bag), *options)
+
+
+def test_bag_with_an_edited_quality_of_service_is_played_with_it(
+    bag: Path, tmp_path: Path, listener: Listener, ros: None
+) -> None:
+    copy = Path(shutil.copytree(bag, tmp_path / "run"))
+    edit_states(copy, offered_qos_profiles=dump_qos_v9([to_qos(messages.LATEST)]))
+    with opened(copy) as reader:
+        made = Player(reader, None, None)
+        states = made._publishers["/joint_states"]
+        assert states.qos_profile.reliability is ReliabilityPolicy.BEST_EFFORT
+        assert made.play(reader.start_time, quick()) == 2 * STATES + 1
+
+
+def test_topic_that_metadata_alone_knows_is_left_out_with_a_warning(
+    bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = Path(shutil.copytree(bag, tmp_path / "run"))
+    edit_states(copy, name="/arm/joint_states")
+    assert run(str(copy), "--rate", "100", "--delay", "0") == 0
+    printed = capsys.readouterr()
+    assert "warning: /arm/joint_states is left out: metadata.yaml names /arm/joint_states" in printed.err
+    assert printed.out.startswith(f"played {STATES + 1} messages on 2 topics")
+    with pytest.raises(ConfigError, match="holds nothing to play"):
+        run(str(copy), "--topics", "/arm/joint_states")
+
+
+def test_nothing_played_is_no_success(bag: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no message of /controller/goal after its first 1 s; name other topics"):
+        run(str(bag), "--topics", "/controller/goal", "--start-offset", "1", "--delay", "0")
 
 
 def test_what_is_no_bag_is_one_sentence(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The recorder writes what was published, byte for byte, into a bag that independent readers understand."""
 
+import resource
 import signal
 import time
 from collections import defaultdict
@@ -244,6 +245,25 @@ def test_best_effort_driver_is_recorded_too(graph: Any, context: Context, folder
         time.sleep(0.1)
     assert recorder.stop() == 0
     driver.destroy_node()
+    assert read_bytes(folder)["/joint_states"]
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_full_disk_ends_the_recording_with_the_sentence_alone(
+    start: Any, source: Source, folder: Path, storage: str
+) -> None:
+    recorder = start(storage=storage)
+    # No file may grow beyond it: what a full disk does to whoever writes.
+    resource.prlimit(recorder.pid, resource.RLIMIT_FSIZE, (150_000, resource.RLIM_INFINITY))
+    end = time.monotonic() + PATIENCE
+    while recorder.is_running:
+        assert time.monotonic() < end, "the recorder does not notice"
+        source.send_all()
+    assert recorder.wait() == 2
+    said = recorder.output.partition(f"recording into {folder}\n")[2].splitlines()
+    (sentence,) = said
+    assert sentence.startswith(f"error: cannot record into {folder} any longer: ")
+    assert "make room for the bag" in sentence
     assert read_bytes(folder)["/joint_states"]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from spiking_controller.errors import SpikingControllerError
 from spiking_controller.nodes.common.child_process import start_process
+from spiking_controller.nodes.common.process import check_domain
 
 START_LIMIT = 120.0
 """The graph must be up within this wall time, s; the first start compiles kernels."""
@@ -24,9 +25,14 @@ class GraphError(SpikingControllerError):
 
 
 def keep_to_ourselves() -> None:
-    """Before ROS starts: a graph of its own, on this machine only, unless the user wants it elsewhere."""
+    """Before ROS starts: a graph of its own, on this machine only, unless the user wants it elsewhere.
+
+    Raises:
+        ConfigError: the user's ROS_DOMAIN_ID is none.
+    """
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     os.environ.setdefault("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 100)))
+    check_domain()
 
 
 class Graph:

@@ -17,13 +17,15 @@ from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedE
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-from spiking_controller.errors import SpikingControllerError
+from spiking_controller.errors import ConfigError, SpikingControllerError
 
 AnyNode = TypeVar("AnyNode", bound=Node)
 
 FAILED = 2
 """Exit code of a process that a user's mistake has stopped."""
 
+HIGHEST_DOMAIN = 232
+"""Of DDS: ports end there."""
 
 LONGEST_DRAIN = 1.0
 """What has arrived before the stop is still taken, for at most this time, s."""
@@ -58,6 +60,35 @@ def caught_signals() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
+def check_domain() -> None:
+    """Middlewares end the process, or take another domain, where ROS_DOMAIN_ID is none.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    domain = os.environ.get("ROS_DOMAIN_ID", "").strip()
+    if domain and not (domain.isdecimal() and int(domain) <= HIGHEST_DOMAIN):
+        raise ConfigError(
+            f"ROS_DOMAIN_ID is '{domain}'; set it to a whole number from 0 to {HIGHEST_DOMAIN}, or unset it."
+        )
+
+
+def start_ros(args: list[str] | None) -> None:
+    """Start ROS in this process and leave signals alone; `rclpy.try_shutdown` ends it.
+
+    Args:
+        args: command line, ROS arguments among them; by default that of the process.
+    Raises:
+        ConfigError: the environment or a ROS argument cannot be used.
+    """
+    check_domain()
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:
+        # Such as a parameter file that does not exist.
+        raise ConfigError(str(error).splitlines()[0]) from error
+
+
 def run_process(body: Callable[[StopRequest], int], args: list[str] | None) -> int:
     """Run `body` between start and end of ROS.
 
@@ -70,12 +101,7 @@ def run_process(body: Callable[[StopRequest], int], args: list[str] | None) -> i
     """
     try:
         with caught_signals() as stop:
-            try:
-                rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-            except RuntimeError as error:
-                # Unknown or unreadable ROS arguments, such as a parameter file that does not exist.
-                print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
-                return FAILED
+            start_ros(args)
             return body(stop)
     except SpikingControllerError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,6 +1,10 @@
 """Bags from elsewhere: whatever they hold, replay gives figures or one clear sentence."""
 
+import re
+import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from numpy.typing import NDArray
 from rosbags.interfaces import Connection
+from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
@@ -306,6 +312,87 @@ def test_the_topic_with_the_arm_is_found_and_can_be_named(
             judged(tmp_path / "bag", options)
 
 
+@pytest.fixture
+def write_topics(states: list[State], tmp_path: Path) -> Callable[..., Path]:
+    """A bag with the arm on several topics: each with so many of the states, and what they are changed to."""
+
+    def write_bag(**topics: tuple[int, Change]) -> Path:
+        bag = BagWriter(tmp_path / "bag", "mcap", {}, 2**30)
+        for name, (every, change) in topics.items():
+            topic = bag.add_topic(f"/{name.replace('__', '/')}", JOINT_STATE, [])
+            for state in states[::every]:
+                bag.write(topic, state.time, change(state).serialised())
+        bag.close()
+        return tmp_path / "bag"
+
+    return write_bag
+
+
+def as_it_is(state: State) -> State:
+    return state
+
+
+def without_positions(state: State) -> State:
+    return replace(state, position=np.empty(0))
+
+
+def without_the_hand(state: State) -> State:
+    return State(state.time, state.names[:6], state.position[:6], state.velocity[:6], state.effort[:6])
+
+
+@pytest.mark.parametrize(
+    ("topics", "taken", "why"),
+    [
+        (
+            {"measured_joint_states": (1, as_it_is), "desired_joint_states": (1, as_it_is)},
+            "/measured_joint_states",
+            "/measured_joint_states (500 Hz), rather than of /desired_joint_states (by its name not measured, 500 Hz)",
+        ),
+        (
+            {"measured_joint_states": (10, as_it_is), "command__joint_states": (1, as_it_is)},
+            "/measured_joint_states",
+            "/measured_joint_states (50 Hz), rather than of /command/joint_states (by its name not measured, 500 Hz)",
+        ),
+        (
+            {"joint_states": (16, as_it_is), "franka__joint_states": (1, as_it_is)},
+            "/franka/joint_states",
+            "/franka/joint_states (500 Hz), rather than of /joint_states (31 Hz): measured ones come before desired "
+            "ones, then the fastest, then the simplest name; --joint-states names another topic.",
+        ),
+        (
+            {"joint_states": (2, as_it_is), "franka__joint_states": (1, without_positions)},
+            "/joint_states",
+            None,
+        ),
+        ({"joint_states": (2, as_it_is), "arm__joint_states": (1, without_the_hand)}, "/joint_states", None),
+        ({"joint_states": (1, as_it_is), "franka__states": (1, as_it_is)}, "/joint_states", "/joint_states (500 Hz)"),
+        ({"arm_commander__joint_states": (1, as_it_is), "a__goal": (1, as_it_is)}, "/arm_commander/joint_states", ""),
+        ({"joint_targets": (1, as_it_is)}, "/joint_targets", "/joint_targets, which by its name are not measured"),
+    ],
+)
+def test_measured_and_fast_joint_states_are_taken_and_the_report_says_why(
+    write_topics: Callable[..., Path], topics: dict[str, tuple[int, Change]], taken: str, why: str | None
+) -> None:
+    _, stream = replay(write_topics(**topics), [], NO_OPTIONS)
+    assert stream.topics.joint_states == taken
+    reasons = [note for note in stream.notes if note.startswith("joint states are those of ")]
+    assert len(reasons) == (why is not None)
+    if why is not None:
+        assert why in reasons[0]
+
+
+def test_topics_of_the_controller_are_found_around_the_joint_states(states: list[State], tmp_path: Path) -> None:
+    bag = BagWriter(tmp_path / "bag", "mcap", {}, 2**30)
+    arm, torque = (bag.add_topic(name, JOINT_STATE, []) for name in ("/franka/joint_states", "/controller/torque"))
+    for state in states:
+        bag.write(arm, state.time, replace(state, effort=np.empty(0)).serialised())
+        empty = np.empty(0)
+        bag.write(torque, state.time, replace(state, position=empty, velocity=empty).serialised())
+    bag.close()
+    _, stream = replay(tmp_path / "bag", [], NO_OPTIONS)
+    assert stream.topics.torque == "/controller/torque"
+
+
 def test_a_goal_can_be_given_to_the_policy(states: list[State], tmp_path: Path, capsys: Any) -> None:
     path = write(tmp_path / "bag", states)
     assert cli.main(["replay", str(path), "--goal", "0.4", "0.3", "0.4"]) == 0
@@ -343,6 +430,58 @@ def test_a_bag_without_joint_states_is_named(tmp_path: Path, error_of: Callable[
     bag.write(topic, EPOCH, bytes(TYPES.serialize_cdr(message, "std_msgs/msg/Float64")))
     bag.close()
     assert "holds no sensor_msgs/JointState (only std_msgs/msg/Float64)" in error_of(tmp_path / "bag")
+
+
+def edit_topic(folder: Path, **changes: Any) -> None:
+    """Change what metadata.yaml says of the joint states."""
+    file = folder / "metadata.yaml"
+    content = yaml.safe_load(file.read_text())
+    (entry,) = content["rosbag2_bagfile_information"]["topics_with_message_count"]
+    entry["topic_metadata"] |= changes
+    file.write_text(yaml.safe_dump(content))
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_bag_with_an_edited_quality_of_service_gives_the_same_figures(
+    states: list[State], reference: dict[str, Any], tmp_path: Path, storage: str
+) -> None:
+    path = write(tmp_path / "bag", states, storage)
+    forever = {"sec": 9223372036, "nsec": 854775807}
+    times = dict.fromkeys(("deadline", "lifespan", "liveliness_lease_duration"), forever)
+    kinds = {"history": "keep_last", "reliability": "best_effort", "durability": "volatile", "liveliness": "automatic"}
+    offer = {"depth": 5, "avoid_ros_namespace_conventions": False, **kinds, **times}
+    edit_topic(path, offered_qos_profiles=[offer])
+    assert judged(path) == reference
+
+
+def test_a_topic_that_metadata_alone_knows_is_named(
+    states: list[State], tmp_path: Path, error_of: Callable[[Path], str]
+) -> None:
+    path = write(tmp_path / "bag", states)
+    edit_topic(path, name="/arm/joint_states")
+    assert "metadata.yaml names /arm/joint_states with messages of sensor_msgs/msg/JointState, which" in error_of(path)
+
+
+def test_a_ros_1_bag_is_read_once_converted_as_advised(
+    states: list[State], tmp_path: Path, error_of: Callable[[Path], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    kinds = get_typestore(Stores.ROS1_NOETIC)
+    with Ros1Writer(tmp_path / "run.bag") as writer:
+        connection = writer.add_connection("/joint_states", JOINT_STATE, typestore=kinds)
+        for number, state in enumerate(states):
+            header = kinds.types["std_msgs/msg/Header"](
+                seq=number,
+                stamp=kinds.types["builtin_interfaces/msg/Time"](*divmod(state.time, 1_000_000_000)),
+                frame_id="",
+            )
+            parts = {"position": state.position, "velocity": state.velocity, "effort": state.effort}
+            message = kinds.types[JOINT_STATE](header=header, name=list(state.names), **parts)
+            writer.write(connection, state.time, kinds.serialize_ros1(message, JOINT_STATE))
+    command, folder = re.findall(r"`(.*)` and give (.*)\.$", error_of(tmp_path / "run.bag").strip())[0]
+    program, *arguments = shlex.split(command)
+    subprocess.run([str(Path(sys.executable).with_name(program)), *arguments], check=True)
+    assert cli.main(["replay", folder]) == 0
+    assert "2000 joint states of /joint_states" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
