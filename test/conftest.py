@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _RUN = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-os.environ["ROS_DOMAIN_ID"] = str(1 + (_RUN * 8 + _WORKER) % 100)
+os.environ["ROS_DOMAIN_ID"] = str(1 + (_RUN * 8 + _WORKER) % 101)
 # Tests kill nodes on purpose. A killed process can leave a lock of the shared-memory transport behind, on which the
 # nodes of the next test would hang.
 os.environ["FASTDDS_BUILTIN_TRANSPORTS"] = "UDPv4"
