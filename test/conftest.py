@@ -16,7 +16,7 @@ settings.load_profile("untimed")
 _MARKED = {
     "graph": ("nodes", "commands", "examples/test_send_goals.py"),
     "training": ("training", "online/test_learner.py", "examples/test_train_and_evaluate.py"),
-    "study": ("experiments",),
+    "study": ("experiments", "control/test_lies.py"),
     "cold": ("snn/compiled/test_cache.py",),
 }
 

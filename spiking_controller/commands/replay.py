@@ -168,6 +168,7 @@ def _sentences(stream: BagStream, metrics: dict[str, Any]) -> list[str]:
     dropped = dict(read["dropped"])
     dropped |= {f"stamped at its receipt: {topic}": count for topic, count in sorted(stream.unstamped.items())}
     dropped |= {f"goal: {why}": count for why, count in metrics["goals"]["not_counted"].items()}
+    sentences += [sentence[0].upper() + sentence[1:] for sentence in states["implausible"].values()]
     if states["estimated_velocities"]:
         sentences.append(f"Velocities of {states['estimated_velocities']} joint states are estimated from positions.")
     if dropped:

@@ -17,8 +17,6 @@ JUMP_WAY: Final = 0.012
 """A position that leaves its velocity behind by this at once, rad, has jumped,"""
 JUMP_FRACTION: Final = 0.3
 """plus this fraction of what the velocity explains."""
-LONGEST_STEP: Final = 0.04
-"""Values are renewed at least this often, s; an arm cannot have moved for longer unseen."""
 VELOCITY_JUMP: Final = 0.8
 """A velocity that changes by this at once, rad/s, has jumped,"""
 FASTEST_ACCELERATION: Final = 250.0
@@ -40,6 +38,7 @@ def find_jump(
     age: FloatArray,
     fastest: FloatArray,
     off: float,
+    longest_step: float,
     renewed_ago: float,
     believed: bool,
 ) -> int:
@@ -51,6 +50,7 @@ def find_jump(
         age: since the joint's angle was renewed last, s.
         fastest: velocity limits, rad/s.
         off: by which the time of a renewal may be wrong, s.
+        longest_step: for which an arm may have moved unseen, s.
         renewed_ago: since any angle was renewed last, s.
         believed: whether the velocities are; those that are known to be wrong say nothing.
     """
@@ -60,7 +60,7 @@ def find_jump(
         excess = 0.0
         # An angle that is not renewed yet has not jumped.
         if way != 0.0:
-            step = min(age[joint], LONGEST_STEP)
+            step = min(age[joint], longest_step)
             if believed:
                 mean = 0.5 * (velocity[joint] + last_velocity[joint])
                 excess = abs(way - mean * step) - JUMP_WAY - abs(mean) * (JUMP_FRACTION * step + off)

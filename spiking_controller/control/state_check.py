@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from spiking_controller.control.arm_state import ArmSample
 from spiking_controller.control.fault import Fault
-from spiking_controller.control.joint_checks import FROZEN_WAY, JUMP_WAY, LONGEST_STEP, find_frozen, find_jump
+from spiking_controller.control.joint_checks import FROZEN_WAY, JUMP_WAY, find_frozen, find_jump
 from spiking_controller.control.response_lag import ResponseLag
 from spiking_controller.robots.dynamics import ArmDynamics
 from spiking_controller.robots.limits import JointLimits
@@ -23,6 +23,8 @@ FloatArray = NDArray[np.float64]
 
 JUMP: Final = "jump"
 """The kind of fault in which angles may be wrong for good; they must come back, or somebody must activate again."""
+CONTRADICTION: Final = "contradiction"
+"""The kind of fault in which velocities and angles do not go together."""
 LATE: Final = "late joint states"
 """The kind of fault in which states tell the past."""
 WINDOWS: Final = (0.04, 0.1, 0.4)
@@ -33,6 +35,12 @@ WAY_FRACTION: Final = 0.3
 """and by this fraction of the longer one."""
 FILTER_DELAY: Final = 0.02
 """Velocities may be late by this, s, which shows in the longest window: drivers filter them."""
+LONGEST_INTERVAL: Final = 0.1
+"""Angles that are renewed more rarely than this, s, are not renewed but frozen, or at rest."""
+FEWEST_RENEWALS: Final = 3
+"""Before so many renewals nobody knows how often they come."""
+LONGEST_STEP: Final = 0.04
+"""Angles are renewed at least this often, s, or with every third message: an arm cannot move for longer unseen."""
 SPACING: Final = 0.004
 """Between two points that are kept for the comparison, s, at least."""
 KEPT: Final = 128
@@ -88,6 +96,7 @@ class StateCheck:
         self._inertia = np.diag(dynamics.mass_matrix(home))
         self._lag = ResponseLag(dynamics)
         joints = len(self._names)
+        self._no_torque: FloatArray = np.zeros(joints)
         self._times = np.zeros(KEPT)
         self._points = np.zeros((3, KEPT, joints))
         self.contradictions = self.outliers = 0
@@ -100,12 +109,13 @@ class StateCheck:
         self._odd_since: int | None = None
         self._right_way = 0.0
 
-    def examine(self, sample: ArmSample, torque: FloatArray) -> ArmSample | Doubt | None:
+    def examine(self, sample: ArmSample, torque: FloatArray | None = None) -> ArmSample | Doubt | None:
         """Hold a sample against those before it.
 
         Args:
             sample: the next one.
-            torque: that the arm has got since the one before, N·m, [n].
+            torque: that the arm has got since the one before, N·m, [n]; None where nobody knows: then states that
+                answer it late, or not at all, are not found.
         Returns:
             The sample, its velocities estimated from positions where those it came with are wrong; why it cannot be
             believed; or None where it is an outlier, to be left out.
@@ -138,7 +148,7 @@ class StateCheck:
         self._last = sample
         if doubt:
             return doubt
-        if lag := self._lag.add(position, sample.joint_velocity, torque, period):
+        if torque is not None and (lag := self._lag.add(position, sample.joint_velocity, torque, period)):
             self._lag.forget()
             return Doubt(
                 Fault(
@@ -159,6 +169,7 @@ class StateCheck:
         self._odd_since = None
         self._age = np.zeros(joints)
         self._interval = 0.0
+        self._renewals = 0
         self._renewed_at = sample.time
         self._renewed_velocity = sample.joint_velocity
         self._told = np.zeros(joints)
@@ -209,7 +220,7 @@ class StateCheck:
         """The time, s, by which all joints have jumped along their motion; 0 where it is no such jump."""
         velocity = 0.5 * (sample.joint_velocity + last.joint_velocity)
         way = sample.joint_position - last.joint_position
-        jump = way - velocity * np.minimum(self._age, LONGEST_STEP)
+        jump = way - velocity * np.minimum(self._age, _longest_step((sample.time - last.time) / NANOSECONDS))
         speed = float(velocity @ velocity)
         if speed < SHIFTED_SPEED**2:
             return 0.0
@@ -229,6 +240,7 @@ class StateCheck:
             self._age,
             self._limits.velocity,
             off,
+            _longest_step(period),
             max((sample.time - self._renewed_at) / NANOSECONDS, period),
             not self.contradiction,
         )
@@ -238,7 +250,8 @@ class StateCheck:
         now = sample.time / NANOSECONDS
         interval = (sample.time - self._renewed_at) / NANOSECONDS
         # The longest interval of late; forgets within a second or so.
-        if interval < 0.1:
+        self._renewals += 1
+        if interval < LONGEST_INTERVAL:
             self._interval = max(interval, self._interval * (1.0 - interval))
         self._told = self._told + 0.5 * interval * (sample.joint_velocity + self._renewed_velocity)
         self._renewed_at, self._renewed_velocity = sample.time, sample.joint_velocity
@@ -290,10 +303,10 @@ class StateCheck:
         )
         opposite = (moved * told < 0.0) & (np.minimum(np.abs(moved), np.abs(told)) > WAY_TOLERANCE)
         if opposite.any():
-            self._found = Fault("contradiction", f"{sentence}; check the driver's signs and the order of its joints.")
+            self._found = Fault(CONTRADICTION, f"{sentence}; check the driver's signs and the order of its joints.")
         elif self._interval > SLOWEST_ESTIMATE:
             self._found = Fault(
-                "contradiction",
+                CONTRADICTION,
                 f"{sentence}, and angles are renewed only every {1e3 * self._interval:.0f} ms, too slowly to estimate "
                 "velocities from; check the driver's velocities.",
             )
@@ -301,7 +314,7 @@ class StateCheck:
             self.contradictions += 1
             self.contradiction = f"{sentence}; velocities are estimated from angles, check the driver's units."
 
-    def _frozen(self, sample: ArmSample, last: ArmSample, torque: FloatArray, period: float) -> Doubt | None:
+    def _frozen(self, sample: ArmSample, last: ArmSample, torque: FloatArray | None, period: float) -> Doubt | None:
         """Why a joint tells the same angle to the last bit although it must have moved; what `_compare` found first."""
         if found := self._found:
             self._found = None
@@ -310,9 +323,9 @@ class StateCheck:
             sample.joint_position,
             last.joint_position,
             sample.joint_velocity,
-            torque,
+            self._no_torque if torque is None else torque,
             period,
-            max(2.5 * self._interval, 0.004),
+            max(2.5 * self._interval, 0.004) if self._renewals > FEWEST_RENEWALS else LONGEST_INTERVAL,
             not self.contradiction,
             self._inertia,
             self._seen,
@@ -337,3 +350,8 @@ class StateCheck:
             "or something blocks it.",
         )
         return Doubt(fault, since)
+
+
+def _longest_step(period: float) -> float:
+    """For how long an arm may have moved unseen where messages come with this period, s."""
+    return max(LONGEST_STEP, 2.5 * period)

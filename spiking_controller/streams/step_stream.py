@@ -15,7 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from spiking_controller.control.arm_state import ArmSample, ArmStateReader, Rejection
 from spiking_controller.control.goals import GoalChecker
+from spiking_controller.control.state_check import CONTRADICTION, Doubt, StateCheck
 from spiking_controller.errors import GoalError
+from spiking_controller.robots.dynamics import ArmDynamics
 from spiking_controller.streams.control_steps import ControlStepBuilder, Outcome
 from spiking_controller.tasks.reach import ReachTask
 from spiking_controller.units import NANOSECONDS
@@ -57,6 +59,8 @@ class StepStream:
         counts: what came and was not used, by reason.
         estimated_velocities: joint states that came without velocities and were used.
         problem: why the latest joint state was of no use, a sentence; empty if it was.
+        implausible: what the joint states show that cannot be true (see `control.state_check`), the first sentence of
+            each kind. Such states are used all the same.
     """
 
     def __init__(self, task: ReachTask, settings: StreamSettings) -> None:
@@ -72,9 +76,13 @@ class StepStream:
         self.counts: Counter[str] = Counter()
         self.estimated_velocities = 0
         self.problem = ""
+        self.implausible: dict[str, str] = {}
         self._stream_settings = settings
         self._reader = ArmStateReader(
             settings.joint_names or task.arm.joint_names, task.arm.limits, settings.longest_gap
+        )
+        self._check = StateCheck(
+            self._reader.joint_names, task.arm.limits, ArmDynamics(task.arm), np.asarray(task.arm.home)
         )
         self._builder = ControlStepBuilder(task, settings.measured_torque, settings.includes_gravity)
         self._torque_places = lru_cache(maxsize=8)(self._find_places)
@@ -111,12 +119,20 @@ class StepStream:
             self._process_until(None)
             if self._newest is not None and sample.time <= self._newest:
                 self._on_jump()
+        self._note_implausible(sample)
         self.estimated_velocities += self._reader.estimated_velocities - estimated
         self._newest = sample.time
         self._pending.append(sample)
         if self._stream_settings.measured_torque:
             self._add_torque(time, names, effort, "effort")
         self._process_until(sample.time - LAG)
+
+    def _note_implausible(self, sample: ArmSample) -> None:
+        found = self._check.examine(sample)
+        if isinstance(found, Doubt):
+            self.implausible.setdefault(found.fault.kind, found.fault.sentence)
+        elif self._check.contradiction:
+            self.implausible.setdefault(CONTRADICTION, self._check.contradiction)
 
     def add_torque(self, time: int, names: Sequence[str], torque: ArrayLike) -> None:
         """A commanded torque, N·m, one per name, with the stamp (ns) of the joint state that it answers."""

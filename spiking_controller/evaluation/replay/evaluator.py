@@ -30,12 +30,13 @@ class ReplaySettings(StreamSettings):
 
     Attributes:
         rate_limit_period: of the policies' safety filter, s; by default the task's physics period.
-        controller: how the controller uses the networks.
+        controller: how the controller uses the networks; by default without the spring that holds the posture, which
+            is not the policy's doing.
         keep_series: keep what pictures and paired differences need: some MB per hour.
     """
 
     rate_limit_period: float | None = None
-    controller: ControllerSettings = field(default_factory=ControllerSettings)
+    controller: ControllerSettings = field(default_factory=lambda: ControllerSettings(posture_stiffness=0.0))
     keep_series: bool = True
 
 
@@ -149,8 +150,8 @@ class ReplayEvaluator(StepStream):
         """Everything that is known by now, as plain data; errors are means.
 
         Returns:
-            stream: joint states `used` and `waiting`, `duration_s`, `rate_hz`, `control_steps`, in how many
-                `stretches`, and what was `dropped`, by reason.
+            stream: joint states `used` and `waiting`, and what is `implausible` about them; `duration_s`, `rate_hz`,
+                `control_steps`, in how many `stretches`, and what was `dropped`, by reason.
             published: mean of the prediction errors that the controller published, rad, and how many.
             baselines: by horizon, errors of persistence, `stay`, and constant velocity, `linear`, on as many `windows`.
             goals: of the recorded run: `summary` (see `tasks.metrics.summarise`) and `each`.
@@ -169,6 +170,7 @@ class ReplayEvaluator(StepStream):
                     "used": self._samples,
                     "waiting": len(self._pending),
                     "estimated_velocities": self.estimated_velocities,
+                    "implausible": self.implausible,
                 },
                 "duration_s": self._duration,
                 "rate_hz": (self._samples - 1) / self._duration if self._duration else None,

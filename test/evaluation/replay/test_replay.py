@@ -257,3 +257,7 @@ def test_goals_that_the_controller_would_refuse_are_counted(checkpoint: Checkpoi
         "goal that is not finite": 1,
         "goal in the frame camera": 1,
     }
+
+
+def test_a_recorded_bag_raises_no_alarm(metrics: dict[str, Any]) -> None:
+    assert metrics["stream"]["joint_states"]["implausible"] == {}

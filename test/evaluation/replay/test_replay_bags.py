@@ -176,6 +176,14 @@ def test_velocities_that_are_missing_are_estimated(
     assert error(metrics) < metrics["baselines"]["stay"]["10"]["joint_rad"]
 
 
+def test_velocities_that_contradict_the_angles_are_named(states: list[State], tmp_path: Path, capsys: Any) -> None:
+    path = write(tmp_path / "bag", [replace(state, velocity=np.zeros_like(state.velocity)) for state in states])
+    (sentence,) = judged(path)["stream"]["joint_states"]["implausible"].values()
+    assert "tells 0.00 rad/s of panda_joint" in sentence
+    assert cli.main(["replay", str(path)]) == 0
+    assert sentence[1:] in capsys.readouterr().out
+
+
 def test_efforts_that_are_nan_are_counted_and_leave_the_rest(states: list[State], tmp_path: Path) -> None:
     spoilt = [
         replace(state, effort=np.full(7, np.nan)) if 1000 <= index < 1100 else state
