@@ -104,6 +104,7 @@ setup(
             f"spiking_controller = {PACKAGE}.cli:main",
             f"controller = {PACKAGE}.nodes.controller.node:main",
             f"mujoco_bridge = {PACKAGE}.nodes.bridge.node:main",
+            f"torque_watchdog = {PACKAGE}.nodes.torque_watchdog:main",
             f"trainer = {PACKAGE}.nodes.trainer:main",
             f"recorder = {PACKAGE}.nodes.recorder:main",
             f"evaluator = {PACKAGE}.nodes.evaluator:main",

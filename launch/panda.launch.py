@@ -4,15 +4,17 @@ from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from spiking_controller.nodes.common.needed_process import fail_launch
+
 PACKAGE = "spiking_controller"
 PARAMS_FILE = Path(get_package_share_directory(PACKAGE)) / "config" / "panda.yaml"
 
-NEEDED = ("mujoco_bridge", "controller")
+NEEDED = ("mujoco_bridge", "controller", "torque_watchdog")
 """Control goes on without a trainer or a recorder that has died."""
 ARGUMENTS = [
     ("arm", "", "The arm: panda or planar_arm; empty: as in params_file, panda."),
@@ -24,6 +26,7 @@ ARGUMENTS = [
     ("lock_step", "", "One command per joint state: true or false; empty: as in params_file, false."),
     ("payload_mass", "", "Mass in the hand that the arm does not know of, kg; empty: as in params_file, 0.0."),
     ("headless", "", "Run without a window: true or false; empty: as in params_file, true."),
+    ("watchdog", "false", "Also start the torque watchdog between controller and bridge: true or false."),
     ("train", "false", "Also start the online trainer: true or false."),
     ("record", "", "Record the graph into this folder; empty: do not record."),
     ("params_file", str(PARAMS_FILE), "Parameters of all nodes."),
@@ -31,7 +34,7 @@ ARGUMENTS = [
 
 
 def nodes(context: LaunchContext) -> list[Node]:
-    """Bridge and controller, and trainer and recorder where they are asked for."""
+    """Bridge and controller; torque watchdog, trainer and recorder where they are asked for."""
 
     def given(name: str, argument: str, kind: type) -> dict[str, ParameterValue]:
         """A parameter from a launch argument; nothing where that is empty, so that params_file decides."""
@@ -39,7 +42,7 @@ def nodes(context: LaunchContext) -> list[Node]:
             return {}
         return {name: ParameterValue(LaunchConfiguration(argument), value_type=kind)}
 
-    def node(executable: str, parameters: dict[str, ParameterValue]) -> Node:
+    def node(executable: str, parameters: dict[str, ParameterValue], *remaps: tuple[str, str]) -> Node:
         """One of our nodes. The end of one that control needs is the end of the launch."""
         return Node(
             package=PACKAGE,
@@ -48,12 +51,12 @@ def nodes(context: LaunchContext) -> list[Node]:
             namespace=LaunchConfiguration("namespace"),
             parameters=[LaunchConfiguration("params_file"), parameters],
             # Nodes in a namespace follow their own bridge's clock.
-            remappings=[("/clock", "clock")],
+            remappings=[("/clock", "clock"), *remaps],
             # What the node proves to be where ROS 2 security is on (config/security_policy.xml).
             ros_arguments=["--enclave", f"/{PACKAGE}/{executable}"],
             output="screen",
             emulate_tty=True,
-            on_exit=Shutdown(reason=f"{executable} ended") if executable in NEEDED else None,
+            on_exit=fail_launch if executable in NEEDED else None,
         )
 
     arm = given("arm", "arm", str) | given("gravity_compensation", "gravity_compensation", bool)
@@ -66,7 +69,12 @@ def nodes(context: LaunchContext) -> list[Node]:
         | given("payload_mass", "payload_mass", float)
         | given("headless", "headless", bool)
     )
-    started = [node("mujoco_bridge", bridge), node("controller", control)]
+    started = [node("mujoco_bridge", bridge)]
+    if context.launch_configurations["watchdog"].lower() == "true":
+        watched = ("effort_controller/commands", "effort_controller/unchecked_commands")
+        started += [node("torque_watchdog", arm | sim_time), node("controller", control, watched)]
+    else:
+        started.append(node("controller", control))
     if context.launch_configurations["train"].lower() == "true":
         started.append(node("trainer", control))
     if context.launch_configurations["record"]:

@@ -14,13 +14,14 @@ from launch.actions import (
     TimerAction,
 )
 from launch.event_handlers import OnProcessIO
-from launch.events.process import ProcessIO
+from launch.events.process import ProcessExited, ProcessIO
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import ExecutableInPackage
 
 from spiking_controller.nodes.clients.play_command import OWN_PLAYER, ROS2_BAG, play_command
+from spiking_controller.nodes.common.needed_process import fail_launch
 
 PACKAGE = "spiking_controller"
 PARAMS_FILE = Path(get_package_share_directory(PACKAGE)) / "config" / "panda.yaml"
@@ -57,10 +58,16 @@ def player(context: LaunchContext) -> ExecuteProcess:
     chosen = given["player"] or (ROS2_BAG if ROS2_BAG in get_packages_with_prefixes() else OWN_PLAYER)
     program, *arguments = play_command(chosen, given["bag"], given["rate"], given["loop"].lower() == "true")
     own = ExecutableInPackage(executable=program, package=PACKAGE)
+
+    def finish(event: ProcessExited, context: LaunchContext) -> TimerAction:
+        if event.returncode:
+            fail_launch(event, context)
+        return TimerAction(period=LAST_WORDS, actions=[Shutdown(reason="the bag is over")])
+
     return ExecuteProcess(
         cmd=[own if program == OWN_PLAYER else program, *arguments],
         output="screen",
-        on_exit=TimerAction(period=LAST_WORDS, actions=[Shutdown(reason="the bag is over")]),
+        on_exit=finish,
     )
 
 
@@ -89,7 +96,7 @@ def processes(context: LaunchContext) -> list[Node | RegisterEventHandler]:
         output="screen",
         emulate_tty=True,
         sigterm_timeout=STOP_TIMEOUT,
-        on_exit=Shutdown(reason="evaluator ended"),
+        on_exit=fail_launch,
     )
     waiting = [player(context)]
 

@@ -20,19 +20,23 @@ import yaml
 from spiking_controller.errors import ConfigError
 from spiking_controller.nodes.common.child_process import start_process
 from spiking_controller.nodes.common.process import StopRequest, caught_signals, check_domain
+from spiking_controller.nodes.torque_watchdog import COMMANDS, UNCHECKED_COMMANDS
 from spiking_controller.resources import share_path
 
 NODE_MODULES = {
     "mujoco_bridge": "spiking_controller.nodes.bridge.node",
     "controller": "spiking_controller.nodes.controller.node",
+    "torque_watchdog": "spiking_controller.nodes.torque_watchdog",
     "trainer": "spiking_controller.nodes.trainer",
     "recorder": "spiking_controller.nodes.recorder",
     "evaluator": "spiking_controller.nodes.evaluator",
 }
 """What `python -m` starts each node with, by the node's name."""
+WATCHED = f"controller:{COMMANDS}:={UNCHECKED_COMMANDS}"
+"""The remap that puts the torque watchdog between the controller and the arm."""
 STOP_TIMEOUT = 8.0
 """A node that has not ended this long after it was asked to is killed, s."""
-NEEDED = ("controller", "mujoco_bridge")
+NEEDED = ("controller", "torque_watchdog", "mujoco_bridge")
 """Control goes on without a trainer or a recorder that has died."""
 
 
@@ -66,6 +70,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "payload-mass", type=float, help="kg in the hand that the arm does not know of; by default as in params-file"
     )
     option("headless", type=boolean, metavar="BOOL", help="run without a window; by default as in params-file")
+    option(
+        "watchdog",
+        type=boolean,
+        default=False,
+        metavar="BOOL",
+        help="also start the torque watchdog between controller and bridge",
+    )
     option("train", type=boolean, default=False, metavar="BOOL", help="also start the online trainer")
     option("record", metavar="DIR", help="record the graph into this folder; by default do not")
     option("params-file", type=Path, help="parameters of all nodes; by default the shipped config/panda.yaml")
@@ -95,6 +106,8 @@ def run(args: argparse.Namespace) -> int:
         arguments = ["--params-file", str(parameter_file), "--params-file", override_file.name]
         if namespace:
             arguments += ["--remap", f"__ns:={namespace}", "--remap", "/clock:=clock"]
+        if args.watchdog:
+            arguments += ["--remap", WATCHED]
         return supervise(list(nodes), arguments, stop)
 
 
@@ -109,6 +122,8 @@ def planned_nodes(args: argparse.Namespace) -> dict[str, Parameters]:
     sim_time = given(use_sim_time=args.use_sim_time)
     control = arm | sim_time | given(checkpoint=args.model)
     nodes = {"controller": control}
+    if args.watchdog:
+        nodes["torque_watchdog"] = arm | sim_time
     if args.train:
         nodes["trainer"] = dict(control)
     if args.record:

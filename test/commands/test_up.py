@@ -16,8 +16,9 @@ import yaml
 
 from spiking_controller.commands import up
 from spiking_controller.errors import ConfigError
-from spiking_controller.nodes import evaluator, recorder, trainer
+from spiking_controller.nodes import evaluator, recorder, torque_watchdog, trainer
 from spiking_controller.nodes.bridge import node as mujoco_bridge
+from spiking_controller.nodes.common.parameters import FOR_ALL_NODES
 from spiking_controller.nodes.controller import node as controller
 from spiking_controller.resources import share_path
 
@@ -124,6 +125,20 @@ def test_no_node_outlives_a_killed_up(start: Any) -> None:
     assert_gone(children.values())
 
 
+def test_with_a_watchdog_a_killed_controller_leaves_no_torque(start: Any, make_probe: Any) -> None:
+    probe = make_probe("left")
+    graph = start("--namespace", "left", "--watchdog", "true")
+    probe.set_in_motion(*GOAL)
+    children = graph.children()
+    assert children.keys() == {"controller", "torque_watchdog", "mujoco_bridge"}
+    os.kill(children["controller"], signal.SIGKILL)
+    assert graph.process.wait(60) == 1
+    probe.wait_for_rest("the last torque, which is zero")
+    assert "error: controller ended by itself with exit code -9." in graph.output
+    assert "has no effect" not in graph.output
+    assert_gone(children.values())
+
+
 def test_a_missing_parameter_file_is_one_sentence(start: Any) -> None:
     graph = start("--params-file", "/nowhere/panda.yaml")
     assert graph.process.wait(60) == 2
@@ -156,8 +171,12 @@ def test_only_what_is_asked_for_is_started_and_overridden() -> None:
 
 def test_what_says_which_arm_it_is_goes_to_all_nodes() -> None:
     nodes = up.planned_nodes(
-        parsed("--arm", "planar_arm", "--gravity-compensation", "false", "--train", "true", "--record", "bag")
+        parsed(
+            *("--arm", "planar_arm", "--gravity-compensation", "false"),
+            *("--watchdog", "true", "--train", "true", "--record", "bag"),
+        )
     )
+    assert list(nodes) == ["controller", "torque_watchdog", "trainer", "recorder", "mujoco_bridge"]
     arm = {"arm": "planar_arm", "gravity_compensation": False}
     assert all(parameters.items() >= arm.items() for parameters in nodes.values())
     # ROS reads no YAML references, which come from dictionaries that two nodes share.
@@ -185,12 +204,13 @@ def test_the_launch_file_needs_the_same_nodes() -> None:
     assert set(ast.literal_eval(launch_file("NEEDED"))) == set(up.NEEDED)
 
 
-@pytest.mark.parametrize("node", [controller, evaluator, mujoco_bridge, recorder, trainer])
+@pytest.mark.parametrize("node", [controller, evaluator, mujoco_bridge, recorder, torque_watchdog, trainer])
 def test_the_parameter_file_documents_every_parameter_with_its_default(node: Any) -> None:
     written = yaml.safe_load(share_path("config", "panda.yaml").read_text())
     name = NODES[node.__name__]
+    assert written["/**"]["ros__parameters"].keys() == set(FOR_ALL_NODES)
     values = written["/**"]["ros__parameters"] | written[f"/**/{name}"]["ros__parameters"]
     assert {spec.name: spec.default for spec in node.PARAMETERS} == {
         spec.name: values.get(spec.name) for spec in node.PARAMETERS
     }
-    assert values.keys() <= {spec.name for spec in node.PARAMETERS}
+    assert written[f"/**/{name}"]["ros__parameters"].keys() <= {spec.name for spec in node.PARAMETERS}

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from sensor_msgs.msg import JointState
 
-from spiking_controller.nodes import recorder, trainer
+from spiking_controller.nodes import recorder, torque_watchdog, trainer
 from spiking_controller.nodes.common import messages
 from spiking_controller.nodes.controller import node as controller
 from spiking_controller.resources import share_path
@@ -56,6 +56,13 @@ def test_the_rate_limit_fits_the_rate_of_the_joint_states() -> None:
     states = parameters("fr3_ros2_control.yaml", "joint_state_broadcaster")
     assert manager["update_rate"] % states["update_rate"] == 0
     assert parameters("fr3.yaml", "/**/controller")["rate_limit_period"] == 1.0 / states["update_rate"]
+
+
+def test_the_watchdog_has_the_parameters_that_the_file_gives_it_and_keeps_the_controllers_rate_limit() -> None:
+    given, controllers = (parameters("fr3.yaml", f"/**/{node}") for node in ("torque_watchdog", "controller"))
+    assert given.keys() <= {spec.name for spec in torque_watchdog.PARAMETERS} | {"use_sim_time"}
+    for name in ("hardware", "rate_limit_period", "use_sim_time"):
+        assert given[name] == controllers[name]
 
 
 def test_the_recorder_has_the_parameters_that_the_file_gives_it() -> None:

@@ -1,16 +1,31 @@
 """The launch files declare what the documents name, with ROS's `launch` or, where that is absent, with a stand-in."""
 
 import runpy
+import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
+from spiking_controller.commands.up import NEEDED
+from spiking_controller.nodes.common.needed_process import fail_launch
+from spiking_controller.nodes.torque_watchdog import COMMANDS, UNCHECKED_COMMANDS
+
 ARGUMENTS = {
-    "panda.launch.py": {"arm", "model", "namespace", "train", "record", "headless", "params_file", "payload_mass"},
+    "panda.launch.py": {
+        "arm",
+        "model",
+        "namespace",
+        "watchdog",
+        "train",
+        "record",
+        "headless",
+        "params_file",
+        "payload_mass",
+    },
     "replay.launch.py": {"bag", "model", "rate", "loop", "player", "json", "params_file"},
 }
 MODULES = (
@@ -29,6 +44,8 @@ MODULES = (
 )
 """What a launch file may import from."""
 
+WITH_ROS = find_spec("launch_ros") is not None
+
 
 class StandIn:
     """Whatever a launch file makes; its first argument is what it is called or holds."""
@@ -46,7 +63,7 @@ class DeclareLaunchArgument(StandIn):
 def launch(root: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The class that declares an argument, of ROS's `launch` or of the stand-in, which is importable then."""
     # `launch` alone may also be the folder of that name here.
-    if find_spec("launch_ros") is not None:
+    if WITH_ROS:
         from launch.actions import DeclareLaunchArgument as FromRos
 
         return FromRos
@@ -66,3 +83,36 @@ def test_a_launch_file_declares_its_arguments(name: str, root: Path, launch: Any
     declared = {entity.name for entity in description.entities if isinstance(entity, launch)}
     assert len(description.entities) == len(declared) + 1, "and what starts the nodes"
     assert ARGUMENTS[name] <= declared
+
+
+@pytest.mark.skipif(WITH_ROS, reason="only the stand-in shows what a node was made with")
+@pytest.mark.parametrize("watchdog", ["true", "false"])
+def test_nodes_that_control_needs_fail_the_launch_and_a_watchdog_gets_the_controllers_commands(
+    watchdog: str, root: Path, launch: Any
+) -> None:
+    content = runpy.run_path(str(root / "launch" / "panda.launch.py"))
+    given = {name: value for name, value, _ in content["ARGUMENTS"]}
+    configurations = given | {"train": "true", "record": "bag", "watchdog": watchdog}
+    started = content["nodes"](SimpleNamespace(launch_configurations=configurations))
+    nodes = {node.options["executable"]: node.options for node in started}
+    assert {name for name, options in nodes.items() if options["on_exit"] is fail_launch} == set(NEEDED) & nodes.keys()
+    assert ("torque_watchdog" in nodes) == (watchdog == "true")
+    remap = (COMMANDS, UNCHECKED_COMMANDS)
+    assert {name for name, options in nodes.items() if remap in options["remappings"]} == (
+        {"controller"} if watchdog == "true" else set()
+    )
+
+
+def test_a_process_that_ends_by_itself_fails_the_launch_and_one_that_was_asked_to_does_not() -> None:
+    event = SimpleNamespace(process_name="controller-2", returncode=2)
+    with pytest.raises(RuntimeError, match="controller-2 ended by itself with exit code 2"):
+        fail_launch(event, SimpleNamespace(is_shutdown=False))
+    fail_launch(event, SimpleNamespace(is_shutdown=True))
+
+
+@pytest.mark.skipif(find_spec("ros2launch") is None, reason="needs ros2 launch and an installed package")
+def test_ros2_launch_fails_where_the_controller_cannot_start() -> None:
+    command = ["ros2", "launch", "spiking_controller", "panda.launch.py", "model:=/nowhere/net.safetensors"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1
+    assert "controller-2 ended by itself with exit code 2" in ended.stdout + ended.stderr

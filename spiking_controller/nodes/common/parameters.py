@@ -13,6 +13,8 @@ from rclpy.parameter import Parameter
 from spiking_controller.errors import ConfigError, SpikingControllerError
 
 _BUILT_IN = ("use_sim_time", "qos_overrides.", "start_type_description_service")
+FOR_ALL_NODES = ("arm", "gravity_compensation")
+"""What config/panda.yaml gives to every node, whether or not it has the parameter."""
 _KINDS: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a decimal number", str: "text"}
 
 
@@ -55,7 +57,7 @@ def declare_parameters(node: Node, specs: Sequence[ParameterSpec]) -> None:
         _check(node, spec, value)
     known = [spec.name for spec in specs]
     for name in node._parameter_overrides:
-        if not node.has_parameter(name) and not name.startswith(_BUILT_IN):
+        if not node.has_parameter(name) and name not in FOR_ALL_NODES and not name.startswith(_BUILT_IN):
             near = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}."
             node.get_logger().warning(f"parameter '{name}' does not exist and has no effect; {hint}")
