@@ -86,9 +86,9 @@ class BagWriter:
             folder.mkdir(parents=True)
             self._file: BagFile | None = self._next_file()
             self._complete()
-        except OSError as error:
+        except (OSError, sqlite3.Error) as error:
             raise ConfigError(
-                f"the folder {folder} cannot be created ({error.strerror}); record into one that can."
+                f"the folder {folder} cannot be created ({_reason(error)}); record into one that can."
             ) from error
 
     @property
@@ -180,9 +180,8 @@ class BagWriter:
     def _failure(self, error: OSError | sqlite3.Error) -> SpikingControllerError:
         """The end of the recording."""
         self._file = None
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         return SpikingControllerError(
-            f"cannot record into {self._folder} any longer: {reason}; make room for the bag. "
+            f"cannot record into {self._folder} any longer: {_reason(error)}; make room for the bag. "
             "It holds everything up to its last checkpoint."
         )
 
@@ -245,6 +244,10 @@ class BagWriter:
             "custom_data": self._about,
             "ros_distro": "jazzy",
         }
+
+
+def _reason(error: OSError | sqlite3.Error) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _to_yaml(value: Any) -> str:

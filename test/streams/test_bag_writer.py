@@ -3,6 +3,7 @@
 import resource
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections import defaultdict
@@ -19,7 +20,7 @@ from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.typesys import Stores, get_typestore
 
-from spiking_controller.errors import SpikingControllerError
+from spiking_controller.errors import ConfigError, SpikingControllerError
 from spiking_controller.streams.bag_writer import BagWriter
 from spiking_controller.streams.cdr import leading_stamp
 
@@ -201,6 +202,26 @@ def test_disk_that_takes_no_more_ends_in_a_sentence_and_keeps_the_bag(folder: Pa
     assert str(folder) in str(failure.value)
     assert kept[-1] > 0
     assert values(folder)["/value"] == numbers(kept[-1])
+
+
+@storages
+def test_disk_that_is_full_at_the_start_ends_in_a_sentence(folder: Path, storage: str) -> None:
+    with largest_file(100), pytest.raises(ConfigError, match=r"cannot be created \(.+\); record into one that can"):
+        BagWriter(folder, storage, ABOUT, LARGE)
+
+
+@storages
+def test_topic_that_the_disk_does_not_take_ends_in_a_sentence(
+    folder: Path, storage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bag = BagWriter(folder, storage, ABOUT, LARGE)
+
+    def fail(*_: Any) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(bag._file, "add_connection", fail)
+    with pytest.raises(SpikingControllerError, match="any longer: database or disk is full; make room for the bag"):
+        bag.add_topic("/value", "std_msgs/msg/Float64", [LATCHED])
 
 
 def test_stamp_is_read_in_either_byte_order() -> None:
