@@ -18,8 +18,8 @@ FEWEST: Final = 16
 """Points before anything is judged."""
 LAGS: Final = 20
 """Lags that are tried, 0 to 114 ms."""
-LATE: Final = 5
-"""A lag of so many points, 30 ms, is one that no honest driver has."""
+LATE: Final = 4
+"""A lag of so many points, 24 ms, is one that no honest driver has."""
 LEAST_CHANGE: Final = 0.3
 """The velocity must have changed by this (root mean square over joints and points, per window), rad/s."""
 LIKENESS: Final = 0.62
