@@ -52,6 +52,10 @@ COMMANDS = {
         "spiking_controller.commands.benchmark_control",
         "tick time of the networks, against plain snntorch modules; latency and missed ticks of the live graph",
     ),
+    "benchmark watchdog": CommandEntry(
+        "spiking_controller.commands.benchmark_watchdog",
+        "how much later a command reaches the arm through the torque watchdog",
+    ),
     "curves": CommandEntry("spiking_controller.commands.curves", "draw training logs"),
     "ablate": CommandEntry(
         "spiking_controller.commands.ablate", "run an ablation study: many trainings, one factor at a time"

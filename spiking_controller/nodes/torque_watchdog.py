@@ -6,6 +6,7 @@ they are legal; what is decided is in `control/torque_watch.py`.
 
 import sys
 import time
+from array import array
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock, ClockType
@@ -29,9 +30,9 @@ COMMANDS = "effort_controller/commands"
 UNCHECKED_COMMANDS = "effort_controller/unchecked_commands"
 EVERY_COMMAND = QoSProfile(depth=100)
 """A command that is left out makes the next one look like a jump."""
-LONGEST_LOOK_PERIOD = 0.02
+LONGEST_LOOK_PERIOD = 0.01
 """Silence is looked for at least this often, s."""
-LAST_COMMAND_TIMEOUT = Duration(seconds=0.2)
+LAST_COMMAND_TIMEOUT = Duration(seconds=1.0)
 """How long the last command may take to arrive before the process ends."""
 LOG_PERIOD = 0.2
 """Between two lines about faults, s, however many there are."""
@@ -87,7 +88,7 @@ class TorqueWatchdog(Node):
         timeout, self._period = value_of(self, "command_timeout"), value_of(self, "rate_limit_period")
         wall_timeout = value_of(self, "wall_timeout") if value_of(self, "use_sim_time") else timeout
         self._watch = TorqueWatch(limits, self._period, Timeouts(node=timeout, steady=wall_timeout))
-        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._message = Float64MultiArray()
         self._news = ""
         self._publisher = self.create_publisher(Float64MultiArray, COMMANDS, messages.COMMAND)
@@ -95,10 +96,10 @@ class TorqueWatchdog(Node):
         self._subscription = self.create_subscription(
             Float64MultiArray, UNCHECKED_COMMANDS, self._on_command, EVERY_COMMAND
         )
-        self._ramp_timer = self.create_timer(self._period, self._on_ramp_timer, clock=self._steady)
+        self._ramp_timer = self.create_timer(self._period, self._on_ramp_timer, clock=steady)
         self._ramp_timer.cancel()
-        self.create_timer(min(timeout / 5.0, LONGEST_LOOK_PERIOD), self._on_look_timer, clock=self._steady)
-        self.create_timer(value_of(self, "diagnostics_period"), self._publish_diagnostics, clock=self._steady)
+        self.create_timer(min(timeout / 10.0, LONGEST_LOOK_PERIOD), self._on_look_timer, clock=steady)
+        self.create_timer(value_of(self, "diagnostics_period"), self._publish_diagnostics, clock=steady)
 
     def run(self, stop: StopRequest) -> None:
         """Watch until asked to stop, then ramp the torque to zero."""
@@ -106,33 +107,30 @@ class TorqueWatchdog(Node):
         while not stop:
             self._executor.spin_once(timeout_sec=0.1)
         self._ramp_timer.cancel()
-        while self._watch.torque.any():
+        while any(self._watch.torque):
             self._send_ramp()
             time.sleep(self._period)
         # The process ends now; the zero must not end with it.
         self._publisher.wait_for_all_acked(LAST_COMMAND_TIMEOUT)
 
-    def _now(self) -> Instant:
-        return Instant(self.get_clock().now().nanoseconds / NANOSECONDS, self._steady.now().nanoseconds / NANOSECONDS)
-
     def _on_command(self, message: Float64MultiArray) -> None:
-        torque = self._watch.receive(message.data, self._now())
+        torque = self._watch.receive(message.data, time.monotonic())
         if torque is not None:
-            message.data = messages.doubles(torque)
+            message.data = array("d", torque)
             self._publisher.publish(message)
         self._tell()
 
     def _on_look_timer(self) -> None:
-        self._watch.check_silence(self._now())
+        self._watch.check_silence(Instant(self.get_clock().now().nanoseconds / NANOSECONDS, time.monotonic()))
         self._tell()
 
     def _on_ramp_timer(self) -> None:
         self._send_ramp()
-        if not self._watch.torque.any():
+        if not any(self._watch.torque):
             self._ramp_timer.cancel()
 
     def _send_ramp(self) -> None:
-        self._message.data = messages.doubles(self._watch.ramp())
+        self._message.data = array("d", self._watch.ramp())
         self._publisher.publish(self._message)
 
     def _tell(self) -> None:
