@@ -56,6 +56,7 @@ def declare_parameters(node: Node, specs: Sequence[ParameterSpec]) -> None:
             raise _refusal(node, spec, [])
         _check(node, spec, value)
     known = [spec.name for spec in specs]
+    # rclpy has no public way to what was given on the command line or in a file, but was not declared.
     for name in node._parameter_overrides:
         if not node.has_parameter(name) and name not in FOR_ALL_NODES and not name.startswith(_BUILT_IN):
             near = difflib.get_close_matches(name, known, 1)
