@@ -18,7 +18,6 @@ from spiking_controller.nodes.common import messages
 GOAL = (0.45, -0.25, 0.45)
 OTHER_GOAL = (0.35, 0.35, 0.6)
 THIRD_GOAL = (0.5, 0.0, 0.4)
-CONTROL = "/controller: control"
 PERIOD = 0.002
 """Between two joint states of a usual driver, s."""
 
@@ -54,16 +53,6 @@ class Driver:
         self._probe.repeat(lambda: self._probe.state_publisher.publish(self._message), condition, what)
 
 
-def assert_no_command_comes(probe: Any) -> None:
-    """None is published from now on until the controller has told its diagnostics twice."""
-    probe.greet("controller")
-    commanded = len(probe.commands)
-    for _ in range(2):
-        probe.next_status(CONTROL)
-    probe.greet("controller")
-    assert len(probe.commands) == commanded
-
-
 @pytest.fixture(scope="module")
 def process(module_graph: Any) -> Any:
     return module_graph.controller("-r", "__ns:=/lone", autostart=False, diagnostics_period=0.1)
@@ -91,7 +80,7 @@ def test_a_simulation_of_another_gravity_convention_gets_no_torque_but_a_reason(
     assert probe.activity() == "fault"
     # The answer may come before the first torque or after it.
     probe.wait_for(lambda: not (probe.commands and np.any(probe.commands[-1].data)), "the ramp to zero")
-    assert_no_command_comes(probe)
+    probe.assert_no_command_comes()
     assert controller.stop() == 0
     assert "/mujoco_bridge has gravity_compensation false" in controller.output
 
@@ -109,7 +98,7 @@ def test_an_arm_in_motion_loses_its_torque_while_a_publisher_tells_another_gravi
         probe.wait_for(lambda: "/rig has gravity_compensation false" in probe.activity_figure("reason"), "the reason")
         assert probe.activity() == "fault"
         probe.wait_for_rest("the ramp to zero")
-        assert_no_command_comes(probe)
+        probe.assert_no_command_comes()
     rig.destroy_node()
     probe.wait_for(lambda: probe.activity() in ("reaching", "reached"), "control to resume")
     probe.wait_for(lambda: probe.distance(GOAL) < 0.05, "the goal")
@@ -198,7 +187,7 @@ def test_a_lifecycle_manager_can_bring_it_up_and_down(graph: Any, probe: Any) ->
     probe.wait_for(lambda: probe.commands and np.any(probe.commands[-1].data), "torque")
     change(Transition.TRANSITION_DEACTIVATE, State.PRIMARY_STATE_INACTIVE)
     probe.wait_for_rest("the ramp to zero")
-    assert_no_command_comes(probe)
+    probe.assert_no_command_comes()
     change(Transition.TRANSITION_CLEANUP, State.PRIMARY_STATE_UNCONFIGURED)
     change(Transition.TRANSITION_CONFIGURE, State.PRIMARY_STATE_INACTIVE)
     silent_from = len(probe.commands)
