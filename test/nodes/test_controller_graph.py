@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -155,6 +156,46 @@ def test_joint_states_of_another_arm_give_no_torque_but_a_sentence(lone: Any, lo
     assert "joint_states lacks panda_joint1" in lone_probe.activity_figure("reason")
     lone_probe.greet("controller")
     assert not lone_probe.commands
+
+
+def test_a_fault_whose_numbers_change_is_told_once(graph: Any, probe: Any) -> None:
+    # Diagnostics come with a status each; the longest period keeps them out of the way.
+    controller = graph.controller(diagnostics_period=60.0)
+    arm = probe.arm
+    probe.wait_for(lambda: probe.activity() == "fault", "the controller to wait for joint states")
+    message = JointState(name=list(arm.joint_names), velocity=[0.5] + [0.0] * 6)
+    time = sent = 0
+
+    def told_in_five_seconds(next_state: Callable[[], float], words: str) -> None:
+        """Publish states, each so long (s) after the one before."""
+
+        def publish() -> None:
+            nonlocal time, sent
+            time += round(next_state() * messages.NANOSECONDS)
+            sent += 1
+            messages.set_stamp(message.header.stamp, time)
+            probe.state_publisher.publish(message)
+
+        probe.repeat(publish, lambda: words in probe.activity_figure("reason"), words)
+        end = monotonic() + 5.0
+        probe.repeat(publish, lambda: monotonic() >= end, "five seconds to pass")
+        probe.greet("controller")
+        statuses = [value.value for each in probe.activities for value in each.values if value.key == "reason"]
+        lines = [line for line in controller.output.splitlines() if words in line]
+        assert 1 <= len(lines) <= 3
+        assert 1 <= sum(words in status for status in statuses) <= 3
+
+    message.position = list(arm.home)
+    message.position[0] = arm.limits.position_upper[0] + 0.1
+
+    def move_outside() -> float:
+        message.position[0] += 0.5 * PERIOD
+        return PERIOD
+
+    told_in_five_seconds(move_outside, "beyond the limits")
+    message.position, message.velocity = list(arm.home), [0.0] * 7
+    time = 0
+    told_in_five_seconds(lambda: 0.05 + 5e-5 * sent, "but the networks were trained with a control period")
 
 
 def test_the_goal_is_told_again_when_time_jumps_back(lone: Any, lone_probe: Any) -> None:

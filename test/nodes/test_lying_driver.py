@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from lifecycle_msgs.msg import State
 
 from spiking_controller.control.state_check import JUMP, LATE
 
@@ -38,9 +39,9 @@ class Nodes(NamedTuple):
 @pytest.fixture(scope="module")
 def nodes(module_graph: Any) -> Nodes:
     """Bridge, relay and controller."""
-    module_graph.bridge("--remap", "joint_states:=joint_states_raw")
+    module_graph.bridge("--remap", "joint_states:=joint_states_raw", diagnostics_period=0.3)
     relay = module_graph.run(Path(__file__).with_name("relay.py"))
-    return Nodes(relay, module_graph.controller(diagnostics_period=0.1))
+    return Nodes(relay, module_graph.controller(autostart=False, diagnostics_period=0.1))
 
 
 @pytest.mark.parametrize("lie", FOUND_AS)
@@ -54,6 +55,8 @@ def test_true_joints_stay_legal_under_a_lie_and_control_resumes(
     def found() -> int:
         return sum(int(probe.figure(CONTROL, name) or 0) for name in FOUND_AS[lie])
 
+    if probe.state() != State.PRIMARY_STATE_ACTIVE:
+        probe.bring_up()
     probe.wait_for(lambda: probe.states, "joint states")
     place = max(PLACES, key=probe.distance)
     probe.set_in_motion(*place)

@@ -234,6 +234,13 @@ class Probe(Node):
                 return True
         raise AssertionError(f"waited {PATIENCE} s for transition {transition}")
 
+    def bring_up(self) -> None:
+        """Configure and activate the controller, with time for the bridge to find it: a deaf arm seems stuck."""
+        assert self.change_state(Transition.TRANSITION_CONFIGURE)
+        for _ in range(2):
+            self.next_status("/mujoco_bridge: simulation")
+        assert self.change_state(Transition.TRANSITION_ACTIVATE)
+
     def time(self) -> float:
         """Stamp of the latest joint state, s; -1 before the first."""
         return stamp(self.states[-1]) if self.states else -1.0
