@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ from spiking_controller.nodes.common import messages
 GOAL = (0.45, -0.25, 0.45)
 OTHER_GOAL = (0.35, 0.35, 0.6)
 THIRD_GOAL = (0.5, 0.0, 0.4)
-CONTROL = "/controller: control"
 PERIOD = 0.002
 """Between two joint states of a usual driver, s."""
 
@@ -54,16 +54,6 @@ class Driver:
         self._probe.repeat(lambda: self._probe.state_publisher.publish(self._message), condition, what)
 
 
-def assert_no_command_comes(probe: Any) -> None:
-    """None is published from now on until the controller has told its diagnostics twice."""
-    probe.greet("controller")
-    commanded = len(probe.commands)
-    for _ in range(2):
-        probe.next_status(CONTROL)
-    probe.greet("controller")
-    assert len(probe.commands) == commanded
-
-
 @pytest.fixture(scope="module")
 def process(module_graph: Any) -> Any:
     return module_graph.controller("-r", "__ns:=/lone", autostart=False, diagnostics_period=0.1)
@@ -91,7 +81,7 @@ def test_a_simulation_of_another_gravity_convention_gets_no_torque_but_a_reason(
     assert probe.activity() == "fault"
     # The answer may come before the first torque or after it.
     probe.wait_for(lambda: not (probe.commands and np.any(probe.commands[-1].data)), "the ramp to zero")
-    assert_no_command_comes(probe)
+    probe.assert_no_command_comes()
     assert controller.stop() == 0
     assert "/mujoco_bridge has gravity_compensation false" in controller.output
 
@@ -109,7 +99,7 @@ def test_an_arm_in_motion_loses_its_torque_while_a_publisher_tells_another_gravi
         probe.wait_for(lambda: "/rig has gravity_compensation false" in probe.activity_figure("reason"), "the reason")
         assert probe.activity() == "fault"
         probe.wait_for_rest("the ramp to zero")
-        assert_no_command_comes(probe)
+        probe.assert_no_command_comes()
     rig.destroy_node()
     probe.wait_for(lambda: probe.activity() in ("reaching", "reached"), "control to resume")
     probe.wait_for(lambda: probe.distance(GOAL) < 0.05, "the goal")
@@ -168,6 +158,46 @@ def test_joint_states_of_another_arm_give_no_torque_but_a_sentence(lone: Any, lo
     assert not lone_probe.commands
 
 
+def test_a_fault_whose_numbers_change_is_told_once(graph: Any, probe: Any) -> None:
+    # Diagnostics come with a status each; the longest period keeps them out of the way.
+    controller = graph.controller(diagnostics_period=60.0)
+    arm = probe.arm
+    probe.wait_for(lambda: probe.activity() == "fault", "the controller to wait for joint states")
+    message = JointState(name=list(arm.joint_names), velocity=[0.5] + [0.0] * 6)
+    time = sent = 0
+
+    def told_in_five_seconds(next_state: Callable[[], float], words: str) -> None:
+        """Publish states, each so long (s) after the one before."""
+
+        def publish() -> None:
+            nonlocal time, sent
+            time += round(next_state() * messages.NANOSECONDS)
+            sent += 1
+            messages.set_stamp(message.header.stamp, time)
+            probe.state_publisher.publish(message)
+
+        probe.repeat(publish, lambda: words in probe.activity_figure("reason"), words)
+        end = monotonic() + 5.0
+        probe.repeat(publish, lambda: monotonic() >= end, "five seconds to pass")
+        probe.greet("controller")
+        statuses = [value.value for each in probe.activities for value in each.values if value.key == "reason"]
+        lines = [line for line in controller.output.splitlines() if words in line]
+        assert 1 <= len(lines) <= 3
+        assert 1 <= sum(words in status for status in statuses) <= 3
+
+    message.position = list(arm.home)
+    message.position[0] = arm.limits.position_upper[0] + 0.1
+
+    def move_outside() -> float:
+        message.position[0] += 0.5 * PERIOD
+        return PERIOD
+
+    told_in_five_seconds(move_outside, "beyond the limits")
+    message.position, message.velocity = list(arm.home), [0.0] * 7
+    time = 0
+    told_in_five_seconds(lambda: 0.05 + 5e-5 * sent, "but the networks were trained with a control period")
+
+
 def test_the_goal_is_told_again_when_time_jumps_back(lone: Any, lone_probe: Any) -> None:
     assert lone_probe.change_state(Transition.TRANSITION_ACTIVATE)
     driver = Driver(lone_probe)
@@ -198,7 +228,7 @@ def test_a_lifecycle_manager_can_bring_it_up_and_down(graph: Any, probe: Any) ->
     probe.wait_for(lambda: probe.commands and np.any(probe.commands[-1].data), "torque")
     change(Transition.TRANSITION_DEACTIVATE, State.PRIMARY_STATE_INACTIVE)
     probe.wait_for_rest("the ramp to zero")
-    assert_no_command_comes(probe)
+    probe.assert_no_command_comes()
     change(Transition.TRANSITION_CLEANUP, State.PRIMARY_STATE_UNCONFIGURED)
     change(Transition.TRANSITION_CONFIGURE, State.PRIMARY_STATE_INACTIVE)
     silent_from = len(probe.commands)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from std_msgs.msg import String, UInt8MultiArray
+from std_msgs.msg import UInt8MultiArray
 from std_srvs.srv import Trigger
 
 from spiking_controller.nodes.common import messages
@@ -35,18 +35,17 @@ PACES: dict[str, dict[str, Any]] = {
 class Campaign:
     """An arm at work, and what can be done to it. Every torque and every posture since the last check is remembered."""
 
-    def __init__(self, graph: Any, probe: Any, pace: str) -> None:
+    def __init__(self, graph: Any, probe: Any, make_spoiler: Callable[..., Any], pace: str) -> None:
         self.probe = probe
         self.in_lock_step = pace == "lock-step"
         self._graph = graph
         self._parameters = PACES[pace]
         self._place = 0
-        self._fault_publisher = probe.create_publisher(String, "fault", messages.RELIABLE)
         self._update_publisher = probe.create_publisher(UInt8MultiArray, "model_update", messages.LATCHED)
-        self._relay = graph.run(Path(__file__).with_name("relay.py"))
+        relay = graph.run(Path(__file__).with_name("relay.py"))
         self.start_controller()
         self.start_bridge()
-        probe.wait_for(self._fault_publisher.get_subscription_count, "the relay")
+        self.spoil = make_spoiler(probe, relay).spoil
 
     def start_controller(self) -> None:
         self.controller = self._graph.controller(diagnostics_period=0.2, **self._parameters["controller"])
@@ -61,12 +60,6 @@ class Campaign:
         self._place = 1 - self._place
         self.probe.set_in_motion(*PLACES[self._place])
         return PLACES[self._place]
-
-    def spoil(self, fault: str, seconds: float) -> None:
-        """Let the relay spoil joint states, for so many seconds of wall time."""
-        spoilt = self._relay.output.count("fault: ")
-        self._fault_publisher.publish(String(data=f"{fault} {seconds}"))
-        self.probe.wait_for(lambda: self._relay.output.count("fault: ") > spoilt, f"the relay to begin with {fault}")
 
     def send_networks(self, data: bytes) -> None:
         self._update_publisher.publish(UInt8MultiArray(data=array("B", data)))
@@ -212,11 +205,11 @@ CAMPAIGN: tuple[Callable[[Campaign], None], ...] = (
 
 @pytest.mark.parametrize("pace", PACES)
 def test_no_fault_brings_torque_or_arm_out_of_its_limits_and_control_resumes(
-    pace: str, graph: Any, make_probe: Callable[..., Any]
+    pace: str, graph: Any, make_probe: Callable[..., Any], make_spoiler: Callable[..., Any]
 ) -> None:
     # The probe hears what the bridge says, not what the relay makes of it.
     probe = make_probe(remaps=["joint_states:=joint_states_raw"])
-    campaign = Campaign(graph, probe, pace)
+    campaign = Campaign(graph, probe, make_spoiler, pace)
     for fault in CAMPAIGN:
         print(f"--- {pace}: {fault.__name__}")
         fault(campaign)

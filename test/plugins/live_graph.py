@@ -26,7 +26,7 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray, UInt8MultiArray
+from std_msgs.msg import Float64MultiArray, String, UInt8MultiArray
 
 from spiking_controller.commands.up import NODE_MODULES
 from spiking_controller.nodes.common import messages
@@ -234,6 +234,13 @@ class Probe(Node):
                 return True
         raise AssertionError(f"waited {PATIENCE} s for transition {transition}")
 
+    def bring_up(self) -> None:
+        """Configure and activate the controller, with time for the bridge to find it: a deaf arm seems stuck."""
+        assert self.change_state(Transition.TRANSITION_CONFIGURE)
+        for _ in range(2):
+            self.next_status("/mujoco_bridge: simulation")
+        assert self.change_state(Transition.TRANSITION_ACTIVATE)
+
     def time(self) -> float:
         """Stamp of the latest joint state, s; -1 before the first."""
         return stamp(self.states[-1]) if self.states else -1.0
@@ -279,6 +286,15 @@ class Probe(Node):
     def wait_for_rest(self, what: str) -> None:
         """Until the last command that was heard is zero torque."""
         self.wait_for(lambda: self.commands and not np.any(self.commands[-1].data), what)
+
+    def assert_no_command_comes(self, diagnostics: str = "/controller: control") -> None:
+        """None is published from now on until the controller has told its diagnostics twice."""
+        self.greet("controller")
+        commanded = len(self.commands)
+        for _ in range(2):
+            self.next_status(diagnostics)
+        self.greet("controller")
+        assert len(self.commands) == commanded
 
     def close(self) -> None:
         self._executor.shutdown()
@@ -363,6 +379,27 @@ class Graph:
             process.kill()
 
 
+class Spoiler:
+    """Tells the relay between bridge and controller (`test/nodes/relay.py`) what to do to joint states."""
+
+    def __init__(self, probe: Probe, relay: NodeProcess) -> None:
+        self._probe = probe
+        self._relay = relay
+        self._publisher = probe.create_publisher(String, "fault", messages.RELIABLE)
+        probe.wait_for(self._publisher.get_subscription_count, "the relay")
+
+    def spoil(self, fault: str, seconds: float) -> None:
+        """Return when the fault has begun; it lasts so many seconds of wall time."""
+        spoilt = self._relay.output.count("fault: ")
+        self._publisher.publish(String(data=f"{fault} {seconds}"))
+        self._probe.wait_for(lambda: self._relay.output.count("fault: ") > spoilt, f"the relay to begin with {fault}")
+
+    def wait_for_truth(self) -> None:
+        """Until the fault is over."""
+        begun = self._relay.output.count("fault: ")
+        self._probe.wait_for(lambda: self._relay.output.count("the truth after: ") == begun, "the truth")
+
+
 def stamp(message: Any) -> float:
     """Stamp of a message, s."""
     return messages.stamp_to_time(message.header.stamp) / messages.NANOSECONDS
@@ -398,6 +435,12 @@ def make_probe(context: Context) -> Iterator[Callable[..., Probe]]:
 @pytest.fixture
 def probe(make_probe: Callable[..., Probe]) -> Probe:
     return make_probe()
+
+
+@pytest.fixture
+def make_spoiler() -> type[Spoiler]:
+    """Makes what tells a relay how to spoil joint states, for a probe and the relay's process."""
+    return Spoiler
 
 
 @contextmanager
