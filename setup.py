@@ -88,7 +88,7 @@ setup(
         "numba>=0.60",
         "numpy>=1.26",
         "pyyaml>=6.0",
-        # Bags are written and read with internals of rosbags, too (`dump_qos_v9`, `DirectoryReader`, `read_sized`, ...).
+        # Bags are written and read with internals of rosbags, too (`dump_qos_v9`, `DirectoryReader`, ...).
         "rosbags>=0.11,<0.12",
         "safetensors>=0.4",
         "scipy>=1.11",

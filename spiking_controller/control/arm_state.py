@@ -28,8 +28,8 @@ LONGEST_LATENESS = 0.1
 """A stamp older than the last by more than this is a jump of time; a younger one may be a message overtaken, s."""
 
 
-MISSING_JOINTS = "missing joints"
-"""Reason of a rejection: the message is about other joints, a gripper's perhaps."""
+OTHER_JOINTS = "other joints"
+"""Reason of a rejection: the message is about other joints alone, a gripper's perhaps."""
 
 
 class ArmSample(NamedTuple):
@@ -121,7 +121,7 @@ class ArmStateReader:
         missing = self._locate(names)
         if missing:
             return Rejection(
-                MISSING_JOINTS,
+                OTHER_JOINTS if len(missing) == len(self.joint_names) else "missing joints",
                 f"joint_states lacks {', '.join(missing)} (it has {', '.join(names) or 'no joint'}); "
                 "set the parameter joint_names to the names that the driver uses.",
             )

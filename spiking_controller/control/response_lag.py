@@ -46,6 +46,8 @@ class ResponseLag:
     def forget(self) -> None:
         """Begin anew."""
         self._count = 0
+        self._expected[:] = 0.0
+        self._seen[:] = 0.0
         self._impulse: FloatArray = np.zeros(self._expected.shape[1])
         self._elapsed = 0.0
         self._velocity: FloatArray | None = None
@@ -76,9 +78,9 @@ class ResponseLag:
         self._count += 1
         if self._count < FEWEST:
             return 0.0
-        return self._judge(position)
+        return self._lag(position)
 
-    def _judge(self, position: FloatArray) -> float:
+    def _lag(self, position: FloatArray) -> float:
         if float(np.square(self._seen).sum()) < LEAST_CHANGE**2:
             return 0.0
         expected = self._expected @ np.linalg.inv(self._dynamics.mass_matrix(position))

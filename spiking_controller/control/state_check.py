@@ -109,6 +109,11 @@ class StateCheck:
         self._odd_since: int | None = None
         self._right_way = 0.0
 
+    def try_again(self) -> None:
+        """Forget what torques should have moved: an angle that stays the same is no evidence until the arm is driven."""
+        self._pushed_velocity[:] = self._pushed_way[:] = self._expected[:] = 0.0
+        self._rest_torque[:] = np.nan
+
     def examine(self, sample: ArmSample, torque: FloatArray | None = None) -> ArmSample | Doubt | None:
         """Hold a sample against those before it.
 

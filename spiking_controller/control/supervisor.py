@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spiking_controller.control.activity import ActivityTracker
-from spiking_controller.control.arm_state import MISSING_JOINTS, ArmSample, ArmStateReader, Rejection
+from spiking_controller.control.arm_state import OTHER_JOINTS, ArmSample, ArmStateReader, Rejection
 from spiking_controller.control.blind_stop import BlindStop
 from spiking_controller.control.controller import Command, Controller, StepReport
 from spiking_controller.control.fault import Fault
@@ -49,12 +49,12 @@ STRAY: Final = 0.1
 STRAY_FRACTION: Final = 0.5
 """plus this fraction of the way that it took to stop;"""
 LONG_REST: Final = 2.0
-"""or, unless angles have jumped, tell for this time, s, an arm"""
+"""or, unless one angle is offset, tell for this time, s, an arm"""
 SLOW: Final = 0.15
 """that is slower than this, rad/s."""
 
 
-OTHER_JOINTS: Final = 100
+MANY_OTHERS: Final = 100
 """After so many messages in a row about other joints alone, ours are missing."""
 CONFLICT_WINDOW: Final = 100
 """Of so many joint states"""
@@ -149,7 +149,8 @@ class Supervisor:
         self._is_stopping = self._is_bridging = False
         self._driven: deque[_Driven] = deque(maxlen=REMEMBERED)
         self._doubt: Fault | None = None
-        self._was_in_doubt = False
+        self._was_in_doubt = self._relapsed = False
+        self._doubted_at = 0
         self._hold = SHORTEST_DOUBT
         self._calm_since = self._resting_since = 0
         self._resumed_at: int | None = None
@@ -273,11 +274,17 @@ class Supervisor:
         if isinstance(examined, Doubt):
             self._conflicts[-1] = self._conflicts[-1] or examined.fault.kind == JUMP
             if self._doubt is None:
-                relapsed = self._resumed_at is not None and sample.time - self._resumed_at < CALM * NANOSECONDS
+                self._doubted_at = sample.time
+                relapsed = self._relapsed = (
+                    self._resumed_at is not None and sample.time - self._resumed_at < CALM * NANOSECONDS
+                )
                 self._hold = min(2.0 * self._hold, LONGEST_DOUBT) if relapsed else SHORTEST_DOUBT
                 self._begin_stop(sample.time, examined)
                 self._doubt = examined.fault
                 self.counts[f"implausible: {examined.fault.kind}"] += 1
+            elif sample.time - self._doubted_at > LONG_REST * NANOSECONDS:
+                self._doubted_at = sample.time
+                self.check.try_again()
             self._calm_since = self._resting_since = sample.time
             return self._doubt
         if self._doubt is None:
@@ -288,7 +295,10 @@ class Supervisor:
             self._calm_since = sample.time
         if examined is None or np.abs(sample.joint_velocity).max() > SLOW or sample.time < self._resting_since:
             self._resting_since = sample.time
-        rested = self._doubt.kind != JUMP and sample.time - self._resting_since >= LONG_REST * NANOSECONDS
+        # One joint alone that is not where it was reckoned has been offset; several show that the reckoning is wrong.
+        # Where states were wrong in another way before, the jump may be the way back to the truth.
+        is_offset = self._doubt.kind == JUMP and int(strayed.sum()) == 1 and not self._relapsed
+        rested = not is_offset and sample.time - self._resting_since >= LONG_REST * NANOSECONDS
         if rested or sample.time - self._calm_since >= self._hold * NANOSECONDS:
             self._doubt = None
         return self._doubt
@@ -381,11 +391,11 @@ class Supervisor:
 
     def _after_rejection(self, rejection: Rejection) -> Command | None:
         self._conflicts.append(rejection.reason in ("repeated stamp", "old stamp"))
-        if rejection.reason == MISSING_JOINTS and self._latest is not None:
+        if rejection.reason == OTHER_JOINTS:
             # Messages about other joints are none of our business, unless there is nothing else any more.
             self._conflicts.pop()
             self._foreign += 1
-            if self._foreign < OTHER_JOINTS:
+            if self._foreign < MANY_OTHERS:
                 return None
         if rejection.reason == "repeated stamp":
             # A bridge in lock-step repeats its state when our answer, or the state, was lost. If that goes on until the

@@ -12,6 +12,7 @@ from spiking_controller.control.fault import Fault
 from spiking_controller.control.safety import SafetyFilter
 from spiking_controller.control.state_stream import StateStream
 from spiking_controller.control.supervisor import (
+    MANY_OTHERS,
     ActivityChanged,
     FaultBegan,
     FaultEnded,
@@ -76,12 +77,26 @@ def test_an_active_controller_answers_every_state(driver: Driver) -> None:
 
 
 def test_it_stays_inactive_where_the_latest_state_is_of_no_use(driver: Driver) -> None:
-    driver.supervisor.receive(1, ["finger"], [0.0], [0.0])
+    driver.supervisor.receive(1, NAMES[1:], HOME[1:], np.zeros(6))
     refused = driver.supervisor.activate(START)
     assert refused is not None
     assert "lacks panda_joint1" in refused.sentence
     driver.send()
     assert driver.supervisor.activate(START) is None
+
+
+def test_messages_about_other_joints_are_none_of_its_business_unless_there_are_no_others(driver: Driver) -> None:
+    supervisor = driver.supervisor
+    for sent in range(2 * MANY_OTHERS):
+        supervisor.receive(sent, ["finger"], [0.0], [0.0])
+        if sent % 3 == 0:
+            driver.send()
+        assert supervisor.latest_rejection is None
+    for sent in range(MANY_OTHERS):
+        supervisor.receive(sent, ["finger"], [0.0], [0.0])
+    refused = supervisor.activate(START)
+    assert refused is not None
+    assert "lacks panda_joint1" in refused.sentence
 
 
 def test_it_stays_inactive_while_the_graph_forbids_it(driver: Driver) -> None:
@@ -148,7 +163,7 @@ def test_before_the_first_state_it_waits_and_says_what_was_wrong_with_those_that
     supervisor.check_silence(Instant(0.2, 0.2))
     assert supervisor.fault is not None
     assert "first joint state" in supervisor.fault.sentence
-    supervisor.receive(1, ["finger"], [0.0], [0.0])
+    supervisor.receive(1, NAMES[1:], HOME[1:], np.zeros(6))
     supervisor.check_silence(Instant(0.3, 0.3))
     assert "lacks panda_joint1" in supervisor.fault.sentence
     assert supervisor.counts["stale joint states"] == 0

@@ -13,7 +13,7 @@ from rclpy.context import Context
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 
-from spiking_controller.control.supervisor import OTHER_JOINTS
+from spiking_controller.control.supervisor import MANY_OTHERS
 from spiking_controller.nodes.common import messages
 
 GOAL = (0.45, -0.25, 0.45)
@@ -134,8 +134,8 @@ def test_what_joint_states_show_while_inactive_decides_on_activation(lone: Any, 
     assert not lone_probe.change_state(Transition.TRANSITION_ACTIVATE)
     strangers = tuple(f"fr3_joint{number}" for number in range(1, 8))
     # A few would be none of our business: a gripper's, perhaps.
-    many = 2 * OTHER_JOINTS
-    driver.publish_until(lambda: int(figure("rejected: missing joints") or 0) > many, "rejections", names=strangers)
+    many = 2 * MANY_OTHERS
+    driver.publish_until(lambda: int(figure("rejected: other joints") or 0) > many, "rejections", names=strangers)
     assert not lone_probe.change_state(Transition.TRANSITION_ACTIVATE)
     assert lone_probe.state() == State.PRIMARY_STATE_INACTIVE
     driver.publish_until(lambda: figure("joint state period (ms)") == "2.000", "the usual driver to be noticed")

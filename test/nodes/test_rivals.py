@@ -93,7 +93,7 @@ def test_a_gripper_on_the_same_topic_is_none_of_our_business(graph: Any, probe: 
         probe.wait_for(lambda: probe.activity() == "reached", "the goal")
         hand = probe.hand_poses[-1].pose.position
         assert np.linalg.norm(np.subtract((hand.x, hand.y, hand.z), GOAL)) < NEAR
-        rejected = "rejected: missing joints"
+        rejected = "rejected: other joints"
         probe.wait_for(lambda: int(probe.figure("/controller: control", rejected) or 0) > 10, "the gripper to be heard")
     probe.assert_torques_keep_their_limits()
     assert "panda_joint" not in controller.output
