@@ -12,13 +12,13 @@ import rclpy
 from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import Float64MultiArray
 
 from spiking_controller.commands.up import NODE_MODULES
 from spiking_controller.errors import ConfigError
 from spiking_controller.nodes.clients.graph import START_LIMIT, Graph, GraphError, keep_to_ourselves
 from spiking_controller.nodes.common import messages
+from spiking_controller.nodes.common.process import start_ros
 from spiking_controller.nodes.torque_watchdog import COMMANDS, UNCHECKED_COMMANDS
 from spiking_controller.robots.arm import get_arm
 from spiking_controller.units import NANOSECONDS
@@ -123,7 +123,7 @@ def measure(seconds: float) -> NDArray[np.float64]:
     Raises:
         GraphError: the watchdog does not come up or dies.
     """
-    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    start_ros([])
     try:
         with tempfile.TemporaryDirectory() as folder:
             graph = Graph([sys.executable, "-m", NODE_MODULES["torque_watchdog"]], Path(folder) / "watchdog.log")

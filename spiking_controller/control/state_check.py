@@ -110,7 +110,7 @@ class StateCheck:
         self._right_way = 0.0
 
     def try_again(self) -> None:
-        """Forget what torques should have moved: an angle that stays the same is no evidence until the arm is driven."""
+        """Forget what should have moved: an angle that stays the same is no evidence until the arm is driven."""
         self._pushed_velocity[:] = self._pushed_way[:] = self._expected[:] = 0.0
         self._rest_torque[:] = np.nan
 

@@ -169,6 +169,7 @@ class Supervisor:
         self._foreign = 0
         self._conflicts: deque[bool] = deque(maxlen=CONFLICT_WINDOW)
         self._outside: dict[str, Fault] = {}
+        self._misfits: dict[str, Fault] = {}
         self._events: list[Event] = []
         self._seen_states = 0
         self._seen_at = Instant(0.0, 0.0)
@@ -179,13 +180,17 @@ class Supervisor:
         events, self._events = self._events, []
         return events
 
-    def outside_problem(self, source: str, problem: Fault | None) -> None:
+    def outside_problem(self, source: str, problem: Fault | None, is_misfit: bool = False) -> None:
         """Tell what someone else found in the graph that forbids driving the arm, or that it is gone (None).
 
         Args:
             source: who found it; each has one problem at most.
             problem: the latest.
+            is_misfit: it cannot pass by itself, so that `activate` is refused.
         """
+        self._misfits.pop(source, None)
+        if problem is not None and is_misfit:
+            self._misfits[source] = problem
         if problem is None:
             self._outside.pop(source, None)
         else:
@@ -212,7 +217,7 @@ class Supervisor:
         Returns:
             Why it stays inactive instead: the latest joint states, or the graph, do not fit. None where it is active.
         """
-        if refused := self._rejected or self.problem:
+        if refused := self._rejected or self.stream.problem or next(iter(self._misfits.values()), None):
             return refused
         self.controller.restart()
         self.reader.forget()

@@ -18,7 +18,7 @@ CONTROL_PERIOD = 0.02
 
 def test_a_short_run_of_the_live_graph_is_measured() -> None:
     run = measure_live(str(share_path("models", "panda_reach.safetensors")), 2.0, trainer=False)
-    assert run.goals == 1
+    assert run.goals >= 1
     assert (run.trainer, run.training_updates, run.model_updates) == (False, 0, 0)
     # However busy the machine: real time, and what the rates of bridge and controller make of it.
     assert 0.1 < run.real_time_factor < 1.1

@@ -100,10 +100,12 @@ def test_messages_about_other_joints_are_none_of_its_business_unless_there_are_n
 
 
 def test_it_stays_inactive_while_the_graph_forbids_it(driver: Driver) -> None:
-    driver.supervisor.outside_problem("gravity", GRAVITY)
+    driver.supervisor.outside_problem("gravity", GRAVITY, is_misfit=True)
     assert driver.supervisor.activate(START) == GRAVITY
     driver.supervisor.outside_problem("gravity", None)
+    driver.supervisor.outside_problem("rivals", Fault("two publishers", "stop one."))
     assert driver.supervisor.activate(START) is None
+    assert driver.send() == [None]
 
 
 def test_a_fault_ramps_the_torque_to_zero_and_control_resumes_when_the_reason_is_gone(driver: Driver) -> None:

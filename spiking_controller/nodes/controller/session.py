@@ -268,7 +268,7 @@ class ControllerSession:
         self._goals.poll()
         self._updates.poll(may_swap=not (self._supervisor.is_active and self._controller.is_reaching))
         self._gravity.poll()
-        self._supervisor.outside_problem("gravity", self._gravity.problem)
+        self._supervisor.outside_problem("gravity", self._gravity.problem, is_misfit=True)
         self._supervisor.check_silence(self._now())
         self._tell()
 
@@ -300,7 +300,7 @@ class ControllerSession:
         supervisor = self._supervisor
         supervisor.outside_problem("rivals", self._rivals.problem(supervisor.states_conflict))
         self._gravity.look()
-        supervisor.outside_problem("gravity", self._gravity.problem)
+        supervisor.outside_problem("gravity", self._gravity.problem, is_misfit=True)
 
     def _publish_status(self) -> None:
         goal = self._controller.goal if self._controller.is_reaching else None
