@@ -15,11 +15,10 @@ TORCH ?= torch==2.13.0
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
 WORKERS ?= 2
-GRAPH_WORKERS ?= 3
 # Tests run beside each other. Those of the live graph come last and by themselves: they need the processors in time, and
-# the kernels are compiled by then. They mostly wait, so more run at once; those that share a graph stay together.
+# the kernels are compiled by then. Those that share a graph stay together.
 BESIDE = --numprocesses $(WORKERS) --dist loadscope
-BESIDE_GRAPHS = --numprocesses $(GRAPH_WORKERS) --dist loadgroup
+BESIDE_GRAPHS = --numprocesses $(WORKERS) --dist loadgroup
 
 # With a ROS 2 installation in reach its rclpy is used; without one, pip brings rclpy as wheels.
 SYSTEM_ROS := $(shell $(PYTHON) -c 'import rclpy' 2>/dev/null && echo yes)

