@@ -76,7 +76,7 @@ def checked(samples: Iterator[Any]) -> tuple[StateCheck, list[Doubt], float]:
     return check, doubts, first
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 1000),
     speed=st.floats(0.0, 2.0),
@@ -103,7 +103,7 @@ LIES: dict[str, Lie] = {
 }
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 1000), speed=st.floats(0.8, 2.0), kind=st.sampled_from(sorted(LIES)), start=st.floats(0, 1))
 def test_wrong_velocities_are_found_within_a_tenth_of_a_second(
     seed: int, speed: float, kind: str, start: float
