@@ -40,6 +40,8 @@ SHORTEST_DOUBT: Final = 0.5
 """Joint states that could not be believed must look right for this time, s, before they drive the arm again;"""
 LONGEST_DOUBT: Final = 8.0
 """each time twice as long, s, up to this, where they go wrong again"""
+LONGEST_REPLAY: Final = 256
+"""Torques that are gone through again at most, one for each RAMP_PERIOD: it must not keep the next state waiting."""
 REMEMBERED: Final = 64
 """States that drove the arm and are kept, since the latest ones may turn out to be lies."""
 CALM: Final = 5.0
@@ -270,6 +272,9 @@ class Supervisor:
             self._was_in_doubt = False
             self._events.append(FaultEnded())
         self._is_bridging = False
+        if not examined.continues:
+            # Stamps before a gap or a jump of time do not go together with those after it.
+            self._driven.clear()
         command = self.controller.update(examined)
         self._driven.append(_Driven(examined, command.torque))
         return self._sent(command)
@@ -284,7 +289,10 @@ class Supervisor:
                     self._resumed_at is not None and sample.time - self._resumed_at < CALM * NANOSECONDS
                 )
                 self._hold = min(2.0 * self._hold, LONGEST_DOUBT) if relapsed else SHORTEST_DOUBT
-                self._begin_stop(sample.time, examined)
+                if self._driven:
+                    self._begin_stop(sample.time, examined)
+                else:
+                    self._stop.start(sample.joint_position, sample.joint_velocity)
                 self._doubt = examined.fault
                 self.counts[f"implausible: {examined.fault.kind}"] += 1
             elif sample.time - self._doubted_at > LONG_REST * NANOSECONDS:
@@ -378,7 +386,7 @@ class Supervisor:
         ends = [*(later.sample.time for later in islice(self._driven, 1, None)), now]
         for each, end in zip(self._driven, ends, strict=True):
             torques += [each.torque] * round((end - max(each.sample.time, began)) / NANOSECONDS / RAMP_PERIOD)
-        self._stop.start(first.joint_position, velocity, torques)
+        self._stop.start(first.joint_position, velocity, torques[-LONGEST_REPLAY:])
 
     def ramp(self) -> Command:
         """The next torque on the way to zero, RAMP_PERIOD after the last one; zero where it has arrived.

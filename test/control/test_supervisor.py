@@ -194,3 +194,18 @@ def test_goals_and_their_absence_are_told_while_driving(driver: Driver) -> None:
     assert supervisor.take_events() == [ActivityChanged()]
     supervisor.deactivate()
     assert supervisor.activity.now.state == IDLE
+
+
+def test_a_lie_that_is_told_before_the_arm_was_ever_driven_is_a_fault(driver: Driver) -> None:
+    supervisor = driver.supervisor
+    supervisor.activate(START)
+    supervisor.outside_problem("rivals", Fault("two publishers", "stop one."))
+    driver.send(50)
+    supervisor.outside_problem("rivals", None)
+    moved = HOME + 0.5 * np.eye(7)[2]
+    for _ in range(10):
+        driver.time += 2 * MS
+        supervisor.receive(driver.time, NAMES, moved, np.zeros(7))
+    assert supervisor.fault is not None
+    assert supervisor.fault.kind == "jump"
+    assert not supervisor.ramp().torque.any()

@@ -17,7 +17,7 @@ PARAMETERS = [
     ParameterSpec(
         "timeout",
         0.1,
-        "Joint states that stay away longer ramp the torque to zero, s (of the node's clock).",
+        "Joint states that stay away longer are a fault, which stops the arm, s (of the node's clock).",
         0.005,
         10.0,
     ),
