@@ -6,17 +6,14 @@ computed once per pass (`SpikingNetwork.effective`) and reused by every step of 
 """
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
 
-from spiking_controller.errors import ConfigError
 from spiking_controller.snn import initialisation
-from spiking_controller.snn.compiled.kernels import MOST_TICKS
-from spiking_controller.snn.compiled.layers import (
+from spiking_controller.snn.compiled.parameters import (
     LayerParameters,
     ReadoutParameters,
     UnrollOptions,
@@ -24,168 +21,46 @@ from spiking_controller.snn.compiled.layers import (
 )
 from spiking_controller.snn.compiled.single_step import SingleStep
 from spiking_controller.snn.compiled.unroll import Unroll, unroll
-from spiking_controller.snn.initialisation import Initialisation
-from spiking_controller.snn.neurons import Backend, LIFDecay, LIFState, Threshold, initial_state, scan
+from spiking_controller.snn.config import NetworkConfig
+from spiking_controller.snn.fixed_point import round_rows
+from spiking_controller.snn.neurons import Backend, LIFDecay, LIFState, initial_state, scan
+from spiking_controller.snn.readout import (
+    ReadoutResponse,
+    read_out,
+    readout_response,
+    rounded_read_out,
+    saturating_read_out,
+)
 from spiking_controller.snn.state import LayerState, NetworkState
-from spiking_controller.snn.surrogate import surrogate_derivative
-
-NeuronModel = Literal["adaptive_lif", "lif"]
-Recurrence = Literal["none", "step", "tick"]
-TimeConstants = Literal["per_neuron", "per_layer", "fixed"]
 
 _SHORTEST_TAU = 1e-3
 
 
-@dataclass(frozen=True)
-class NetworkConfig:
-    """Sizes and initial values of one spiking network.
+class Weights(NamedTuple):
+    """Weights and biases as they act: the parameters of the same names, rounded if the configuration says so."""
 
-    Attributes:
-        hidden: neurons of each hidden layer.
-        recurrence: what each layer receives of its own spikes: "none"; "step", their mean over the previous control
-            step; "tick", those of the previous tick (the paper).
-        rank: latent dimension of spike-to-spike weights (layer to layer and recurrent); 0 for full matrices.
-        neuron: "adaptive_lif" or "lif".
-        surrogate: name of the surrogate derivative: "gaussian", "multi_gaussian", "superspike" or "sigmoid".
-        initialisation: of the weights, see `initialisation`: "fluctuation", "kaiming" or "uniform".
-        ticks: SNN ticks per control step, K; at most 31, see `compiled.kernels`.
-        tick: length of a tick, s.
-        time_constants: whether they are learned "per_neuron", one "per_layer", or "fixed" at their initial values; the
-            readout's likewise, its neurons being the outputs.
-        tau_membrane, tau_synaptic, tau_adaptation: initial time constants, s.
-        tau_readout_membrane, tau_readout_synaptic: the same for the readout, s.
-        longest_tau, longest_readout_tau: upper bounds of the learnable time constants, s. Training sees unrolls of less
-            than a second from an empty state; a readout with a memory beyond that turns into an integrator that winds
-            up in longer episodes.
-        threshold_decay: linear decay of the threshold base, 1/s (adaptive_lif).
-        threshold_floor: lowest value of the threshold base, which rests at 1; None for no bound, as in the paper.
-        adaptation_strength: ξ (adaptive_lif).
-        input_gain, output_gain: initial learnable scales.
-        rate: ν of the fluctuation-driven initialisation, Hz.
-        feed_forward_variance: α of the same, fraction of the membrane's variance in a recurrent layer that comes from
-            feed-forward input.
-    """
-
-    hidden: tuple[int, ...] = (256, 256)
-    recurrence: Recurrence = "none"
-    rank: int = 32
-    neuron: NeuronModel = "adaptive_lif"
-    surrogate: str = "multi_gaussian"
-    initialisation: Initialisation = "fluctuation"
-    ticks: int = 4
-    tick: float = 0.005
-    time_constants: TimeConstants = "per_neuron"
-    tau_membrane: float = 0.006
-    tau_synaptic: float = 0.003
-    tau_adaptation: float = 0.1
-    tau_readout_membrane: float = 0.02
-    tau_readout_synaptic: float = 0.01
-    longest_tau: float = 0.3
-    longest_readout_tau: float = 0.1
-    threshold_decay: float = 10.0
-    threshold_floor: float | None = None
-    adaptation_strength: float = 0.05
-    input_gain: float = 0.5
-    output_gain: float = 0.5
-    rate: float = 50.0
-    feed_forward_variance: float = 0.9
-
-    def __post_init__(self) -> None:
-        surrogate_derivative(self.surrogate)
-        if not self.hidden or min(self.hidden) < 1:
-            raise ConfigError(f"hidden = {self.hidden!r} must list at least one layer of at least one neuron.")
-        for name, kinds in (
-            ("neuron", NeuronModel),
-            ("recurrence", Recurrence),
-            ("initialisation", Initialisation),
-            ("time_constants", TimeConstants),
-        ):
-            known = get_args(kinds)
-            if getattr(self, name) not in known:
-                raise ConfigError(f"{name} '{getattr(self, name)}' is unknown; choose one of: {', '.join(known)}.")
-        if self.rank < 0 or not 1 <= self.ticks <= MOST_TICKS:
-            raise ConfigError(
-                f"rank = {self.rank} must be at least 0, and ticks = {self.ticks} at least 1 and at most {MOST_TICKS}."
-            )
-        for name in (
-            "tick",
-            "tau_membrane",
-            "tau_synaptic",
-            "tau_adaptation",
-            "longest_tau",
-            "longest_readout_tau",
-            "rate",
-            "input_gain",
-            "output_gain",
-        ):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"{name} = {getattr(self, name)} must be above 0.")
-        if self.threshold_floor is not None and not -math.inf < self.threshold_floor < 1.0:
-            raise ConfigError(f"threshold_floor = {self.threshold_floor} must be finite and below 1, the rest.")
-        if not 0 < self.feed_forward_variance <= 1:
-            raise ConfigError(f"feed_forward_variance = {self.feed_forward_variance} must lie in (0, 1].")
-
-    @property
-    def threshold(self) -> Threshold:
-        """How the firing threshold moves, per tick."""
-        if self.neuron == "lif":
-            return Threshold()
-        floor = -math.inf if self.threshold_floor is None else self.threshold_floor
-        return Threshold(1.0, self.threshold_decay * self.tick, self.adaptation_strength, floor)
-
-
-class _ReadoutResponse(NamedTuple):
-    """Closed form of the readout's leaky integrators over the K ticks of a step (they are linear).
-
-    With currents c_k, k = 1..K: syn_K = synaptic_keep·syn_0 + Σ synaptic_gain_k·c_k, and
-    mem_K = membrane_keep·mem_0 + membrane_from_synaptic·syn_0 + Σ membrane_gain_k·c_k.
-    Gains are [ticks, 1, outputs], the rest [outputs].
-    """
-
-    synaptic_keep: Tensor
-    synaptic_gain: Tensor
-    membrane_keep: Tensor
-    membrane_from_synaptic: Tensor
-    membrane_gain: Tensor
+    input_weight: Tensor
+    bias: tuple[Tensor, ...]
+    expand: tuple[Tensor, ...]
+    compress: tuple[Tensor, ...]
+    recurrent_expand: tuple[Tensor, ...]
+    recurrent_compress: tuple[Tensor, ...]
+    readout_weight: tuple[Tensor, ...]
 
 
 class Effective(NamedTuple):
-    """Decay factors, gains and the readout's response, computed from the parameters once per unroll.
+    """Weights, decay factors, gains and the readout's response, computed from the parameters once per unroll.
 
-    `single` takes the steps at batch 1; only `SpikingNetwork.for_inference` sets it.
+    `readout` covers the ticks of a control step, or a single tick where the state is rounded in every tick. `single`
+    takes the steps at batch 1; only `SpikingNetwork.for_inference` sets it.
     """
 
+    weights: Weights
     decays: tuple[LIFDecay, ...]
     input_gain: Tensor
     output_gain: Tensor
-    readout: _ReadoutResponse
+    readout: ReadoutResponse
     single: SingleStep | None = None
-
-
-def readout_response(beta_synaptic: Tensor, beta_membrane: Tensor, ticks: int) -> _ReadoutResponse:
-    """The closed form of `ticks` steps of syn <- β_s·syn + c, mem <- β_m·mem + (1 - β_m)·syn.
-
-    Args:
-        beta_synaptic, beta_membrane: decay factors per tick, [outputs].
-        ticks: K.
-    """
-    one = torch.ones_like(beta_synaptic)
-    zero = torch.zeros_like(beta_synaptic)
-    gains_synaptic, gains_membrane = [one], [1.0 - beta_membrane]
-    for _ in range(ticks - 1):
-        gains_synaptic.append(beta_synaptic * gains_synaptic[-1])
-        gains_membrane.append(beta_membrane * gains_membrane[-1] + (1.0 - beta_membrane) * gains_synaptic[-1])
-    from_synaptic, keep = zero, one
-    for _ in range(ticks):
-        keep = beta_synaptic * keep
-        from_synaptic = beta_membrane * from_synaptic + (1.0 - beta_membrane) * keep
-    return _ReadoutResponse(
-        beta_synaptic**ticks,
-        torch.stack(gains_synaptic[::-1]).unsqueeze(1),
-        beta_membrane**ticks,
-        from_synaptic,
-        torch.stack(gains_membrane[::-1]).unsqueeze(1),
-    )
 
 
 class _Constants(nn.Module):
@@ -201,9 +76,10 @@ class _Constants(nn.Module):
 
 
 class SpikingNetwork(nn.Module):
-    """Features -> spiking layers -> leaky readout from every layer.
+    """Features -> spiking layers -> leaky readout, from every layer or the last.
 
-    The first layer receives W·x + b, constant over the step; each further layer the spikes of the one before, through
+    The first layer receives W·x + b, constant over the step, or with a delay that of the step before in its first
+    ticks; each further layer the spikes of the one before, through
     A·B with latent rank k; a recurrent layer also its own spikes, through another A·B: their mean over the previous
     control step, or those of the previous tick.
     """
@@ -226,8 +102,9 @@ class SpikingNetwork(nn.Module):
         self.outputs = outputs
         self.backend: Backend = backend
         generator = torch.Generator().manual_seed(seed)
-        is_recurrent = config.recurrence != "none"
-        feed_forward = math.sqrt(config.feed_forward_variance) if is_recurrent else 1.0
+        layers = range(len(config.hidden))
+        # Standard deviation of a layer's feed-forward weights, and of its recurrent ones, relative to all of them.
+        feed_forward = [math.sqrt(config.feed_forward_variance) if config.is_recurrent(i) else 1.0 for i in layers]
         recurrent = math.sqrt(1.0 - config.feed_forward_variance)
 
         time_constants = (config.tau_synaptic, config.tau_membrane, config.tau_adaptation)
@@ -238,9 +115,7 @@ class SpikingNetwork(nn.Module):
                 config.initialisation,
                 config.hidden[0],
                 inputs,
-                feed_forward
-                * initialisation.analogue_weight_deviation(inputs, config.tau_synaptic, config.tick)
-                / config.input_gain,
+                feed_forward[0] * _input_weight_deviation(config, inputs),
                 generator,
             )
         )
@@ -252,15 +127,17 @@ class SpikingNetwork(nn.Module):
             fan_in = neurons
         self.expand = nn.ParameterList()
         self.compress = nn.ParameterList()
-        for before, after in zip(config.hidden[:-1], config.hidden[1:], strict=True):
-            self._append_weights(self.expand, self.compress, after, before, feed_forward, generator)
+        for index in layers[1:]:
+            before, after = config.hidden[index - 1 : index + 1]
+            self._append_weights(self.expand, self.compress, after, before, feed_forward[index], generator)
         self.recurrent_expand = nn.ParameterList()
         self.recurrent_compress = nn.ParameterList()
-        if is_recurrent:
-            for neurons in config.hidden:
+        for index, neurons in enumerate(config.hidden):
+            if config.is_recurrent(index):
                 self._append_weights(
                     self.recurrent_expand, self.recurrent_compress, neurons, neurons, recurrent, generator
                 )
+        read_out = [neurons for index, neurons in enumerate(config.hidden) if config.is_read_out(index)]
         self.readout_weight = nn.ParameterList(
             nn.Parameter(
                 initialisation.weights(
@@ -268,7 +145,7 @@ class SpikingNetwork(nn.Module):
                     outputs,
                     neurons,
                     initialisation.spike_weight_deviation(
-                        sum(config.hidden),
+                        sum(read_out),
                         config.rate,
                         config.tau_readout_synaptic,
                         config.tau_readout_membrane,
@@ -277,7 +154,7 @@ class SpikingNetwork(nn.Module):
                     generator,
                 )
             )
-            for neurons in config.hidden
+            for neurons in read_out
         )
         readout_time_constants = (config.tau_readout_synaptic, config.tau_readout_membrane)
         readout_log_tau = _log_time_constants(config, readout_time_constants, outputs)
@@ -285,7 +162,8 @@ class SpikingNetwork(nn.Module):
             self.register_buffer("readout_log_tau", readout_log_tau)
         else:
             self.readout_log_tau = nn.Parameter(readout_log_tau)
-        self.log_input_gain = nn.Parameter(torch.tensor(config.input_gain).log())
+        gains = torch.full((inputs,) if config.input_gains == "per_input" else (), config.input_gain)
+        self.log_input_gain = nn.Parameter(gains.log())
         self.log_output_gain = nn.Parameter(torch.full((outputs,), config.output_gain).log())
 
     def _append_weights(
@@ -313,12 +191,40 @@ class SpikingNetwork(nn.Module):
             expand.append(nn.Parameter(full))
 
     @staticmethod
-    def _through(spikes: Tensor, expand: nn.ParameterList, compress: nn.ParameterList, index: int) -> Tensor:
+    def _through(spikes: Tensor, expand: Sequence[Tensor], compress: Sequence[Tensor], index: int) -> Tensor:
         latent = spikes @ compress[index].t() if len(compress) else spikes
         return latent @ expand[index].t()
 
+    def weights(self) -> Weights:
+        """The current weights and biases as they act; differentiable."""
+        bits, fixed_point = self.config.weight_bits, self.config.fixed_point
+
+        def rounded(weight: Tensor) -> Tensor:
+            return weight if bits is None else round_rows(weight, bits)
+
+        return Weights(
+            rounded(self.input_weight),
+            tuple(bias if fixed_point is None else fixed_point.round(bias) for bias in self.bias),
+            *(
+                tuple(map(rounded, weights))
+                for weights in (
+                    self.expand,
+                    self.compress,
+                    self.recurrent_expand,
+                    self.recurrent_compress,
+                    (*self._no_readout(), *self.readout_weight),
+                )
+            ),
+        )
+
+    def _no_readout(self) -> list[Tensor]:
+        """Readout weights of zero, of the layers that are not read out."""
+        like = self.readout_weight[0]
+        not_read = self.config.hidden[: len(self.config.hidden) - len(self.readout_weight)]
+        return [like.new_zeros(self.outputs, neurons) for neurons in not_read]
+
     def effective(self) -> Effective:
-        """Decay factors, gains and readout response of the current parameters; differentiable."""
+        """Weights, decay factors, gains and readout response of the current parameters; differentiable."""
         tick = self.config.tick
 
         def decay(log_tau: Tensor, neurons: int) -> Tensor:
@@ -327,20 +233,27 @@ class SpikingNetwork(nn.Module):
 
         readout = decay(self.readout_log_tau, self.outputs)
         return Effective(
+            self.weights(),
             tuple(
                 LIFDecay(*decay(log_tau, neurons))
                 for log_tau, neurons in zip(self.log_tau, self.config.hidden, strict=True)
             ),
             self.log_input_gain.exp(),
             self.log_output_gain.exp(),
-            readout_response(readout[0], readout[1], self.config.ticks),
+            readout_response(readout[0], readout[1], self.config.ticks if self._readout_is_linear else 1),
         )
+
+    @property
+    def _readout_is_linear(self) -> bool:
+        """Whether the readout over the ticks of a step has a closed form."""
+        return self.config.fixed_point is None and self.config.readout_leak == "membrane"
 
     @torch.no_grad()
     def for_inference(self) -> Effective:
         """`effective` for steps without gradients, with the compiled step at batch 1 where there is one."""
         effective = self.effective()
-        if not self.compiled or self.config.recurrence == "tick":
+        has_way = self.config.recurrence != "tick" and self.config.readout_leak == "membrane" and self.config.delay == 0
+        if self.backend != "fused" or not has_way:
             return effective
         return effective._replace(single=SingleStep(self.unroll_parameters(effective), self._unroll_options))
 
@@ -353,6 +266,38 @@ class SpikingNetwork(nn.Module):
         for log_tau in self.log_tau:
             log_tau.clamp_(shortest, math.log(self.config.longest_tau))
         self.readout_log_tau.clamp_(shortest, math.log(self.config.longest_readout_tau))
+
+    @torch.no_grad()
+    def convert_ticks(self, tick: float) -> None:
+        """Fit weights that were learned with ticks of another length to this network's.
+
+        Time constants are in seconds, but a drive is added in every tick: features and biases d settle at
+        syn = d / (1 - β), and spikes at the rate f give the mean syn = w·f·tick / (1 - β), with β = exp(-tick/τ). The
+        weights are scaled so that each neuron's mean synaptic current stays the same for the same features and rates.
+
+        Args:
+            tick: length of the ticks that the weights were learned with, s.
+        """
+        if tick == self.config.tick:
+            return
+
+        def scale(log_tau: Tensor) -> Tensor:
+            rate = torch.exp(-log_tau[0])
+            return torch.expm1(-self.config.tick * rate) / torch.expm1(-tick * rate)
+
+        for index, log_tau in enumerate(self.log_tau):
+            of_drive = scale(log_tau)
+            of_spikes = (of_drive * tick / self.config.tick).unsqueeze(-1)
+            self.bias[index].mul_(of_drive)
+            if index == 0:
+                self.input_weight.mul_(of_drive.unsqueeze(-1))
+            else:
+                self.expand[index - 1].mul_(of_spikes)
+            if self.config.is_recurrent(index):
+                self.recurrent_expand[index].mul_(of_spikes)
+        of_readout = (scale(self.readout_log_tau) * tick / self.config.tick).unsqueeze(-1)
+        for weight in self.readout_weight:
+            weight.mul_(of_readout)
 
     @torch.no_grad()
     def shift_rest(self, layer: int, neurons: Tensor, amount: float) -> None:
@@ -375,11 +320,40 @@ class SpikingNetwork(nn.Module):
             for neurons in self.config.hidden
         )
         zeros = like.new_zeros(batch, self.outputs)
-        return NetworkState(layers, zeros, zeros)
+        is_held = self.config.delta is not None or self.config.delay > 0
+        held = like.new_zeros(batch, self.inputs) if is_held else None
+        return NetworkState(layers, zeros, zeros, held)
+
+    def received(self, features: Tensor, state: NetworkState) -> Tensor:
+        """The features that the first layer works with: all as they are now, or on change only those that changed.
+
+        Args:
+            features: as they are now, [batch, inputs].
+            state: the network's state before the step.
+        """
+        if state.held_features is None or self.config.delta is None:
+            return features
+        has_changed = (features - state.held_features).abs() > self.config.delta
+        return torch.where(has_changed, features, state.held_features)
 
     def input_drive(self, features: Tensor, effective: Effective) -> Tensor:
         """The constant drive of the first layer, [..., neurons], from features [..., inputs]."""
-        return nn.functional.linear(features * effective.input_gain, self.input_weight, self.bias[0])
+        weights = effective.weights
+        return nn.functional.linear(features * effective.input_gain, weights.input_weight, weights.bias[0])
+
+    def resting_potential(self, features: Tensor, effective: Effective) -> tuple[Tensor, ...]:
+        """Where the membranes of each layer settle while no neuron fires, in units of the resting threshold.
+
+        A constant drive b settles at b / (1 - β_syn).
+
+        Args:
+            features: [batch, inputs].
+            effective: from `effective()`, of the same parameters.
+        Returns:
+            [batch, neurons] of the first layer, which the features drive; [neurons] of the others.
+        """
+        drives = [self.input_drive(features, effective), *list(self.bias)[1:]]
+        return tuple(drive / (1.0 - decay.synaptic) for drive, decay in zip(drives, effective.decays, strict=True))
 
     def unroll(
         self, features: Tensor, state: NetworkState, effective: Effective
@@ -407,26 +381,37 @@ class SpikingNetwork(nn.Module):
 
     @property
     def compiled(self) -> bool:
-        """Whether unrolls take the compiled way."""
-        return self.backend == "fused"
+        """Whether unrolls take the compiled way, which knows neither fixed point nor features sent on change."""
+        return self.backend == "fused" and self.config.fixed_point is None and self.config.delta is None
 
     @property
     def _unroll_options(self) -> UnrollOptions:
         config = self.config
-        return UnrollOptions(config.threshold, config.surrogate, config.ticks, config.recurrence)
+        return UnrollOptions(
+            config.threshold,
+            config.surrogate,
+            config.ticks,
+            config.recurrence,
+            config.recurrent_layers,
+            config.readout_leak,
+            config.delay,
+            config.fixed_point,
+        )
 
     def unroll_parameters(self, effective: Effective) -> UnrollParameters:
         """All parameters as the compiled unroll takes them; differentiable."""
-        recurrent = self.config.recurrence != "none"
+        weights = effective.weights
         layers = tuple(
             LayerParameters(
                 decay,
-                self.readout_weight[index],
-                self.bias[index],
-                self.expand[index - 1] if index > 0 else self.input_weight * effective.input_gain,
-                self.compress[index - 1] if index > 0 and len(self.compress) else None,
-                self.recurrent_expand[index] if recurrent else None,
-                self.recurrent_compress[index] if recurrent and len(self.recurrent_compress) else None,
+                weights.readout_weight[index],
+                weights.bias[index],
+                weights.expand[index - 1] if index > 0 else weights.input_weight * effective.input_gain,
+                weights.compress[index - 1] if index > 0 and weights.compress else None,
+                weights.recurrent_expand[index] if self.config.is_recurrent(index) else None,
+                weights.recurrent_compress[index]
+                if self.config.is_recurrent(index) and weights.recurrent_compress
+                else None,
             )
             for index, decay in enumerate(effective.decays)
         )
@@ -458,20 +443,29 @@ class SpikingNetwork(nn.Module):
             The readout [batch, outputs], the state after the step, and the spikes of each layer,
             [ticks, batch, neurons].
         """
+        features = self.received(features, state)
+        held = None if state.held_features is None else features
         if effective.single is not None and len(features) == 1:
-            return effective.single.step(features, state)
-        config = self.config
+            readout, after, fired = effective.single.step(features, state)
+            return readout, after._replace(held_features=held), fired
+        config, weights = self.config, effective.weights
         drive = self.input_drive(features, effective).unsqueeze(0)
+        if config.delay > 0 and state.held_features is not None:
+            late = self.input_drive(state.held_features, effective).unsqueeze(0)
+            drive = torch.cat([late] * config.delay + [drive] * (config.ticks - config.delay))
         layers: list[LayerState] = []
         all_spikes: list[Tensor] = []
         currents: Tensor | None = None
         for index, (layer, decay) in enumerate(zip(state.layers, effective.decays, strict=True)):
             if index > 0:
-                drive = self._through(all_spikes[-1], self.expand, self.compress, index - 1) + self.bias[index]
-            if config.recurrence == "step":
-                drive = drive + self._through(layer.mean_spikes, self.recurrent_expand, self.recurrent_compress, index)
-            if config.recurrence == "tick":
-                spikes, neurons = self._scan_tick_by_tick(drive, layer, decay, index)
+                drive = self._through(all_spikes[-1], weights.expand, weights.compress, index - 1)
+                drive = drive + weights.bias[index]
+            is_recurrent = config.is_recurrent(index)
+            if is_recurrent and config.recurrence == "step":
+                mean, recurrent = layer.mean_spikes, (weights.recurrent_expand, weights.recurrent_compress)
+                drive = drive + self._through(mean, *recurrent, index)
+            if is_recurrent and config.recurrence == "tick":
+                spikes, neurons = self._scan_tick_by_tick(drive, layer, decay, weights, index)
                 fed_back = spikes[-1]
             else:
                 spikes, neurons = scan(
@@ -482,35 +476,37 @@ class SpikingNetwork(nn.Module):
                     ticks=config.ticks,
                     surrogate=config.surrogate,
                     backend=self.backend,
+                    fixed_point=config.fixed_point,
                 )
                 fed_back = spikes.mean(0)
             layers.append(LayerState(neurons, fed_back))
             all_spikes.append(spikes)
-            current = spikes @ self.readout_weight[index].t()
+            current = spikes @ weights.readout_weight[index].t()
             currents = current if currents is None else currents + current
         assert currents is not None
-        response = effective.readout
-        synaptic = response.synaptic_keep * state.readout_synaptic + (response.synaptic_gain * currents).sum(0)
-        membrane = (
-            response.membrane_keep * state.readout_membrane
-            + response.membrane_from_synaptic * state.readout_synaptic
-            + (response.membrane_gain * currents).sum(0)
-        )
-        return (
-            membrane * effective.output_gain,
-            NetworkState(tuple(layers), synaptic, membrane),
-            tuple(all_spikes),
-        )
+        synaptic, membrane = state.readout_synaptic, state.readout_membrane
+        if config.readout_leak == "output":
+            currents = currents * effective.output_gain
+            readout, synaptic, membrane = saturating_read_out(currents, synaptic, membrane, effective.readout)
+        else:
+            if config.fixed_point is None:
+                synaptic, membrane = read_out(currents, synaptic, membrane, effective.readout)
+            else:
+                synaptic, membrane = rounded_read_out(
+                    currents, synaptic, membrane, effective.readout, config.fixed_point
+                )
+            readout = membrane * effective.output_gain
+        return readout, NetworkState(tuple(layers), synaptic, membrane, held), tuple(all_spikes)
 
     def _scan_tick_by_tick(
-        self, drive: Tensor, layer: LayerState, decay: LIFDecay, index: int
+        self, drive: Tensor, layer: LayerState, decay: LIFDecay, weights: Weights, index: int
     ) -> tuple[Tensor, LIFState]:
         """`scan` of the layer of that index, where every tick also receives the layer's spikes of the tick before."""
         config = self.config
         neurons, fired = layer
         ticks: list[Tensor] = []
         for now in drive.expand(config.ticks, -1, -1):
-            fed_back = self._through(fired, self.recurrent_expand, self.recurrent_compress, index)
+            fed_back = self._through(fired, weights.recurrent_expand, weights.recurrent_compress, index)
             spikes, neurons = scan(
                 (now + fed_back).unsqueeze(0),
                 neurons,
@@ -519,10 +515,20 @@ class SpikingNetwork(nn.Module):
                 ticks=1,
                 surrogate=config.surrogate,
                 backend=self.backend,
+                fixed_point=config.fixed_point,
             )
             fired = spikes[0]
             ticks.append(fired)
         return torch.stack(ticks), neurons
+
+
+def _input_weight_deviation(config: NetworkConfig, inputs: int) -> float:
+    """Standard deviation of fluctuation-driven weights from the features, without recurrence."""
+    if config.input_weights == "spiking":
+        return initialisation.spike_weight_deviation(
+            inputs, config.rate, config.tau_synaptic, config.tau_membrane, config.tick
+        )
+    return initialisation.analogue_weight_deviation(inputs, config.tau_synaptic, config.tick) / config.input_gain
 
 
 def _log_time_constants(config: NetworkConfig, seconds: tuple[float, ...], neurons: int) -> Tensor:

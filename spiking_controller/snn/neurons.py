@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from spiking_controller.snn.compiled import kernels
+from spiking_controller.snn.fixed_point import FixedPoint
 from spiking_controller.snn.surrogate import spike_function
 
 Backend = Literal["fused", "torch"]
@@ -64,7 +65,12 @@ def initial_state(batch: int, neurons: int, threshold: Threshold, like: Tensor) 
 
 
 def adaptive_lif_step(
-    drive: Tensor, state: LIFState, decay: LIFDecay, threshold: Threshold, surrogate: str
+    drive: Tensor,
+    state: LIFState,
+    decay: LIFDecay,
+    threshold: Threshold,
+    surrogate: str,
+    fixed_point: FixedPoint | None = None,
 ) -> tuple[Tensor, LIFState]:
     """One tick of current-based adaptive leaky integrate-and-fire (Huebotter et al. 2025, section on neurons).
 
@@ -77,7 +83,8 @@ def adaptive_lif_step(
         a     <- β_ada·a + spike
         base  <- rest if spike
 
-    If the threshold does not move, ϑ = rest, and a and base stay as they are.
+    If the threshold does not move, ϑ = rest, and a and base stay as they are. In fixed point, every value of the state
+    is rounded when it is written.
 
     Args:
         drive: weighted input of this tick, [batch, neurons].
@@ -85,33 +92,42 @@ def adaptive_lif_step(
         decay: decay factors, [neurons] each.
         threshold: how the threshold moves.
         surrogate: name of the surrogate derivative, see `surrogate.SURROGATES`.
+        fixed_point: the numbers that hold the state; None for float32.
     Returns:
         Spikes in {0, 1}, [batch, neurons], and the state after the tick.
     """
-    synaptic = decay.synaptic * state.synaptic_current + drive
-    membrane = decay.membrane * state.membrane + (1.0 - decay.membrane) * synaptic
+    written = _as_it_is if fixed_point is None else fixed_point.round
+    synaptic = written(decay.synaptic * state.synaptic_current + drive)
+    membrane = written(decay.membrane * state.membrane + (1.0 - decay.membrane) * synaptic)
     if not threshold.moves:
         spikes = spike_function(surrogate)(membrane - threshold.rest)
-        reset = membrane - threshold.rest * spikes.detach()
+        reset = written(membrane - threshold.rest * spikes.detach())
         return spikes, LIFState(synaptic, reset, state.adaptation, state.threshold_base)
-    lowered = (state.threshold_base - threshold.decrement).clamp(min=threshold.floor)
+    lowered = written((state.threshold_base - threshold.decrement).clamp(min=threshold.floor))
     level = lowered + threshold.adaptation_strength * state.adaptation
     spikes = spike_function(surrogate)(membrane - level)
     fired = spikes.detach()
     return spikes, LIFState(
         synaptic,
-        membrane - (level * fired).detach(),
-        decay.adaptation * state.adaptation + spikes,
+        written(membrane - (level * fired).detach()),
+        written(decay.adaptation * state.adaptation + spikes),
         torch.where(fired > 0, torch.full_like(lowered, threshold.rest), lowered),
     )
 
 
-def kernel_neurons(decay: LIFDecay, threshold: Threshold) -> kernels.Neurons:
+def _as_it_is(values: Tensor) -> Tensor:
+    return values
+
+
+def kernel_neurons(decay: LIFDecay, threshold: Threshold, fixed_point: FixedPoint | None = None) -> kernels.Neurons:
     """Parameters of a layer's neurons as the kernels take them, copied."""
     factors = torch.stack([part.detach() for part in decay]).numpy()
     # The kernels are compiled for finite numbers.
     floor = max(threshold.floor, _LOWEST)
-    return kernels.Neurons(factors, threshold.rest, threshold.decrement, threshold.adaptation_strength, floor)
+    rounding = kernels.Rounding(0.0, 0.0, 0.0)
+    if fixed_point is not None:
+        rounding = kernels.Rounding(fixed_point.quantum, float(fixed_point.lowest), float(fixed_point.highest))
+    return kernels.Neurons(factors, threshold.rest, threshold.decrement, threshold.adaptation_strength, floor, rounding)
 
 
 def scan(
@@ -123,6 +139,7 @@ def scan(
     ticks: int,
     surrogate: str = "gaussian",
     backend: Backend = "fused",
+    fixed_point: FixedPoint | None = None,
 ) -> tuple[Tensor, LIFState]:
     """Run the ticks of one control step.
 
@@ -135,22 +152,28 @@ def scan(
         surrogate: name of the surrogate derivative.
         backend: "fused" (compiled kernel, CPU and float32, where no gradient is recorded) or "torch" (readable
             reference, any device).
+        fixed_point: the numbers that hold the state; None for float32.
     Returns:
         Spikes [ticks, batch, neurons] and the state after the step.
     """
     needs_gradient = torch.is_grad_enabled() and any(part.requires_grad for part in (drive, *state, *decay))
     if backend == "fused" and not needs_gradient:
-        return _compiled_scan(drive, state, decay, threshold, ticks)
+        return _compiled_scan(drive, state, decay, threshold, ticks, fixed_point)
     collected = []
     for tick in range(ticks):
         now = drive[0] if drive.shape[0] == 1 else drive[tick]
-        spikes, state = adaptive_lif_step(now, state, decay, threshold, surrogate)
+        spikes, state = adaptive_lif_step(now, state, decay, threshold, surrogate, fixed_point)
         collected.append(spikes)
     return torch.stack(collected), state
 
 
 def _compiled_scan(
-    drive: Tensor, state: LIFState, decay: LIFDecay, threshold: Threshold, ticks: int
+    drive: Tensor,
+    state: LIFState,
+    decay: LIFDecay,
+    threshold: Threshold,
+    ticks: int,
+    fixed_point: FixedPoint | None,
 ) -> tuple[Tensor, LIFState]:
     """`scan` in the compiled kernel, without gradients."""
     batch, neurons = drive.shape[1:]
@@ -160,7 +183,7 @@ def _compiled_scan(
     kernels.scan_forward(
         drive.detach().transpose(0, 1).contiguous().numpy(),
         before.numpy(),
-        kernel_neurons(decay, threshold),
+        kernel_neurons(decay, threshold, fixed_point),
         np.empty((neurons, 0), np.float32),
         kernels.StepResult(
             fired,

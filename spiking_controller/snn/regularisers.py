@@ -25,15 +25,20 @@ class ActivityRegulariser:
         upper: mean rate of a layer above which the layer is penalised, Hz; 0 switches it off. The bound is on the mean,
             so that single neurons may fire often.
         weight_lower, weight_upper: on the squared excess, 1/Hz².
+        silence: weight of the resting potential's squared excess over `silence_level`, in units of the resting
+            threshold, where nothing moves and nothing is wanted: a network that keeps below it rests without spikes.
+        silence_level: highest resting potential that costs nothing, below the threshold of 1.
     """
 
     lower: float = 0.0
     upper: float = 0.0
     weight_lower: float = 1e-4
     weight_upper: float = 1e-4
+    silence: float = 0.0
+    silence_level: float = 0.8
 
     def __post_init__(self) -> None:
-        for name in ("lower", "upper", "weight_lower", "weight_upper"):
+        for name in ("lower", "upper", "weight_lower", "weight_upper", "silence"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} = {getattr(self, name)} of an activity regulariser must be at least 0.")
         if 0 < self.upper < self.lower:
@@ -60,6 +65,15 @@ class ActivityRegulariser:
             if self.upper > 0:
                 loss = loss + self.weight_upper * torch.relu(rate.mean() - self.upper).square()
         return loss
+
+    def silence_penalty(self, resting_potential: Activity) -> Tensor:
+        """What potentials above `silence_level` cost: the squared excess, summed over neurons, averaged over the rest.
+
+        Args:
+            resting_potential: of each layer, [..., neurons], differentiable.
+        """
+        excess = [torch.relu(layer - self.silence_level).square().sum(-1).mean() for layer in resting_potential]
+        return self.silence * torch.stack(excess).sum() if excess else torch.zeros(())
 
 
 def mean_activity(spikes: Sequence[Tensor]) -> Activity:

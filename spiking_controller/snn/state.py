@@ -18,11 +18,16 @@ class LayerState(NamedTuple):
 
 
 class NetworkState(NamedTuple):
-    """State of a network: its layers and the readout's two integrators, [batch, outputs] each."""
+    """State of a network: its layers, the readout's two integrators, [batch, outputs] each, and features it received.
+
+    `readout_membrane` is the output, tanh of the membrane, where the readout leaks from that. `held_features`, [batch,
+    inputs], are those of the step before, where features come late or are sent on change; None elsewhere.
+    """
 
     layers: tuple[LayerState, ...]
     readout_synaptic: Tensor
     readout_membrane: Tensor
+    held_features: Tensor | None = None
 
     def detach(self) -> "NetworkState":
         """The same state without its history."""
@@ -33,4 +38,5 @@ class NetworkState(NamedTuple):
             ),
             self.readout_synaptic.detach(),
             self.readout_membrane.detach(),
+            None if self.held_features is None else self.held_features.detach(),
         )

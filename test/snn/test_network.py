@@ -8,11 +8,22 @@ import torch
 
 from spiking_controller.errors import ConfigError
 from spiking_controller.snn import initialisation
-from spiking_controller.snn.network import NetworkConfig, Recurrence, SpikingNetwork, readout_response
+from spiking_controller.snn.config import NetworkConfig, Recurrence
+from spiking_controller.snn.network import SpikingNetwork
 from spiking_controller.snn.neurons import Backend, adaptive_lif_step
+from spiking_controller.snn.readout import readout_response
 
 RECURRENT = NetworkConfig(hidden=(24, 20), recurrence="step", rank=6)
 TICK_WISE = replace(RECURRENT, recurrence="tick", ticks=5, tick=0.004, feed_forward_variance=0.5)
+PAPER = replace(
+    TICK_WISE,
+    rank=0,
+    recurrent_layers="first",
+    readout_layers="last",
+    readout_leak="output",
+    delay=3,
+    input_gains="per_input",
+)
 FLOORED = replace(RECURRENT, threshold_floor=0.9)
 BACKENDS: tuple[Backend, ...] = ("torch", "fused")
 KINDS = ["fluctuation", "kaiming", "uniform"]
@@ -33,7 +44,8 @@ def unroll(network: SpikingNetwork, inputs: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    "config", [RECURRENT, NetworkConfig(hidden=(24,), neuron="lif", rank=0), TICK_WISE, replace(TICK_WISE, rank=0)]
+    "config",
+    [RECURRENT, NetworkConfig(hidden=(24,), neuron="lif", rank=0), TICK_WISE, replace(TICK_WISE, rank=0), PAPER],
 )
 def test_compiled_steps_without_gradients_equal_the_reference(config: NetworkConfig) -> None:
     with torch.no_grad():
@@ -125,6 +137,13 @@ def test_a_step_with_gradients_takes_the_reference_whatever_its_batch() -> None:
         replace(FLOORED, recurrence="tick"),
         replace(TICK_WISE, hidden=(24, 20, 16), time_constants="fixed"),
         replace(TICK_WISE, hidden=(24,), ticks=1),
+        PAPER,
+        replace(PAPER, recurrence="step", rank=6),
+        replace(PAPER, recurrence="none", recurrent_layers="all", delay=5),
+        replace(TICK_WISE, delay=1),
+        replace(RECURRENT, recurrent_layers="first", input_gains="per_input"),
+        replace(RECURRENT, readout_layers="last"),
+        replace(RECURRENT, readout_leak="output", ticks=1),
         *(replace(TICK_WISE, surrogate=name) for name in ("gaussian", "superspike", "sigmoid")),
         NetworkConfig(hidden=(24, 20, 16), rank=6),
         NetworkConfig(hidden=(24,), neuron="lif", rank=0),
@@ -146,7 +165,8 @@ def test_a_compiled_unroll_equals_the_reference_in_values_and_gradients(config: 
         assert features.grad is not None
         gradients = [p.grad for p in network.parameters() if p.grad is not None]
         state_after = [part for layer in after.layers for part in (*layer.neurons, layer.mean_spikes)]
-        results.append([output, *activity, after.readout_membrane, *state_after, features.grad, *gradients])
+        held = [] if after.held_features is None else [after.held_features]
+        results.append([output, *activity, after.readout_membrane, *held, *state_after, features.grad, *gradients])
     assert results[0][0].abs().max() > 0.01
     assert len(results[0]) == len(results[1])
     for reference, compiled in zip(*results, strict=True):
@@ -326,6 +346,60 @@ def test_tick_wise_recurrence_feeds_every_tick_the_spikes_of_the_tick_before() -
         assert not torch.allclose(unroll(network, inputs), unroll(without, inputs))
 
 
+def test_a_delay_of_every_connection_is_one_of_the_features() -> None:
+    """The paper's network, connection by connection: each receives what its source sent a tick ago."""
+    config = replace(PAPER, neuron="lif")
+    network = SpikingNetwork(config, 9, 3, seed=3)
+    with torch.no_grad():
+        for bias in network.bias:
+            bias.zero_()
+        network.log_input_gain.copy_(torch.linspace(-1.0, 0.5, 9))
+        effective, state = network.effective(), network.initial_state(5)
+        (first, second), (between,), (readout,) = effective.decays, network.expand, network.readout_weight
+        like = network.input_weight
+        neurons = [state.layers[0].neurons, state.layers[1].neurons]
+        sent, spikes_1, spikes_2 = like.new_zeros(5, 9), like.new_zeros(5, 24), like.new_zeros(5, 20)
+        synaptic, output = like.new_zeros(5, 3), like.new_zeros(5, 3)
+        decays = effective.readout.synaptic_keep, effective.readout.membrane_keep
+        for step in features(8, 5, 9, seed=4):
+            readout_after, state, _ = network.step(step, state, effective)
+            for _ in range(config.ticks):
+                drive = sent @ network.input_weight.t() + spikes_1 @ network.recurrent_expand[0].t()
+                current = (spikes_2 @ readout.t()) * effective.output_gain
+                drive_2 = spikes_1 @ between.t()
+                sent = step * network.log_input_gain.exp()
+                spikes_1, neurons[0] = adaptive_lif_step(drive, neurons[0], first, config.threshold, "gaussian")
+                spikes_2, neurons[1] = adaptive_lif_step(drive_2, neurons[1], second, config.threshold, "gaussian")
+                synaptic = decays[0] * synaptic + current
+                membrane = decays[1] * output + (1.0 - decays[1]) * synaptic
+                output = torch.tanh(membrane)
+            torch.testing.assert_close(readout_after, membrane, rtol=1e-4, atol=1e-5)
+    assert membrane.abs().max() > 0.01
+
+
+def test_a_readout_that_leaks_from_its_output_cannot_wind_up() -> None:
+    config = replace(RECURRENT, tau_readout_membrane=10.0, tau_readout_synaptic=0.005)
+    inputs = features(1, 5, 9, seed=5).expand(200, -1, -1)
+    with torch.no_grad():
+        bounded, free = (
+            unroll(SpikingNetwork(replace(config, readout_leak=leak), 9, 3, seed=6), inputs)
+            for leak in ("output", "membrane")
+        )
+    assert bounded.abs().max() < 1.5
+    assert free.abs().max() > 3.0 * bounded.abs().max()
+
+
+def test_inputs_taken_for_spikes_give_larger_weights() -> None:
+    config = replace(PAPER, tick=0.002, tau_membrane=0.01, tau_synaptic=0.005, feed_forward_variance=0.9)
+    spiking, analogue = (
+        SpikingNetwork(replace(config, input_weights=kind), 100, 3, seed=7).input_weight.std()
+        for kind in ("spiking", "analogue")
+    )
+    expected = math.sqrt(0.9 / (100 * 50 * 0.002 * initialisation.psp_energy(0.005, 0.01, 0.002)))
+    assert float(spiking) == pytest.approx(expected, rel=0.05)
+    assert spiking > 3 * analogue
+
+
 def test_with_one_tick_per_step_both_recurrences_are_the_same() -> None:
     config = replace(RECURRENT, ticks=1, tick=0.02)
     inputs = features(8, 5, 9, seed=5)
@@ -361,6 +435,13 @@ def test_a_step_does_not_change_the_state_it_was_given() -> None:
         ({"tau_membrane": 0.0}, "tau_membrane = 0.0 must be above 0"),
         ({"feed_forward_variance": 1.5}, "feed_forward_variance = 1.5"),
         ({"surrogate": "boxcar"}, "surrogate 'boxcar' is unknown"),
+        ({"delay": 5}, "delay = 5 must be at least 0 and at most ticks = 4"),
+        ({"recurrent_layers": "second"}, "recurrent_layers 'second' is unknown; choose one of: all, first"),
+        ({"readout_layers": "none"}, "readout_layers 'none' is unknown; choose one of: all, last"),
+        ({"readout_leak": "tanh"}, "readout_leak 'tanh' is unknown; choose one of: membrane, output"),
+        ({"input_gains": "many"}, "input_gains 'many' is unknown"),
+        ({"input_weights": "digital"}, "input_weights 'digital' is unknown"),
+        ({"readout_leak": "output", "state_bits": 16, "state_fraction_bits": 10}, "leave one out"),
     ],
 )
 def test_a_wrong_size_or_name_is_refused(options: dict[str, object], message: str) -> None:

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.snn.network import NetworkConfig, SpikingNetwork
+from spiking_controller.snn.config import NetworkConfig
+from spiking_controller.snn.network import SpikingNetwork
 from spiking_controller.snn.neurons import Backend
 from spiking_controller.snn.regularisers import ActivityRegulariser, mean_activity
 
@@ -72,11 +73,49 @@ def test_training_on_the_penalty_alone_moves_the_rates_to_the_bounds(
     assert rates[-1] > 1.2 * rates[0] if regulariser.lower else rates[-1] < 0.8 * rates[0]
 
 
+def test_the_resting_potential_is_where_membranes_settle_without_spikes() -> None:
+    network = SpikingNetwork(NetworkConfig(hidden=(20, 16), neuron="lif", rank=0), 6, 2, seed=1)
+    features = 1e-3 * torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for bias in network.bias:
+            bias.mul_(0.1)
+        effective = network.effective()
+        state = network.initial_state(4)
+        for _ in range(200):
+            _, state, spikes = network.step(features, state, effective)
+            assert not any(layer.any() for layer in spikes)
+        resting = network.resting_potential(features, effective)
+    for layer, expected in zip(state.layers, resting, strict=True):
+        torch.testing.assert_close(layer.neurons.membrane, expected.expand(4, -1), rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_trained_to_be_silent_rests_without_spikes() -> None:
+    network = SpikingNetwork(NetworkConfig(hidden=(20, 16), neuron="lif", rank=4), 6, 2, seed=1)
+    regulariser = ActivityRegulariser(silence=1.0)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
+    features = torch.randn(12, 6, generator=torch.Generator().manual_seed(0))
+
+    def spikes_at_rest() -> int:
+        with torch.no_grad():
+            _, activity, _ = network.unroll(features.expand(20, -1, -1), network.initial_state(12), network.effective())
+        return sum(int((layer > 0).sum()) for layer in activity)
+
+    assert spikes_at_rest() > 0
+    for _ in range(200):
+        loss = regulariser.silence_penalty(network.resting_potential(features, network.effective()))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert spikes_at_rest() == 0
+    assert float(regulariser.silence_penalty(())) == 0.0
+
+
 @pytest.mark.parametrize(
     ("bounds", "message"),
     [
         ({"lower": -1.0}, "lower = -1.0 of an activity regulariser must be at least 0"),
         ({"weight_upper": -0.5}, "weight_upper = -0.5"),
+        ({"silence": -0.1}, "silence = -0.1"),
         ({"lower": 20.0, "upper": 10.0}, "upper = 10.0 Hz .* must not be below lower = 20.0 Hz"),
     ],
 )

@@ -24,6 +24,8 @@ from spiking_controller.compilation import compiled
 
 _OPTIONS: Any = {"fastmath": True, "error_model": "numpy", "nogil": True}
 _INLINE: Any = {"fastmath": True, "error_model": "numpy", "inline": "always"}
+# A function that says nothing of `fastmath` takes over its caller's.
+_EXACT: Any = {"fastmath": False, "error_model": "numpy", "nogil": True}
 
 # Constants of the surrogates, see `snn/surrogate.py`. They are here because the compiled code on disk is renewed only
 # when this file changes.
@@ -75,6 +77,19 @@ _FRACTION_BITS: Final = np.int32(23)
 _NO_BIT: Final = np.int32(0)
 
 
+class Rounding(NamedTuple):
+    """Fixed-point numbers that hold a state, see `fixed_point.FixedPoint`.
+
+    Attributes:
+        quantum: 0 if the state is not rounded.
+        lowest, highest: in quanta.
+    """
+
+    quantum: float
+    lowest: float
+    highest: float
+
+
 class Neurons(NamedTuple):
     """Parameters of a layer's neurons.
 
@@ -82,6 +97,7 @@ class Neurons(NamedTuple):
         decay: factors per tick of synaptic current, membrane and adaptation, [3, neurons].
         rest, decrement, adaptation_strength: see `neurons.Threshold`.
         floor: likewise, but finite.
+        rounding: of their state.
     """
 
     decay: np.ndarray
@@ -89,6 +105,7 @@ class Neurons(NamedTuple):
     decrement: float
     adaptation_strength: float
     floor: float
+    rounding: Rounding
 
 
 class Connection(NamedTuple):
@@ -182,7 +199,7 @@ class Integrators(NamedTuple):
 class Readout(NamedTuple):
     """Coefficients of the readout over the ticks of a step in closed form, or their gradients.
 
-    See `network.readout_response`. `synaptic_gain` and `membrane_gain` are [ticks, outputs], the rest [outputs].
+    See `readout.readout_response`. `synaptic_gain` and `membrane_gain` are [ticks, outputs], the rest [outputs].
     """
 
     synaptic_keep: np.ndarray
@@ -364,6 +381,62 @@ def _tick(state, drive, decays, levels, share, bit, pattern):  # type: ignore[no
         pattern[i] |= bit if charged > threshold else _NO_BIT
 
 
+@njit(**_EXACT)
+def _grid(rounding):  # type: ignore[no-untyped-def]
+    """Quantum and bounds of a `Rounding` as float32."""
+    return np.float32(rounding.quantum), np.float32(rounding.lowest), np.float32(rounding.highest)
+
+
+@njit(**_EXACT)
+def _nearest(value, grid):  # type: ignore[no-untyped-def]
+    """The nearest fixed-point number of a `Rounding` in float32."""
+    quantum, lowest, highest = grid
+    return min(max(np.rint(value * (_ONE / quantum)), lowest), highest) * quantum
+
+
+@njit(**_EXACT)
+def _rounded_ticks(drive, state, neurons, ticks, after, mean_spikes, pattern):  # type: ignore[no-untyped-def]
+    """All ticks of a row whose state is rounded whenever it is written.
+
+    Equal bit for bit to `neurons.adaptive_lif_step`: plain arithmetic in the same order, compiled without `fastmath`.
+
+    Args:
+        drive: [ticks, neurons], or [1, neurons] for one that is held constant.
+        state, after: before and after the step, [4, neurons].
+        neurons: their parameters.
+        ticks: how many.
+        mean_spikes: receives the mean spikes per tick, [neurons].
+        pattern: receives the spikes, a bit for each tick, [neurons].
+    """
+    levels = _levels(neurons)
+    rest, decrement, strength, floor = levels
+    moves = _moves(levels)
+    grid = _grid(neurons.rounding)
+    constant = drive.shape[0] == 1
+    for i in range(drive.shape[1]):
+        decay_synaptic, keep, decay_adaptation = neurons.decay[0, i], neurons.decay[1, i], neurons.decay[2, i]
+        current, membrane, adaptation, base = state[0, i], state[1, i], state[2, i], state[3, i]
+        spikes, count = _NO_BIT, _ZERO
+        for tick in range(ticks):
+            current = _nearest(decay_synaptic * current + drive[0 if constant else tick, i], grid)
+            charged = _nearest(keep * membrane + (_ONE - keep) * current, grid)
+            threshold = rest
+            if moves:
+                base = _nearest(max(base - decrement, floor), grid)
+                threshold = base + strength * adaptation
+            fires = charged > threshold
+            spike = _ONE if fires else _ZERO
+            membrane = _nearest(charged - threshold * spike, grid)
+            if moves:
+                adaptation = _nearest(decay_adaptation * adaptation + spike, grid)
+                base = rest if fires else base
+            spikes |= np.int32(1 << tick) if fires else _NO_BIT
+            count += spike
+        after[0, i], after[1, i], after[2, i], after[3, i] = current, membrane, adaptation, base
+        mean_spikes[i] = count / np.float32(ticks)
+        pattern[i] = spikes
+
+
 @njit(**_INLINE)
 def _find(values, index):  # type: ignore[no-untyped-def]
     """Write the places of values other than zero into `index`, which is longer; returns how many there are."""
@@ -449,25 +522,6 @@ def _add_product(scale, rows, into):  # type: ignore[no-untyped-def]
             into[i] += scale[r] * rows[r, i]
 
 
-@njit(**_INLINE)
-def _dot_rows(rows, vector, into):  # type: ignore[no-untyped-def]
-    """into = rows @ vector, four rows in one pass; [k, n], [n], [k]."""
-    whole = rows.shape[0] - rows.shape[0] % 4
-    for r in range(0, whole, 4):
-        a, b, c, d = _ZERO, _ZERO, _ZERO, _ZERO
-        for i in range(vector.shape[0]):
-            a += rows[r, i] * vector[i]
-            b += rows[r + 1, i] * vector[i]
-            c += rows[r + 2, i] * vector[i]
-            d += rows[r + 3, i] * vector[i]
-        into[r], into[r + 1], into[r + 2], into[r + 3] = a, b, c, d
-    for r in range(whole, rows.shape[0]):
-        a = _ZERO
-        for i in range(vector.shape[0]):
-            a += rows[r, i] * vector[i]
-        into[r] = a
-
-
 @compiled(**_OPTIONS)
 def scan_forward(
     drive: np.ndarray, state: np.ndarray, neurons: Neurons, readout: np.ndarray, result: StepResult
@@ -495,8 +549,12 @@ def scan_forward(
         np.empty(size + 1, np.int32),
     )
     end = 0
+    blocks = 0 if neurons.rounding.quantum > 0.0 else decays.shape[0]
     for row in range(batch):
-        for number in range(decays.shape[0]):
+        if neurons.rounding.quantum > 0.0:
+            after = result.state[row]
+            _rounded_ticks(drive[row], state[row], neurons, ticks, after, result.mean_spikes[row], patterns)
+        for number in range(blocks):
             block = slice(number * _BLOCK, min((number + 1) * _BLOCK, size))
             _read_state(scratch, state, row, block)
             scratch[_MEAN:] = _ZERO
@@ -764,83 +822,106 @@ def tick_wise_forward(
 
 
 @compiled(**_OPTIONS)
-def tick_wise_backward(
-    grad: StepGradient,
-    grad_fed_back: np.ndarray,
-    readout: np.ndarray,
-    drive: np.ndarray,
-    before: np.ndarray,
-    state: np.ndarray,
-    neurons: Neurons,
-    recurrence: Connection,
-    fired: Fired,
-    surrogate: int,
-    learns: bool,
-    grad_drive: np.ndarray,
-    grad_gather: np.ndarray,
-    grad_layer: LayerGradient,
+def tick_wise_again(
+    drive: np.ndarray, state: np.ndarray, neurons: Neurons, surrogate: int, grad_state: np.ndarray, records: np.ndarray
 ) -> None:
-    """Back-propagate through `tick_wise_forward`, as `scan_backward` does through `scan_forward`.
+    """Run the ticks of a tick-wise recurrent step once more, before `tick_wise_back` goes back through them.
 
     Args:
-        grad, readout, state, neurons, fired, surrogate, learns, grad_drive, grad_layer: see `scan_backward`.
-        grad_fed_back: gradient of the last tick's spikes from the step after, [batch, neurons]; overwritten by that of
-            the spikes of the tick before the step.
-        drive: that `tick_wise_forward` recorded.
-        before: spikes of the tick before the step, [batch, neurons].
-        recurrence: weights behind them, `gather` transposed.
-        grad_gather: of `gather`; added to, if `learns`. The gradient of `spread` is left to the caller: the product of
-            the recorded `latent` and `grad_drive`.
+        drive: that `tick_wise_forward` recorded, [batch, ticks, neurons].
+        state: before the step, see `scan_forward`.
+        neurons: their parameters.
+        surrogate: its code.
+        grad_state: of the first three of the state after the step, [batch, 3, neurons].
+        records: receives what the way back needs, of the shape that `tick_wise_records` gives.
     """
     batch, ticks, size = drive.shape
-    share = np.float32(1.0 / ticks)
     levels = _levels(neurons)
-    decays, grad_blocks = _by_block(neurons.decay), _by_block(grad_layer.neurons)
-    records = np.empty((decays.shape[0], (ticks + 1) * _RECORD), np.float32)
-    g_spikes = np.empty(size, np.float32)
-    g_latent = np.empty(recurrence.spread.shape[0], np.float32)
-    index = np.empty(size + 1, np.int32)
+    decays = _by_block(neurons.decay)
     for row in range(batch):
         for number in range(decays.shape[0]):
             block = slice(number * _BLOCK, min((number + 1) * _BLOCK, size))
-            _read_state(records[number], state, row, block)
+            own = records[row, number]
+            _read_state(own, state, row, block)
             for tick in range(ticks):
-                pair = records[number, tick * _RECORD :]
-                _tick_again(pair, drive[row, tick, block], decays[number], levels, surrogate)
-            _read_grad_state(records[number, ticks * _RECORD :], grad.state, row, block)
-        g_fed_back = grad_fed_back[row]
-        for tick in range(ticks - 1, -1, -1):
-            _grad_spikes(grad, readout, share, row, tick, g_spikes)
-            for i in range(size):
-                g_spikes[i] += g_fed_back[i]
-            g_drive = grad_drive[row, tick]
-            for number in range(decays.shape[0]):
-                block = slice(number * _BLOCK, min((number + 1) * _BLOCK, size))
-                pair = records[number, tick * _RECORD :]
-                _tick_back(pair, g_spikes[block], decays[number], levels, learns, grad_blocks[number])
-                _write(pair, _SLOPE, g_drive[block])
-            g_fed_back[:] = _ZERO
-            if recurrence.spread.shape[0] > 0:
-                _dot_rows(recurrence.spread, g_drive, g_latent)
-                g_gathered = g_latent
-            else:
-                g_gathered = g_drive
-            _add_product(g_gathered, recurrence.gather, g_fed_back)
-            if learns:
-                before_tick = _fired_in(fired, row, tick - 1) if tick > 0 else index[: _find(before[row], index)]
-                _add_to_rows(before_tick, g_gathered, grad_gather)
-                _add_to_rows(_fired_in(fired, row, tick), grad.currents[row, tick], grad_layer.readout)
+                _tick_again(own[tick * _RECORD :], drive[row, tick, block], decays[number], levels, surrogate)
+            _read_grad_state(own[ticks * _RECORD :], grad_state, row, block)
+
+
+@compiled(**_OPTIONS)
+def tick_wise_back(
+    tick: int,
+    grad: StepGradient,
+    grad_fed_back: np.ndarray,
+    readout: np.ndarray,
+    neurons: Neurons,
+    fired: Fired,
+    learns: bool,
+    records: np.ndarray,
+    grad_now: np.ndarray,
+    grad_layer: LayerGradient,
+) -> None:
+    """Back-propagate through one tick of `tick_wise_forward`, all rows together; ticks must come in reverse order.
+
+    The products with recurrent weights lie between the ticks, and are left to the caller, for whom they are large.
+
+    Args:
+        tick: its number.
+        grad, readout, neurons, fired, learns, grad_layer: see `scan_backward`; the first tick overwrites `grad.state`.
+        grad_fed_back: gradient of this tick's spikes from what they fed back, [batch, neurons].
+        records: that `tick_wise_again` filled.
+        grad_now: receives the gradient of this tick's drive, [batch, neurons].
+    """
+    batch, ticks, _ = grad.currents.shape
+    size = readout.shape[1]
+    share = np.float32(1.0 / ticks)
+    levels = _levels(neurons)
+    decays, grad_blocks = _by_block(neurons.decay), _by_block(grad_layer.neurons)
+    g_spikes = np.empty(size, np.float32)
+    for row in range(batch):
+        _grad_spikes(grad, readout, share, row, tick, g_spikes)
+        for i in range(size):
+            g_spikes[i] += grad_fed_back[row, i]
         for number in range(decays.shape[0]):
             block = slice(number * _BLOCK, min((number + 1) * _BLOCK, size))
-            _write_grad_state(records[number], grad.state, row, block)
+            pair = records[row, number, tick * _RECORD :]
+            _tick_back(pair, g_spikes[block], decays[number], levels, learns, grad_blocks[number])
+            _write(pair, _SLOPE, grad_now[row, block])
+            if tick == 0:
+                _write_grad_state(pair, grad.state, row, block)
+        if learns:
+            _add_to_rows(_fired_in(fired, row, tick), grad.currents[row, tick], grad_layer.readout)
     _to_neurons(grad_blocks, grad_layer.neurons)
+
+
+def tick_wise_records(batch: int, ticks: int, neurons: int) -> np.ndarray:
+    """Room for the records of a step, [batch, blocks of neurons, ...]."""
+    return np.empty((batch, -(-neurons // _BLOCK), (ticks + 1) * _RECORD), np.float32)
+
+
+@compiled(**_OPTIONS)
+def add_to_fed_back(before: np.ndarray, fired: Fired, grad: np.ndarray, grad_gather: np.ndarray) -> None:
+    """Add to the gradient of the weights behind the spikes of the tick before, tick by tick.
+
+    Args:
+        before: spikes of the tick before the step, [batch, neurons].
+        fired: the neurons that fired in the step.
+        grad: of what they fed back, [ticks, batch, width].
+        grad_gather: of the weights, [neurons, width]; added to.
+    """
+    ticks, batch, _ = grad.shape
+    index = np.empty(before.shape[1] + 1, np.int32)
+    for row in range(batch):
+        for tick in range(ticks):
+            active = _fired_in(fired, row, tick - 1) if tick > 0 else index[: _find(before[row], index)]
+            _add_to_rows(active, grad[tick, row], grad_gather)
 
 
 @compiled(**_OPTIONS)
 def readout_forward(
     currents: np.ndarray, before: Integrators, readout: Readout, after: Integrators, output: np.ndarray
 ) -> None:
-    """The readout over the ticks of a step in closed form, see `network.readout_response`.
+    """The readout over the ticks of a step in closed form, see `readout.readout_response`.
 
     Args:
         currents: [batch, ticks, outputs].
@@ -858,6 +939,38 @@ def readout_forward(
             for tick in range(ticks):
                 syn += readout.synaptic_gain[tick, o] * currents[row, tick, o]
                 mem += readout.membrane_gain[tick, o] * currents[row, tick, o]
+            after.synaptic[row, o] = syn
+            after.membrane[row, o] = mem
+            output[row, o] = mem * readout.output_gain[o]
+
+
+@compiled(**_EXACT)
+def rounded_readout(
+    currents: np.ndarray,
+    before: Integrators,
+    readout: Readout,
+    rounding: Rounding,
+    after: Integrators,
+    output: np.ndarray,
+) -> None:
+    """The readout tick by tick with a state that is rounded whenever it is written.
+
+    Equal bit for bit to `readout.rounded_read_out`.
+
+    Args:
+        currents, before, after, output: see `readout_forward`.
+        readout: its coefficients over one tick.
+        rounding: of its state.
+    """
+    batch, ticks, outputs = currents.shape
+    grid = _grid(rounding)
+    for row in range(batch):
+        for o in range(outputs):
+            syn, mem = before.synaptic[row, o], before.membrane[row, o]
+            keep, gain = readout.membrane_keep[o], readout.membrane_gain[0, o]
+            for tick in range(ticks):
+                syn = _nearest(readout.synaptic_keep[o] * syn + currents[row, tick, o], grid)
+                mem = _nearest(keep * mem + gain * syn, grid)
             after.synaptic[row, o] = syn
             after.membrane[row, o] = mem
             output[row, o] = mem * readout.output_gain[o]

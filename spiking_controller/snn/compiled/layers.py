@@ -1,206 +1,16 @@
-"""Layers of one compiled unroll: parameters, what feeds a layer, and its steps forward and back through the kernels."""
+"""Layers of one compiled unroll: their steps forward and back through the kernels."""
 
-from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from spiking_controller.snn.compiled import kernels
-from spiking_controller.snn.neurons import LIFDecay, LIFState, Threshold, kernel_neurons
+from spiking_controller.snn.compiled.feeds import DelayedFeed, FeatureFeed, SpikeFeed, by_tick
+from spiking_controller.snn.compiled.parameters import LayerParameters, UnrollOptions
+from spiking_controller.snn.neurons import LIFState, kernel_neurons
 from spiking_controller.snn.state import LayerState
-
-
-class LayerParameters(NamedTuple):
-    """Parameters of one hidden layer; None where the layer has no such part.
-
-    Attributes:
-        decay: decay factors per tick, [neurons] each.
-        readout: weights to the readout, [outputs, neurons].
-        bias: [neurons].
-        up_projection, down_projection: A [neurons, rank] and B [rank, before] of the connection from the layer before,
-            or the full matrix as `up_projection`; for the first layer the full matrix from the features,
-            [neurons, features], gain included.
-        recurrent_up_projection, recurrent_down_projection: the same of the recurrence.
-    """
-
-    decay: LIFDecay
-    readout: Tensor
-    bias: Tensor
-    up_projection: Tensor
-    down_projection: Tensor | None
-    recurrent_up_projection: Tensor | None
-    recurrent_down_projection: Tensor | None
-
-
-class ReadoutParameters(NamedTuple):
-    """Closed form of the readout over the ticks of a step (`network.readout_response`), and its gain.
-
-    `synaptic_gain` and `membrane_gain` are [ticks, outputs], the rest [outputs].
-    """
-
-    synaptic_keep: Tensor
-    synaptic_gain: Tensor
-    membrane_keep: Tensor
-    membrane_from_synaptic: Tensor
-    membrane_gain: Tensor
-    output_gain: Tensor
-
-
-class UnrollParameters(NamedTuple):
-    """Everything that a network's steps depend on besides its state and its features: hidden layers and readout."""
-
-    layers: tuple[LayerParameters, ...]
-    readout: ReadoutParameters
-
-    def flatten(self) -> list[Tensor | None]:
-        """All tensors in a fixed order, for autograd."""
-        flat: list[Tensor | None] = [*self.readout]
-        for layer in self.layers:
-            flat += [*layer.decay, *layer[1:]]
-        return flat
-
-    @staticmethod
-    def unflatten(flat: Sequence[Any]) -> "UnrollParameters":
-        """The inverse of `flatten`."""
-        readout, size = len(ReadoutParameters._fields), 2 + len(LayerParameters._fields)
-        parts = (flat[i : i + size] for i in range(readout, len(flat), size))
-        layers = tuple(LayerParameters(LIFDecay(*part[:3]), *part[3:]) for part in parts)
-        return UnrollParameters(layers, ReadoutParameters(*flat[:readout]))
-
-
-class UnrollOptions(NamedTuple):
-    """Options of the ticks besides tensors.
-
-    Attributes:
-        threshold: how it moves.
-        surrogate: name of the surrogate derivative.
-        ticks: per control step.
-        recurrence: "none", "step" or "tick", see `network.NetworkConfig`.
-    """
-
-    threshold: Threshold
-    surrogate: str
-    ticks: int
-    recurrence: str
-
-
-_WIDTH: Final = 16
-"""Features are padded with zeros to a multiple of this: products of other widths take half as long again."""
-
-
-class _FeatureFeed:
-    """Input of the first layer: the features through one full matrix, once per step.
-
-    The first axis of a buffer, here and below, is the control step. Gradients are accumulated transposed, step by step
-    while a step's arrays are in the cache; in this shape their products take two thirds of the time.
-    """
-
-    ticks: Final = 1
-
-    def __init__(self, steps: int, batch: int, up_projection: Tensor) -> None:
-        neurons, self._features = up_projection.shape
-        width = -(-self._features // _WIDTH) * _WIDTH
-        self._weight, self._grad_weight = torch.zeros(neurons, width), torch.empty(width, neurons)
-        # Views of single steps, here and below, are made once: making one costs as much as a small product.
-        self._source_at = torch.zeros(steps, batch, width).unbind()
-        self.fed_at = torch.empty(steps, batch, neurons).unbind()
-        self.fed_by_tick = _all_by_tick(self.fed_at, self.ticks)
-
-    def start(self, parameters: LayerParameters) -> None:
-        """Begin an unroll with these parameters."""
-        self._bias = parameters.bias
-        self._weight[:, : self._features].copy_(parameters.up_projection)
-
-    def forward(self, step: int, features: Tensor) -> None:
-        """Fill the input of this step, `fed_at[step]` or `fed_by_tick[step]`, from features [batch, features]."""
-        source = self._source_at[step]
-        source[:, : self._features].copy_(features)
-        torch.addmm(self._bias, source, self._weight.t(), out=self.fed_at[step])
-
-    def start_backward(self) -> None:
-        """Set the gradients to zero."""
-        self._grad_weight.zero_()
-
-    def backward(self, step: int, learns: bool) -> tuple[Tensor, Tensor]:
-        """Back through a step, from the gradient of the input, which has replaced it in `fed_at[step]`.
-
-        Returns:
-            The gradient of the source as two factors; that of the features is padded with columns of zeros.
-        """
-        if learns:
-            self._grad_weight.addmm_(self._source_at[step].t(), self.fed_at[step])
-        return self.fed_at[step], self._weight
-
-    def gradients(self) -> tuple[Tensor, Tensor | None]:
-        """Gradients of A and B."""
-        return self._grad_weight[: self._features].t().clone(), None
-
-
-class _SpikeFeed:
-    """Input of a later layer: the spikes of the layer before through A·B or one full matrix, in every tick.
-
-    Its methods are those of `_FeatureFeed`.
-    """
-
-    def __init__(self, steps: int, batch: int, ticks: int, parameters: LayerParameters, before: "Layer") -> None:
-        self.ticks, self._before = ticks, before
-        up_projection, down_projection = parameters.up_projection, parameters.down_projection
-        neurons, width = up_projection.shape
-        rows = batch * ticks
-        self._is_full = down_projection is None
-        self._gather = torch.empty((up_projection if down_projection is None else down_projection).t().shape)
-        self._grad_gather, self._grad_spread = torch.empty_like(self._gather), torch.empty(width, neurons)
-        self.fed_at = torch.empty(steps, rows, neurons).unbind()
-        self.fed_by_tick = _all_by_tick(self.fed_at, ticks)
-        # Sums of the weights of the neurons that fired: latent values, or with a full matrix the layer's input itself.
-        self._sum_at = self.fed_at if self._is_full else torch.empty(steps, rows, width).unbind()
-        self._sum_by_tick = self.fed_by_tick if self._is_full else _all_by_tick(self._sum_at, ticks)
-        self._grad_sum = torch.empty(0 if self._is_full else rows, width)
-        self._grad_sum_by_tick = _by_tick(self._grad_sum, ticks)
-        self._gather_np, self._grad_gather_np = self._gather.numpy(), self._grad_gather.numpy()
-
-    def start(self, parameters: LayerParameters) -> None:
-        self._bias = parameters.bias
-        self._up_projection, self._down_projection = parameters.up_projection, parameters.down_projection
-        self._gather.copy_((self._up_projection if self._down_projection is None else self._down_projection).t())
-
-    def forward(self, step: int, features: Tensor) -> None:
-        into = self._sum_at[step]
-        into.copy_(self._bias) if self._is_full else into.zero_()
-        kernels.add_fired(self._before.fired_at[step], self._gather_np, self._sum_by_tick[step])
-        if not self._is_full:
-            torch.addmm(self._bias, into, self._up_projection.t(), out=self.fed_at[step])
-
-    def start_backward(self) -> None:
-        self._grad_gather.zero_()
-        self._grad_spread.zero_()
-
-    def backward(self, step: int, learns: bool) -> tuple[Tensor, Tensor]:
-        grad = grad_sum = self.fed_at[step]
-        if not self._is_full:
-            grad_sum = torch.mm(grad, self._up_projection, out=self._grad_sum)
-            if learns:
-                self._grad_spread.addmm_(self._sum_at[step].t(), grad)
-        if learns:
-            by_tick = self.fed_by_tick[step] if self._is_full else self._grad_sum_by_tick
-            kernels.add_to_fired(self._before.fired_at[step], by_tick, self._grad_gather_np)
-        return grad_sum, self._up_projection if self._down_projection is None else self._down_projection
-
-    def gradients(self) -> tuple[Tensor, Tensor | None]:
-        gathered = self._grad_gather.t().clone()
-        return (gathered, None) if self._is_full else (self._grad_spread.t().clone(), gathered)
-
-
-def _by_tick(rows: Tensor, ticks: int) -> np.ndarray:
-    """Rows of a step, [batch × ticks, n], as the kernels take them, [batch, ticks, n]."""
-    return rows.numpy().reshape(-1, ticks, rows.shape[1])
-
-
-def _all_by_tick(steps: Sequence[Tensor], ticks: int) -> list[np.ndarray]:
-    """`_by_tick` of every step."""
-    return [_by_tick(rows, ticks) for rows in steps]
 
 
 class Layer:
@@ -216,12 +26,14 @@ class Layer:
         ticks, neurons = options.ticks, parameters.bias.shape[0]
         self._options = options
         threshold = options.threshold
-        self._feed = (
-            _FeatureFeed(steps, batch, parameters.up_projection)
-            if before is None
-            else _SpikeFeed(steps, batch, ticks, parameters, before)
-        )
-        self.fired_at = [
+        self._feed: FeatureFeed | SpikeFeed
+        if before is not None:
+            self._feed = SpikeFeed(steps, batch, ticks, parameters, before.fired_at)
+        elif options.delay > 0:
+            self._feed = DelayedFeed(steps, batch, ticks, options.delay, parameters.up_projection)
+        else:
+            self._feed = FeatureFeed(steps, batch, parameters.up_projection)
+        self.fired_at: list[kernels.Fired] = [
             kernels.Fired(*lists) for lists in zip(*kernels.empty_lists(steps, batch, ticks, neurons), strict=True)
         ]
         fields = 4 if threshold.moves else 2
@@ -232,7 +44,7 @@ class Layer:
         self._fed_back_at = self._fed_back.unbind()
         self._fed_back_np, self._grad_fed_back_np = list(self._fed_back.numpy()), self._grad_fed_back.numpy()
         self._grad_spikes = torch.empty(batch * ticks, neurons)
-        self._grad_spikes_by_tick = _by_tick(self._grad_spikes, ticks)
+        self._grad_spikes_by_tick = by_tick(self._grad_spikes, ticks)
         self._no_grad_spikes = self._grad_spikes_by_tick[:0]
 
     def start(self, parameters: LayerParameters, state: LayerState) -> None:
@@ -245,6 +57,19 @@ class Layer:
         neurons = state.neurons
         self._state_at[0][:], self._unmoved = torch.stack(neurons[:fields], 1).numpy(), neurons[fields:]
         self._fed_back_at[0].copy_(state.mean_spikes)
+
+    def hold(self, features: Tensor | None) -> None:
+        """Begin with these features before the first step, [batch, features], where features come late; after `start`.
+
+        Only the first layer has any.
+        """
+        assert isinstance(self._feed, FeatureFeed)
+        self._feed.hold(features)
+
+    def held(self) -> Tensor | None:
+        """The features that the step after the last will need, [batch, features], copied; None without delay."""
+        assert isinstance(self._feed, FeatureFeed)
+        return self._feed.held()
 
     def state(self) -> LayerState:
         """The state after the last step, copied."""
@@ -400,7 +225,11 @@ class _StepWiseLayer(Layer):
 
 
 class _TickWiseLayer(Layer):
-    """Every tick receives the spikes of the tick before; the kernels feed them back, row by row."""
+    """Every tick receives the spikes of the tick before.
+
+    Forward the kernel feeds them back, row by row, adding up the weights of the few neurons that fired. Backward a
+    gradient has no zeros to skip, and each tick takes one matrix product for the whole batch.
+    """
 
     def __init__(
         self, steps: int, batch: int, options: UnrollOptions, parameters: LayerParameters, before: Layer | None
@@ -410,7 +239,11 @@ class _TickWiseLayer(Layer):
         rank = 0 if parameters.recurrent_down_projection is None else parameters.recurrent_down_projection.shape[0]
         drive, latent = (np.empty((steps, batch, ticks, width), np.float32) for width in (neurons, rank))
         self._record_at = [kernels.TickWiseRecord(*record) for record in zip(drive, latent, strict=True)]
-        self._grad_drive = np.empty((batch, ticks, neurons), np.float32)
+        self._records = kernels.tick_wise_records(batch, ticks, neurons)
+        self._grad_drive = torch.empty(ticks, batch, neurons)
+        self._grad_latent = torch.empty(ticks, batch, rank)
+        self._grad_drive_at, self._grad_latent_at = self._grad_drive.unbind(), self._grad_latent.unbind()
+        self._grad_drive_np = list(self._grad_drive.numpy())
         self._mean_spikes, self._grad_mean = torch.empty(steps, batch, neurons), torch.empty(batch, neurons)
         self._mean_spikes_np, self._grad_mean_np = list(self._mean_spikes.numpy()), self._grad_mean.numpy()
 
@@ -418,11 +251,11 @@ class _TickWiseLayer(Layer):
         super().start(parameters, state)
         up_projection, down_projection = parameters.recurrent_up_projection, parameters.recurrent_down_projection
         assert up_projection is not None
-        gathered = (up_projection if down_projection is None else down_projection).numpy()
-        gather = np.ascontiguousarray(gathered.T)
+        self._up_projection, self._down_projection = up_projection, down_projection
+        gathered = up_projection if down_projection is None else down_projection
+        gather = np.ascontiguousarray(gathered.numpy().T)
         spread = gather[:0] if down_projection is None else np.ascontiguousarray(up_projection.numpy().T)
         self._recurrence = kernels.Connection(gather, spread)
-        self._transposed = kernels.Connection(gathered, spread)
 
     def mean_spikes(self) -> Tensor:
         return self._mean_spikes.clone()
@@ -452,34 +285,62 @@ class _TickWiseLayer(Layer):
             self._grad_mean.zero_()
         else:
             self._grad_mean.copy_(grad_mean_spikes)
-        kernels.tick_wise_backward(
-            kernels.StepGradient(grad_spikes, grad_currents, self._grad_mean_np, self._grad_state),
-            self._grad_fed_back_np,
-            self._readout,
-            self._record_at[step].drive,
-            self._fed_back_np[step],
+        drive = self._record_at[step].drive
+        step_gradient = kernels.StepGradient(grad_spikes, grad_currents, self._grad_mean_np, self._grad_state)
+        kernels.tick_wise_again(
+            drive,
             self._state_at[step],
             self._neurons,
-            self._transposed,
-            self.fired_at[step],
             kernels.SURROGATE_CODES[self._options.surrogate],
-            self._learns,
-            self._grad_drive,
-            self._grad_gather,
-            self._gradient,
+            self._grad_state,
+            self._records,
         )
-        grad_drive, grad_fed = torch.from_numpy(self._grad_drive), self._feed.fed_at[step]
+        for tick in reversed(range(drive.shape[1])):
+            kernels.tick_wise_back(
+                tick,
+                step_gradient,
+                self._grad_fed_back_np,
+                self._readout,
+                self._neurons,
+                self.fired_at[step],
+                self._learns,
+                self._records,
+                self._grad_drive_np[tick],
+                self._gradient,
+            )
+            grad_now = self._grad_drive_at[tick]
+            if self._down_projection is None:
+                torch.mm(grad_now, self._up_projection, out=self._grad_fed_back)
+            else:
+                torch.mm(grad_now, self._up_projection, out=self._grad_latent_at[tick])
+                torch.mm(self._grad_latent_at[tick], self._down_projection, out=self._grad_fed_back)
+        grad_fed = self._feed.fed_at[step]
         if self._feed.ticks == 1:
-            torch.sum(grad_drive, 1, out=grad_fed)
+            torch.sum(self._grad_drive, 0, out=grad_fed)
         else:
-            grad_fed.copy_(grad_drive.flatten(0, 1))
-        if self._learns and len(self._recurrence.spread) > 0:
-            latent = torch.from_numpy(self._record_at[step].latent)
-            self._grad_spread.addmm_(latent.flatten(0, 1).t(), grad_drive.flatten(0, 1))
+            grad_fed.view(-1, *self._grad_drive.shape[::2]).copy_(self._grad_drive.transpose(0, 1))
+        if self._learns:
+            self._learn_recurrence(step)
+
+    def _learn_recurrence(self, step: int) -> None:
+        grad_gathered = self._grad_drive
+        if self._down_projection is not None:
+            grad_gathered = self._grad_latent
+            latent = torch.from_numpy(self._record_at[step].latent).transpose(0, 1)
+            self._grad_spread.addmm_(latent.flatten(0, 1).t(), self._grad_drive.flatten(0, 1))
+        kernels.add_to_fed_back(self._fed_back_np[step], self.fired_at[step], grad_gathered.numpy(), self._grad_gather)
 
     def _recurrent_gradients(self) -> tuple[Tensor | None, Tensor | None]:
         grad_gathered = torch.from_numpy(self._grad_gather).t()
         return (grad_gathered, None) if len(self._recurrence.spread) == 0 else (self._grad_spread.t(), grad_gathered)
 
 
-LAYERS: dict[str, type[Layer]] = {"none": Layer, "step": _StepWiseLayer, "tick": _TickWiseLayer}
+_LAYERS: Final[dict[str, type[Layer]]] = {"none": Layer, "step": _StepWiseLayer, "tick": _TickWiseLayer}
+
+
+def build_layer(
+    steps: int, batch: int, options: UnrollOptions, parameters: LayerParameters, before: Layer | None
+) -> Layer:
+    """The layer behind `before`, or the first one, with the recurrence that it has."""
+    is_recurrent = before is None or options.recurrent_layers == "all"
+    return _LAYERS[options.recurrence if is_recurrent else "none"](steps, batch, options, parameters, before)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spiking_controller.snn.compiled import kernels
-from spiking_controller.snn.compiled.layers import LayerParameters, UnrollOptions, UnrollParameters
+from spiking_controller.snn.compiled.parameters import LayerParameters, UnrollOptions, UnrollParameters
 from spiking_controller.snn.neurons import LIFState, kernel_neurons
 from spiking_controller.snn.state import LayerState, NetworkState
 
@@ -53,7 +53,7 @@ class _Layer(NamedTuple):
         weights = kernels.LayerWeights(
             _connection(None if is_first else parameters.up_projection, parameters.down_projection, neurons),
             _connection(parameters.recurrent_up_projection, parameters.recurrent_down_projection, neurons),
-            kernel_neurons(parameters.decay, options.threshold),
+            kernel_neurons(parameters.decay, options.threshold, options.fixed_point),
             _transposed(parameters.readout, 0),
         )
         fired = kernels.empty_lists(1, options.ticks, neurons)
@@ -75,6 +75,7 @@ class SingleStep:
         self._layers = [_Layer.of(layer, options, index == 0) for index, layer in enumerate(parameters.layers)]
         self._readout = kernels.Readout(*(part.detach().contiguous().numpy().copy() for part in parameters.readout))
         self._outputs = len(parameters.readout.output_gain)
+        self._rounding = self._layers[0].weights.neurons.rounding
         self._nothing = kernels.empty_lists(0, options.ticks, 0)
 
     def step(self, features: Tensor, state: NetworkState) -> tuple[Tensor, NetworkState, tuple[Tensor, ...]]:
@@ -107,12 +108,11 @@ class SingleStep:
             all_spikes.append(torch.from_numpy(spikes))
             source = layer.fired
         output, synaptic, membrane = (np.empty((1, outputs), np.float32) for _ in range(3))
-        kernels.readout_forward(
-            currents,
-            kernels.Integrators(state.readout_synaptic.numpy(), state.readout_membrane.numpy()),
-            self._readout,
-            kernels.Integrators(synaptic, membrane),
-            output,
-        )
+        before = kernels.Integrators(state.readout_synaptic.numpy(), state.readout_membrane.numpy())
+        after_readout = kernels.Integrators(synaptic, membrane)
+        if self._rounding.quantum > 0.0:
+            kernels.rounded_readout(currents, before, self._readout, self._rounding, after_readout, output)
+        else:
+            kernels.readout_forward(currents, before, self._readout, after_readout, output)
         after_step = NetworkState(tuple(layers_after), torch.from_numpy(synaptic), torch.from_numpy(membrane))
         return torch.from_numpy(output), after_step, tuple(all_spikes)

@@ -14,7 +14,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from spiking_controller.snn.compiled import kernels
-from spiking_controller.snn.compiled.layers import LAYERS, Layer, UnrollOptions, UnrollParameters
+from spiking_controller.snn.compiled.layers import Layer, build_layer
+from spiking_controller.snn.compiled.parameters import UnrollOptions, UnrollParameters
+from spiking_controller.snn.compiled.saturating_readout import saturating_backward, saturating_forward
 from spiking_controller.snn.neurons import LIFState
 from spiking_controller.snn.state import LayerState, NetworkState
 
@@ -24,11 +26,10 @@ class _Buffers:
 
     def __init__(self, steps: int, batch: int, options: UnrollOptions, parameters: UnrollParameters) -> None:
         ticks, (outputs, _) = options.ticks, parameters.layers[0].readout.shape
-        kind = LAYERS[options.recurrence]
         self.layers: list[Layer] = []
         for layer in parameters.layers:
             before = self.layers[-1] if self.layers else None
-            self.layers.append(kind(steps, batch, options, layer, before))
+            self.layers.append(build_layer(steps, batch, options, layer, before))
         self.currents = torch.empty(steps, batch, ticks, outputs)
         self.grad_currents = torch.empty(batch, ticks, outputs)
         self.integrators = torch.empty(steps + 1, 2, batch, outputs)
@@ -79,6 +80,8 @@ class Unroll:
         self._layers = len(self._b.layers)
         for layer, layer_parameters, layer_state in zip(self._b.layers, own.layers, state.layers, strict=True):
             layer.start(layer_parameters, layer_state)
+        self._b.layers[0].hold(state.held_features)
+        self._saturates = options.readout_leak == "output"
         self._b.integrators[0, 0].copy_(state.readout_synaptic)
         self._b.integrators[0, 1].copy_(state.readout_membrane)
         self._readout = kernels.Readout(*(part.numpy() for part in own.readout))
@@ -116,7 +119,8 @@ class Unroll:
         b.currents_at[step].zero_()
         for layer in b.layers:
             layer.forward(step, features, b.currents_np[step])
-        kernels.readout_forward(
+        forward = saturating_forward if self._saturates else kernels.readout_forward
+        forward(
             b.currents_np[step], b.integrators_at[step], self._readout, b.integrators_at[step + 1], b.output_np[step]
         )
         return b.output_at[step]
@@ -124,7 +128,8 @@ class Unroll:
     def state(self) -> NetworkState:
         """The state after the last step, copied."""
         layers = tuple(layer.state() for layer in self._b.layers)
-        return NetworkState(layers, *self._b.integrators[-1].clone().unbind())
+        synaptic, membrane = self._b.integrators[-1].clone()
+        return NetworkState(layers, synaptic, membrane, self._b.layers[0].held())
 
     def output(self) -> Tensor:
         """The readout of all steps, [steps, batch, outputs], copied."""
@@ -154,21 +159,24 @@ class Unroll:
             grad_mean_spikes: gradient of each layer's mean spikes in this step, [batch, neurons], or None.
         """
         b = self._b
-        kernels.readout_backward(
-            grad_output.numpy(),
-            b.grad_integrators_np,
-            b.currents_np[step],
-            b.integrators_at[step],
-            b.integrators_at[step + 1].membrane,
-            self._readout,
-            b.grad_currents_np,
-            self._grad_readout,
-        )
+        self._back_through_readout(step, grad_output)
         from_above: tuple[Tensor, Tensor] | None = None
         for layer, grad_mean in zip(reversed(b.layers), reversed(grad_mean_spikes), strict=True):
             from_above = layer.backward(step, from_above, b.grad_currents_np, grad_mean)
         assert from_above is not None
         self._feature_factors = from_above
+
+    def _back_through_readout(self, step: int, grad_output: Tensor) -> None:
+        b = self._b
+        before, after = b.integrators_at[step : step + 2]
+        gradients = b.grad_currents_np, self._grad_readout
+        grad, currents = grad_output.numpy(), b.currents_np[step]
+        if self._saturates:
+            saturating_backward(grad, b.grad_integrators_np, currents, before, self._readout, *gradients)
+        else:
+            kernels.readout_backward(
+                grad, b.grad_integrators_np, currents, before, after.membrane, self._readout, *gradients
+            )
 
     def grad_features(self) -> Tensor:
         """The gradient of the features of the step that `backward` went through last, [batch, features]."""
@@ -224,7 +232,8 @@ class _Sequence(torch.autograd.Function):
 
 def _state_tensors(state: NetworkState) -> list[Tensor]:
     layers = [tensor for neurons, mean in state.layers for tensor in (*neurons, mean)]
-    return [*layers, state.readout_synaptic, state.readout_membrane]
+    held = [] if state.held_features is None else [state.held_features]
+    return [*layers, state.readout_synaptic, state.readout_membrane, *held]
 
 
 def unroll(
@@ -244,4 +253,4 @@ def unroll(
     output, *rest = _Sequence.apply(options, state, features, *parameters.flatten())
     after = rest[count:]
     layers = tuple(LayerState(LIFState(*after[5 * i : 5 * i + 4]), after[5 * i + 4]) for i in range(count))
-    return output, tuple(rest[:count]), NetworkState(layers, after[-2], after[-1])
+    return output, tuple(rest[:count]), NetworkState(layers, *after[5 * count :])

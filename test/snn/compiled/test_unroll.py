@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from spiking_controller.snn.compiled.unroll import ReleasedError
-from spiking_controller.snn.network import NetworkConfig, SpikingNetwork
+from spiking_controller.snn.config import NetworkConfig
+from spiking_controller.snn.network import SpikingNetwork
 
 FEATURES = torch.randn(6, 3, 5, generator=torch.Generator().manual_seed(1))
 
