@@ -96,6 +96,11 @@ class KinematicChain:
         return cls(np.array(rotations), np.array(translations), columns, len(joint_names))
 
     @property
+    def links(self) -> tuple[FloatArray, FloatArray, tuple[int, ...]]:
+        """Fixed rotation [joints, 3, 3] and translation [joints + 1, 3], m, before each turn about z, and its joint."""
+        return self._rotation.copy(), self._translation.copy(), tuple(int(column) for column in self._columns)
+
+    @property
     def vertical_base_axis(self) -> FloatArray | None:
         """x and y of the vertical axis about which the first entry of the joint vector turns the whole chain, m.
 

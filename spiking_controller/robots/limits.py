@@ -1,6 +1,7 @@
 """Keeps joint torques legal: one limiter for training and for the live arm, so that the policy knows it."""
 
 from dataclasses import dataclass, fields
+from typing import Literal
 
 import numpy as np
 from numba import njit
@@ -10,6 +11,9 @@ from spiking_controller.compilation import compiled
 from spiking_controller.errors import RobotModelError
 
 FloatArray = NDArray[np.float64]
+
+Braking = Literal["full", "outward", "none"]
+"""What keeps a joint within its range and speed: see `TorqueLimiter`."""
 
 BRAKING_FRACTION = 0.5
 """A joint has to stop within this share of the way from its soft to its hard bound. The rest is for the time that the
@@ -96,18 +100,31 @@ class TorqueLimiter:
 
     a damping that is small enough to stay stable under the delay of a sampled loop. The rate comes last, as on the
     arm's own interface: a torque that braking asks for builds up as fast as the rate limit allows.
+
+    Simulated tasks may do with less: with `braking` "outward" a torque beyond a soft position bound must not push
+    further out, whatever the speed, and with "none" the torque has no bounds at all.
     """
 
-    def __init__(self, limits: JointLimits, soft_fraction: float = 0.8) -> None:
+    def __init__(
+        self,
+        limits: JointLimits,
+        soft_fraction: float = 0.8,
+        braking: Braking = "full",
+        has_rate_limit: bool = True,
+    ) -> None:
         """Set the limits.
 
         Args:
             limits: what the joints may do.
             soft_fraction: share of the position range in which the full speed and outward torque are allowed.
+            braking: what keeps joints within range and speed.
+            has_rate_limit: whether the torque may change no faster than the limits say.
         Raises:
             RobotModelError: `soft_fraction` is outside (0, 1].
         """
         self.limits = limits
+        self._braking = braking
+        self._has_rate_limit = has_rate_limit
         self.soft_fraction = soft_fraction
         self._lower, self._upper = limits.soft_bounds(soft_fraction)
         # With soft bounds at the hard ones the way has no length; the allowed speed then drops within a hair.
@@ -143,6 +160,8 @@ class TorqueLimiter:
         previous = np.clip(np.asarray(previous_torque, dtype=np.float64), -self.limits.torque, self.limits.torque)
         lowest, highest = self.bounds(joint_position, joint_velocity)
         legal = np.minimum(np.maximum(np.asarray(torque, dtype=np.float64), lowest), highest)
+        if not self._has_rate_limit:
+            return legal
         step = self.limits.torque_rate * max(period, 0.0)
         return np.minimum(np.maximum(legal, previous - step), previous + step)
 
@@ -155,6 +174,11 @@ class TorqueLimiter:
         """
         position = np.ascontiguousarray(joint_position, dtype=np.float64)
         velocity = np.ascontiguousarray(joint_velocity, dtype=np.float64)
+        if self._braking != "full":
+            if self._braking == "none":
+                return np.full(position.shape, -np.inf), np.full(position.shape, np.inf)
+            lowest = np.where(position <= self._lower, 0.0, -self.limits.torque)
+            return lowest, np.where(position >= self._upper, 0.0, self.limits.torque)
         if position.shape != velocity.shape:
             position, velocity = (np.array(values) for values in np.broadcast_arrays(position, velocity))
         lowest, highest = np.empty(position.shape), np.empty(position.shape)

@@ -7,7 +7,6 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from spiking_controller.errors import RobotModelError
 from spiking_controller.robots.arm import Arm
 
 UNSTABLE: Final = [
@@ -54,17 +53,11 @@ def joint_addresses(model: mujoco.MjModel, joint_names: Sequence[str]) -> JointA
 
 
 def motors(model: mujoco.MjModel, arm: Arm) -> NDArray[np.intp]:
-    """Numbers of the motors that drive an arm's joints in its model, [joints].
-
-    Raises:
-        RobotModelError: a joint has none.
-    """
-    return np.array([_motor_of(model, arm, name) for name in arm.joint_names], dtype=np.intp)
+    """Numbers of the motors that drive an arm's joints in its model, [joints]."""
+    return np.array([_motor_of(model, name) for name in arm.joint_names], dtype=np.intp)
 
 
-def _motor_of(model: mujoco.MjModel, arm: Arm, joint_name: str) -> int:
+def _motor_of(model: mujoco.MjModel, joint_name: str) -> int:
     drives = model.actuator_trnid[:, 0] == model.joint(joint_name).id
     drives &= model.actuator_trntype == mujoco.mjtTrn.mjTRN_JOINT
-    if not drives.any():
-        raise RobotModelError(f"{arm.mjcf}: the joint '{joint_name}' has no motor; add one to the model.")
     return int(np.flatnonzero(drives)[0])

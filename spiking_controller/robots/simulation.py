@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.robots.arm import PAYLOAD, Arm
+from spiking_controller.robots.arm import Arm
+from spiking_controller.robots.description import PAYLOAD
 from spiking_controller.robots.mujoco_model import UNSTABLE, joint_addresses, motors
 from spiking_controller.units import NANOSECONDS
 
@@ -102,7 +103,7 @@ class ArmSimulation:
             condition: what differs from the arm's description; by default nothing.
             seed: of the sensor noise.
         Raises:
-            RobotModelError: the model cannot be loaded, or a joint has no motor.
+            RobotModelError: the model cannot be loaded.
             ConfigError: see `apply`.
         """
         self.arm = arm

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from spiking_controller.errors import RobotModelError
-from spiking_controller.robots.arm import Arm, get_arm
+from spiking_controller.robots.arm import Arm, get_arm, shipped_arms
 
-ARMS = ["panda", "planar_arm"]
+ARMS = shipped_arms()
 
 
 @pytest.fixture(params=ARMS)
@@ -62,7 +62,7 @@ def test_same_name_gives_the_same_arm_and_chain(arm: Arm) -> None:
 
 
 def test_unknown_arm_is_refused_with_the_known_names() -> None:
-    with pytest.raises(RobotModelError, match=r"no arm 'pandaa'; the arms are panda, planar_arm\."):
+    with pytest.raises(RobotModelError, match=r"no arm 'pandaa'; the arms are fr3, panda, planar_arm, "):
         get_arm("pandaa")
 
 
@@ -71,5 +71,5 @@ def test_missing_or_broken_model_file_is_one_sentence_with_its_path(tmp_path: Pa
     broken.write_text("<mujoco><worldbody></mujoco>")
     for mjcf in (broken, tmp_path / "missing.xml"):
         with pytest.raises(RobotModelError, match=str(mjcf)) as caught:
-            dataclasses.replace(get_arm("panda"), mjcf=mjcf).load_model()
+            dataclasses.replace(get_arm("panda").description, path=mjcf).model(None)
         assert "\n" not in str(caught.value)

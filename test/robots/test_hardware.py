@@ -5,7 +5,7 @@ import pytest
 
 from spiking_controller.errors import RobotModelError
 from spiking_controller.robots.arm import get_arm
-from spiking_controller.robots.hardware import AS_TRAINED, HARDWARE, limits_on
+from spiking_controller.robots.hardware import AS_TRAINED, limits_on
 
 PANDA = get_arm("panda").limits
 
@@ -15,7 +15,7 @@ def test_on_the_arm_that_the_networks_were_trained_on_nothing_changes() -> None:
 
 
 def test_an_fr3_gets_the_stricter_limit_of_every_joint() -> None:
-    fr3, both = HARDWARE["fr3"], limits_on("fr3", PANDA)
+    fr3, both = get_arm("fr3").limits, limits_on("fr3", PANDA)
     assert both.position_lower[5] == 0.5445
     assert both.position_upper[5] == PANDA.position_upper[5] < fr3.position_upper[5]
     for limits in (fr3, PANDA):

@@ -172,6 +172,25 @@ def test_a_joint_that_is_driven_outward_with_half_its_torque_stops_before_its_ha
         assert np.all(simulation.joint_position > LIMITS.position_lower)
 
 
+@given(situations())
+def test_with_outward_braking_a_torque_is_only_clipped_or_cut_to_zero(situation: Situation) -> None:
+    limiter = TorqueLimiter(LIMITS, 0.8, "outward", has_rate_limit=False)
+    position, torque = situation.joint_position, situation.torque
+    legal = limiter.limit(torque, situation.previous_torque, position, situation.joint_velocity, 0.002)
+    is_outward = ((position >= SOFT_UPPER) & (torque > 0)) | ((position <= SOFT_LOWER) & (torque < 0))
+    expected = np.where(is_outward, 0.0, np.clip(torque, -LIMITS.torque, LIMITS.torque))
+    np.testing.assert_array_equal(legal, expected)
+
+
+@given(situations())
+def test_without_braking_and_rate_limit_a_torque_stays_as_it_is(situation: Situation) -> None:
+    limiter = TorqueLimiter(LIMITS, 0.8, "none", has_rate_limit=False)
+    legal = limiter.limit(
+        situation.torque, situation.previous_torque, situation.joint_position, situation.joint_velocity, 0.002
+    )
+    np.testing.assert_array_equal(legal, situation.torque)
+
+
 def test_illegal_previous_torque_still_gives_a_legal_one() -> None:
     home, at_rest = get_arm("panda").home, np.zeros(7)
     torque = LIMITER.limit(at_rest, np.full(7, 500.0), home, at_rest, PERIOD)

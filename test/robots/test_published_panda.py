@@ -112,7 +112,7 @@ class ReadMechanics:
     """What an independent reader, Pinocchio, makes of our description."""
 
     def __init__(self, arm: Arm) -> None:
-        self.model = pinocchio.buildModelFromMJCF(str(arm.mjcf))
+        self.model = pinocchio.buildModelFromMJCF(str(arm.description.path))
 
     def mass_matrix(self, position: np.ndarray) -> np.ndarray:
         return mass_matrix(self.model, position)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from spiking_controller.nodes.bridge.pacing import LONGEST_WAIT, Pacer, Step
+from spiking_controller.robots.pacing import LONGEST_WAIT, Pacer, Step
 
 PERIOD = 0.002
 
