@@ -2,7 +2,7 @@
 
 What the policy meets here is what it meets on the arm: the torque law and the limiter are the same code
 that the controller runs, and the torque arrives `delay_steps` physics steps after the observation that
-caused it.
+caused it. The paper's tasks do with less (`ReachTask.physics`, `braking`, `has_rate_limit`).
 """
 
 from typing import Any
@@ -16,10 +16,11 @@ from gymnasium.vector.utils import batch_space
 from mujoco.batch import Batch, SimulationError
 from numpy.typing import NDArray
 
-from spiking_controller.errors import ConfigError, GoalError, RobotModelError
+from spiking_controller.errors import ConfigError, GoalError
 from spiking_controller.robots.limits import TorqueLimiter
 from spiking_controller.robots.mujoco_model import UNSTABLE, joint_addresses, motors
 from spiking_controller.tasks.goals import sample_goals, sample_joint_position
+from spiking_controller.tasks.joint_accelerations import JointAccelerations
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.reach import FloatArray, ReachTask, get_task
 from spiking_controller.tasks.torque import TorqueLaw
@@ -45,6 +46,7 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
 
     info of `reset` and `step`:
         "distance"           [N], hand to goal, m
+        "hand"               [N, d], where the hand truly is, m, whatever the noise of the observation
     info of `step` only:
         "action"             [N, m], what was carried out
         "torque"             [N, n], the last torque on the joints, N·m
@@ -73,7 +75,7 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
             random_start: start at random postures, otherwise at home.
         Raises:
             ConfigError: unknown task, or `num_envs` below 1.
-            RobotModelError: the arm's model has another time step than the task or lacks a motor.
+            RobotModelError: the arm's description cannot be used.
         """
         self.task = get_task(task) if isinstance(task, str) else task
         if num_envs < 1:
@@ -84,19 +86,26 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
 
         arm = self.task.arm
         self._law = TorqueLaw(self.task)
-        self._limiter = TorqueLimiter(arm.limits, self.task.soft_limit_fraction)
+        self._limiter = TorqueLimiter(
+            arm.limits, self.task.soft_limit_fraction, self.task.braking, self.task.has_rate_limit
+        )
         self._home = np.asarray(arm.home, dtype=np.float64)
         self._absurd = ABSURD_VELOCITY * np.asarray(arm.limits.velocity)
 
-        model = arm.load_model(gravity_compensation=self.task.gravity_convention == "compensated", visuals=False)
-        if not np.isclose(model.opt.timestep, self.task.physics_period):
-            raise RobotModelError(
-                f"{arm.mjcf}: the time step is {model.opt.timestep} s, but task {self.task.name!r} needs "
-                f"{self.task.physics_period} s; change one of them."
-            )
-        self._batch = Batch(model, num_envs, nthread=threads)
-        self._position_columns, self._velocity_columns = map(_columns, joint_addresses(model, arm.joint_names))
-        self._motor_columns = _columns(motors(model, arm))
+        self._fastest = np.asarray(arm.limits.velocity) if self.task.physics == "bare_arm" else None
+        self._batch: Batch | JointAccelerations
+        self._position_columns: Columns
+        self._velocity_columns: Columns
+        self._motor_columns: Columns
+        if self.task.physics == "accelerations":
+            self._batch = JointAccelerations(self.task, num_envs)
+            every_joint = slice(len(arm.joint_names))
+            self._position_columns = self._velocity_columns = self._motor_columns = every_joint
+        else:
+            model = self._model()
+            self._batch = Batch(model, num_envs, nthread=threads)
+            self._position_columns, self._velocity_columns = map(_columns, joint_addresses(model, arm.joint_names))
+            self._motor_columns = _columns(motors(model, arm))
         self._qpos = self._batch.bind("qpos")
         self._qvel = self._batch.bind("qvel")
         self._ctrl = self._batch.bind("ctrl")
@@ -107,6 +116,7 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
         self._queue = [np.zeros(shape) for _ in range(self.task.delay_steps)]
         self._limited_torque = np.zeros(shape)
         self._applied_torque = np.zeros(shape)
+        self._seen_position = np.zeros(shape)
         self._terminated = np.zeros(num_envs, dtype=bool)
         self._elapsed = np.full(num_envs, self.task.steps_per_episode)
 
@@ -129,6 +139,19 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
         self.action_space = batch_space(self.single_action_space, num_envs)
         if seed is not None:
             super().reset(seed=seed)
+
+    def _model(self) -> mujoco.MjModel:
+        """The arm's model as the task wants it."""
+        task, arm = self.task, self.task.arm
+        model = arm.load_model(gravity_compensation=task.gravity_convention == "compensated", visuals=False)
+        model.opt.timestep = task.physics_period
+        if task.physics == "bare_arm":
+            # The others stay as they are, since the torque law that holds them needs their inertia.
+            controlled = joint_addresses(model, arm.joint_names).velocity[: task.controlled_joints]
+            for property_of_joints in (model.dof_armature, model.dof_damping, model.dof_frictionloss):
+                property_of_joints[controlled] = 0.0
+            mujoco.mj_setConst(model, mujoco.MjData(model))
+        return model
 
     @property
     def joint_position(self) -> FloatArray:
@@ -181,8 +204,8 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
         self._place(mask, start)
         self._terminated[mask] = False
         self._elapsed[mask] = 0
-        observation, distance = self._observe()
-        return observation, {"distance": distance}
+        observation, distance, hand = self._observe()
+        return observation, {"distance": distance, "hand": hand}
 
     def step(
         self, actions: NDArray[np.floating]
@@ -219,9 +242,10 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
             record[self._terminated] = 0.0
 
         self._elapsed += 1
-        observation, distance = self._observe()
+        observation, distance, hand = self._observe()
         info = {
             "distance": distance,
+            "hand": hand,
             "action": action,
             "torque": self._applied_torque.copy(),
             "torque_rate": travel / (self.task.control_period * self.task.controlled_joints),
@@ -249,13 +273,17 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
             failed = np.zeros(self.num_envs, dtype=bool)
             failed[error.ids] = True
             self._terminate(failed)
+        if self._fastest is not None:
+            velocity = self._qvel[:, self._velocity_columns]
+            self._qvel[:, self._velocity_columns] = np.clip(velocity, -self._fastest, self._fastest)
 
     def _exploded(self) -> NDArray[np.bool_]:
         """Which simulations are not finite, were reset by MuJoCo or move absurdly fast; bool [N]."""
         velocity = self._qvel[:, self._velocity_columns]
         finite = np.isfinite(self._qpos).all(axis=1) & np.isfinite(self._qvel).all(axis=1)
         calm = (np.abs(velocity) < self._absurd).all(axis=1)
-        return ~(finite & calm) | (self._batch.warning[:, UNSTABLE, 1] > 0).any(axis=1)
+        warned = (np.asarray(self._batch.warning)[:, UNSTABLE, 1] > 0).any(axis=1)
+        return np.asarray(~(finite & calm) | warned)
 
     def _terminate(self, mask: NDArray[np.bool_]) -> None:
         """End the episodes in the mask [N]: those arms go home and stay."""
@@ -303,14 +331,23 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
             )
         return np.broadcast_to(given, shape)
 
-    def _observe(self) -> tuple[Observation, FloatArray]:
-        """The present observation, and the hand-to-goal distance [N] in m."""
+    def _observe(self) -> tuple[Observation, FloatArray, FloatArray]:
+        """The present observation, the hand-to-goal distance [N], m, and the hand [N, d], m, both without noise."""
         position = self.joint_position
-        hand = self.task.arm.chain.position(position)
-        encoded = self.codec.encode(position, self.joint_velocity, hand)
-        distance = np.linalg.norm(hand[:, : self._goal.shape[1]] - self._goal, axis=1)
+        hand = self.task.arm.chain.position(position)[:, : self._goal.shape[1]]
+        seen_position, seen_hand, velocity = position, hand, self.joint_velocity
+        if self.task.observation_noise > 0.0:
+            noise = self.task.observation_noise
+            seen_position = position + noise * self.np_random.standard_normal(position.shape)
+            seen_hand = hand + noise * self.task.arm.reach * self.np_random.standard_normal(hand.shape)
+        if self.task.velocity_source == "differences":
+            before = np.where(self._elapsed[:, None] > 0, self._seen_position, seen_position)
+            velocity = (seen_position - before) / self.task.control_period
+            self._seen_position = seen_position
+        encoded = self.codec.encode(seen_position, velocity, seen_hand)
+        distance = np.linalg.norm(hand - self._goal, axis=1)
         seen = {"observation": encoded.astype(np.float32), "goal": self._goal.astype(np.float32)}
-        return seen, np.asarray(distance)
+        return seen, np.asarray(distance), hand
 
 
 def _columns(addresses: NDArray[np.intp]) -> Columns:

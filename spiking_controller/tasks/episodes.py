@@ -42,6 +42,12 @@ class Episodes:
     """Share of each step's torques that the limiter changed, [B, T]."""
     valid_steps: NDArray[np.int64]
     """Steps before the episode broke off, T if it did not, [B]; later entries show an arm parked at home."""
+    hand: NDArray[np.float32] | None = None
+    """Where the hand truly was, [B, T + 1, d], m; None: where it was observed."""
+
+    def first(self, count: int) -> "Episodes":
+        """The first episodes, at most `count`."""
+        return Episodes(**{name: values[:count] for name, values in vars(self).items() if values is not None})
 
 
 def run_episodes(
@@ -84,6 +90,8 @@ def run_episodes(
         intervened=np.empty((batch, steps), dtype=np.float32),
         valid_steps=np.zeros(batch, dtype=np.int64),
     )
+    hand = np.empty((batch, steps + 1, task.goal_dimensions), dtype=np.float32)
+    hand[:, 0] = info["hand"]
     episodes.observation[:, 0] = seen["observation"]
     episodes.distance[:, 0] = info["distance"]
     for t in range(steps):
@@ -98,4 +106,6 @@ def run_episodes(
         episodes.torque_rate[:, t] = info["torque_rate"]
         episodes.intervened[:, t] = info["filter_intervened"]
         episodes.valid_steps += ~terminated
+        hand[:, t + 1] = info["hand"]
+    episodes.hand = hand
     return episodes

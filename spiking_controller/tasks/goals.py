@@ -24,10 +24,23 @@ def _model(arm_name: str) -> mujoco.MjModel:
     return get_arm(arm_name).load_model()
 
 
-def is_free(task: ReachTask, joint_position: FloatArray) -> NDArray[np.bool_]:
-    """Whether nothing is in contact at each posture [batch, n]; bool [batch]."""
+def contact_data(task: ReachTask) -> mujoco.MjData:
+    """Memory for `is_free`, for whoever asks often: making it takes longer than looking at a posture."""
+    return mujoco.MjData(_model(task.arm_name))
+
+
+def is_free(task: ReachTask, joint_position: FloatArray, data: mujoco.MjData | None = None) -> NDArray[np.bool_]:
+    """Whether nothing is in contact at each posture.
+
+    Args:
+        task: with the arm.
+        joint_position: rad, [batch, n].
+        data: of `contact_data`; by default new.
+    Returns:
+        bool, [batch].
+    """
     model = _model(task.arm_name)
-    data = mujoco.MjData(model)
+    data = contact_data(task) if data is None else data
     addresses = joint_addresses(model, task.arm.joint_names).position
     free = np.empty(len(joint_position), dtype=bool)
     for index, position in enumerate(joint_position):

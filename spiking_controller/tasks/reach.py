@@ -5,16 +5,29 @@ The numbers are those that the training recipe was measured with; a checkpoint c
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.robots.arm import Arm, get_arm
+from spiking_controller.robots.arm import Arm, get_arm, is_arm_file
+from spiking_controller.robots.limits import Braking
 
 FloatArray = NDArray[np.float64]
 
 GRAVITY_CONVENTIONS = ("compensated", "raw")
+
+VelocitySource = Literal["measured", "differences"]
+
+Physics = Literal["arm", "bare_arm", "accelerations"]
+"""What is simulated in episodes:
+
+- "arm": the arm's MuJoCo model.
+- "bare_arm": the same without armature, damping and friction of the controlled joints, whose speeds are clipped to
+  their limits after every physics step.
+- "accelerations": joints that do not feel each other, see `joint_accelerations`.
+"""
 
 
 @dataclass(frozen=True)
@@ -50,6 +63,26 @@ class ReachTask:
     """A goal farther from the shoulder than this is hard, m."""
     gravity_convention: str = "compensated"
     """Who holds the arm against gravity: the bridge or driver ("compensated") or the network ("raw")."""
+    physics: Physics = "arm"
+    """What is simulated in episodes."""
+    braking: Braking = "full"
+    """What keeps joints within range and speed in episodes, see `robots.limits.TorqueLimiter`; on the arm "full"."""
+    has_rate_limit: bool = True
+    """Whether the rate of the torque is limited in episodes; on the arm it always is."""
+    joints_turn_freely: bool = False
+    """The joints have no position limits: starts and goals are drawn from whole turns."""
+    observation_noise: float = 0.0
+    """Standard deviation of the white noise on what is observed: of the angles in rad, of the hand as a share of the
+    arm's reach."""
+    velocity_source: VelocitySource = "measured"
+    """The observed velocities in episodes: those of the joints, or differences of the last two observed angles, for
+    networks that are to do without measured ones."""
+    target_tolerance: float = 0.123
+    """The hand is on target within this distance of the goal, m: by default that of Huebotter et al. 2025 (Panda)."""
+    target_box: bool = False
+    """The tolerance holds for each coordinate by itself, not for the distance."""
+    evaluation_goals: int = 200
+    """How many held-out starts and goals the task is evaluated on."""
 
     def __post_init__(self) -> None:
         """Check the values that must fit together.
@@ -82,6 +115,16 @@ class ReachTask:
                 f"task {self.name!r}: gravity_convention is {self.gravity_convention!r}; "
                 f"give one of {', '.join(GRAVITY_CONVENTIONS)}."
             )
+        for name, kinds in (("physics", Physics), ("braking", Braking), ("velocity_source", VelocitySource)):
+            known = get_args(kinds)
+            if getattr(self, name) not in known:
+                raise ConfigError(
+                    f"task {self.name!r}: {name} is {getattr(self, name)!r}; give one of {', '.join(known)}."
+                )
+        if not 0.0 <= self.observation_noise < np.inf:
+            raise ConfigError(
+                f"task {self.name!r}: observation_noise is {self.observation_noise}; give a finite number from 0."
+            )
 
     @cached_property
     def arm(self) -> Arm:
@@ -101,6 +144,9 @@ class ReachTask:
     @cached_property
     def soft_bounds(self) -> tuple[FloatArray, FloatArray]:
         """Lower and upper soft position bounds of all joints, rad, [n] each."""
+        if self.joints_turn_freely:
+            turn = np.full(len(self.arm.joint_names), np.pi)
+            return -turn, turn
         return self.arm.limits.soft_bounds(self.soft_limit_fraction)
 
     @cached_property
@@ -144,6 +190,7 @@ class ReachTask:
 
 _TASKS = {
     "panda_reach": ReachTask(name="panda_reach", arm_name="panda"),
+    "fr3_reach": ReachTask(name="fr3_reach", arm_name="fr3"),
     "planar_reach": ReachTask(
         name="planar_reach",
         arm_name="planar_arm",
@@ -151,15 +198,73 @@ _TASKS = {
         minimum_goal_height=None,
         hard_goal_fraction=0.0,
     ),
+    # The environments of Huebotter et al. 2025 (docs/paper.md says where MuJoCo is not theirs).
+    "panda_reach_paper": ReachTask(
+        name="panda_reach_paper",
+        arm_name="panda",
+        action_scale=1.0,
+        damping_scale=0.0,
+        delay_steps=0,
+        hard_goal_fraction=0.0,
+        gravity_convention="raw",
+        physics="bare_arm",
+        braking="outward",
+        has_rate_limit=False,
+        evaluation_goals=64,
+    ),
+    "planar_reach_paper": ReachTask(
+        name="planar_reach_paper",
+        arm_name="planar_arm",
+        physics_period=0.02,
+        action_scale=1.0,
+        damping_scale=5.0 / (20.0 / (np.pi / 2)),  # 5 N·m·s/rad
+        delay_steps=0,
+        minimum_goal_height=None,
+        hard_goal_fraction=0.0,
+        gravity_convention="raw",
+        physics="accelerations",
+        braking="none",
+        has_rate_limit=False,
+        joints_turn_freely=True,
+        observation_noise=0.01,
+        target_tolerance=0.05 * 0.9,
+        target_box=True,
+        evaluation_goals=64,
+    ),
 }
 
 
-def get_task(name: str) -> ReachTask:
-    """The task of that name: "panda_reach" or "planar_reach".
+_HARD_NEAR, _HARD_FAR = 0.37, 0.84
+"""Of an arm's reach: the Panda's 0.35 and 0.8 m."""
 
+
+def get_task(name: str) -> ReachTask:
+    """The task of that name, or reaching with the arm of that file.
+
+    Args:
+        name: such as "panda_reach", or the path of an arm's file, such as my_arm.yaml.
     Raises:
         ConfigError: there is no such task.
+        RobotModelError: the arm's file is wrong.
     """
-    if name not in _TASKS:
-        raise ConfigError(f"there is no task {name!r}; the tasks are {', '.join(sorted(_TASKS))}.")
-    return _TASKS[name]
+    if name in _TASKS:
+        return _TASKS[name]
+    if not is_arm_file(name):
+        raise ConfigError(
+            f"there is no task {name!r}; the tasks are {', '.join(sorted(_TASKS))}, and reaching with any other arm by "
+            "the path of its file, such as my_arm.yaml."
+        )
+    return task_of(get_arm(name))
+
+
+def task_of(arm: Arm) -> ReachTask:
+    """Reaching with an arm, as its file leads to it: all that is not the arm's is the Panda's."""
+    planar = arm.goal_dimensions == 2
+    return ReachTask(
+        name=f"{arm.name}_reach",
+        arm_name=arm.source,
+        minimum_goal_height=None if planar else ReachTask.minimum_goal_height,
+        hard_goal_fraction=0.0 if planar else ReachTask.hard_goal_fraction,
+        hard_goal_near=_HARD_NEAR * arm.reach,
+        hard_goal_far=_HARD_FAR * arm.reach,
+    )

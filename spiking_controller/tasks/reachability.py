@@ -4,7 +4,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from spiking_controller.tasks.goals import is_free
+from spiking_controller.tasks.goals import contact_data, is_free
 from spiking_controller.tasks.reach import FloatArray, ReachTask
 
 TOLERANCE: Final = 0.005
@@ -46,7 +46,8 @@ class ReachableSpace:
         postures = np.random.default_rng(0).uniform(self._lower, self._upper, (_POSTURES, home.size))
         postures[0] = home
         hands = self._chain.position(postures)
-        possible = is_free(task, postures)
+        self._contacts = contact_data(task)
+        possible = is_free(task, postures, self._contacts)
         if task.minimum_goal_height is not None:
             possible &= hands[:, 2] > task.minimum_goal_height
         self._postures, self._hands = postures[possible], hands[possible]
@@ -78,7 +79,7 @@ class ReachableSpace:
             )
             hands = self._chain.position(postures)
             miss = np.linalg.norm(hands[:, :d] - wanted[:d], axis=1)
-            possible = is_free(self._task, postures)
+            possible = is_free(self._task, postures, self._contacts)
             if lowest is not None:
                 possible &= hands[:, 2] >= lowest
             miss[~possible] = np.inf

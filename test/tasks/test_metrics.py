@@ -96,6 +96,28 @@ def test_hand_jitter_is_the_distance_from_the_mean_of_the_last_half_second_and_f
     assert reach_metrics(episodes, TASK)["hand_jitter_m"] == pytest.approx([0.002 * math.sqrt(24 / 25)], rel=1e-3)
 
 
+def test_posture_drift_is_how_fast_the_joint_that_moves_most_wanders_while_the_hand_holds() -> None:
+    distance = np.full((3, STEPS + 1), 0.005)
+    distance[2, -40] = 0.021
+    episodes = episodes_with(distance)
+    codec = ObservationCodec(TASK)
+    for step in range(STEPS + 1):
+        posture = np.array(TASK.arm.home)
+        posture[1:3] += np.array([0.0001, -0.0004]) * step
+        episodes.observation[1:, step] = codec.encode(posture, np.zeros(7), np.zeros(3))
+    drift = reach_metrics(episodes, TASK)["posture_drift_rad_s"]
+    np.testing.assert_allclose(drift, [0.0, 0.0004 / TASK.control_period, np.nan], atol=1e-6)
+    summary = summarise(reach_metrics(episodes, TASK))
+    assert summary["posture_drift_rad_s_median"] == pytest.approx(0.01, rel=1e-3)
+
+
+def test_a_posture_drift_that_no_episode_tells_is_none() -> None:
+    away = episodes_with(np.full((2, STEPS + 1), 0.5))
+    broken = episodes_with(np.full((2, STEPS + 1), 0.001), valid_steps=STEPS - 1)
+    for episodes in (away, broken):
+        assert summarise(reach_metrics(episodes, TASK))["posture_drift_rad_s_median"] is None
+
+
 def test_torque_rate_and_interventions_are_means_over_time() -> None:
     episodes = episodes_with(np.full((1, STEPS + 1), 0.5))
     episodes.torque_rate[0, :100] = 30.0

@@ -35,7 +35,8 @@ def test_soft_bounds_lie_at_the_soft_fraction_of_the_position_range(name: str) -
 
 
 def test_unknown_task_is_refused_with_the_known_names() -> None:
-    with pytest.raises(ConfigError, match=r"'pandareach'.*panda_reach, planar_reach"):
+    known = "panda_reach, panda_reach_paper, planar_reach, planar_reach_paper"
+    with pytest.raises(ConfigError, match=rf"'pandareach'.*{known}"):
         get_task("pandareach")
 
 
