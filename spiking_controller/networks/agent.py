@@ -37,7 +37,7 @@ class SpikingAgent:
         self._policy_state: State = self._policy.initial_state(batch)
         self._model_state = self._model.initial_state(batch) if self._model else None
         self._previous_action = torch.zeros(batch, self._policy.network.outputs)
-        self._before_previous = self._previous_action
+        self._taken = self._taken_before = self._previous_action
         self._spikes = {}
 
     def act(self, observation: FloatArray, goal: FloatArray) -> NDArray[np.float64]:
@@ -59,12 +59,19 @@ class SpikingAgent:
             )
         for index, layer in enumerate(spikes):
             self._spikes[f"{_POLICY}/hidden{index + 1}"] = layer
-        self._before_previous, self._previous_action = self._previous_action, action
+        self._previous_action = action
+        self._taken_before, self._taken = self._taken, action
         return action.numpy().astype(np.float64)
 
-    def replace_action(self, action: FloatArray) -> None:
-        """Tell the networks that another action is taken than the last `act` returned, [batch, controlled joints]."""
-        self._previous_action = _tensor(action)
+    def replace_action(self, action: FloatArray, remembered: FloatArray | None = None) -> None:
+        """Tell the networks that another action is taken than the last `act` returned, [batch, controlled joints].
+
+        Args:
+            action: what the arm gets, and the forward model predicts from.
+            remembered: what the policy remembers as its own; by default the same.
+        """
+        self._taken = _tensor(action)
+        self._previous_action = self._taken if remembered is None else _tensor(remembered)
 
     def predict(self, observation: FloatArray) -> NDArray[np.float64]:
         """The observation at the next control step that the forward model expects after the last `act`.
@@ -81,8 +88,8 @@ class SpikingAgent:
         with torch.inference_mode():
             predicted, self._model_state, spikes = self._model.step(
                 _tensor(observation),
-                self._previous_action,
-                self._before_previous,
+                self._taken,
+                self._taken_before,
                 self._model_state,
                 self._model_effective,
             )

@@ -87,6 +87,10 @@ class _Baseline(nn.Module, ABC):
     def limit_time_constants(self) -> None:
         """Nothing: there are no time constants."""
 
+    def resting_potential(self, features: Tensor, effective: None) -> tuple[Tensor, ...]:
+        """Nothing: there are no membranes."""
+        return ()
+
     @abstractmethod
     def step(self, features: Tensor, state: Any, effective: None) -> tuple[Tensor, Any, tuple[Tensor, ...]]:
         """One control step."""

@@ -11,19 +11,21 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor
 
-from spiking_controller.errors import ConfigError, ModelContractError
+from spiking_controller.errors import ConfigError, ModelContractError, RobotModelError
 from spiking_controller.files import write_atomically
 from spiking_controller.networks.config import TrainingConfig, config_from_dict, config_to_dict
 from spiking_controller.networks.features import architecture_of
 from spiking_controller.networks.forward_model import ForwardModel
 from spiking_controller.networks.policy import Policy
+from spiking_controller.robots.arm import Arm, is_arm_file
+from spiking_controller.robots.arm_identity import arm_hash
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.reach import ReachTask
 
@@ -48,6 +50,11 @@ class Contract:
         position_lower, position_upper: rad. velocity_limit: rad/s. torque_limit: N·m. torque_rate_limit: N·m/s.
         soft_limit_fraction: share of the position range in which the arm was trained.
         network: what is predicted, sizes of both networks, and their architectures where one is not spiking.
+        base_frame, hand: root link, and site or link that is brought to goals.
+        home: posture of the locked joints in training, and where the arm waits, rad.
+        arm_hash: of all that decides how the arm moves, see `robots.arm_identity.arm_hash`.
+
+    Checkpoints of earlier versions lack the last four; they are None then.
     """
 
     format_version: int
@@ -69,6 +76,10 @@ class Contract:
     torque_rate_limit: list[float]
     soft_limit_fraction: float
     network: dict[str, Any]
+    base_frame: str | None = None
+    hand: str | None = None
+    home: list[float] | None = None
+    arm_hash: str | None = None
 
     @classmethod
     def of(cls, config: TrainingConfig) -> "Contract":
@@ -104,6 +115,10 @@ class Contract:
                 "policy": list(config.policy.hidden),
                 **_architectures(config),
             },
+            base_frame=arm.base_frame,
+            hand=arm.hand_site,
+            home=plain(arm.home),
+            arm_hash=arm_hash(arm),
         )
 
 
@@ -192,6 +207,10 @@ def save_checkpoint(
     write_atomically(path, dump_checkpoint(policy, forward_model, config, evaluation=evaluation, parent=parent))
 
 
+_LATER_FIELDS: Final = tuple(field.name for field in fields(Contract) if field.default is None)
+"""Which checkpoints of earlier versions lack."""
+
+
 def _difference(found: Contract, expected: Contract) -> tuple[str, Any, Any] | None:
     """The first field in which two contracts differ (numbers up to 1e-6), with both values."""
 
@@ -206,6 +225,8 @@ def _difference(found: Contract, expected: Contract) -> tuple[str, Any, Any] | N
 
     for field in fields(Contract):
         values = getattr(found, field.name), getattr(expected, field.name)
+        if field.name in _LATER_FIELDS and None in values:
+            continue
         if not same(*values):
             return field.name, *values
     return None
@@ -229,7 +250,7 @@ def _read_contract(values: Any, source: str) -> Contract:
     if not isinstance(values, dict):
         raise ModelContractError(f"{source}: the header holds no contract; train or download the checkpoint again.")
     known = {field.name for field in fields(Contract)}
-    if missing := sorted(known - values.keys()):
+    if missing := sorted(known - values.keys() - set(_LATER_FIELDS)):
         raise ModelContractError(
             f"{source}: the contract lacks the field '{missing[0]}'; train or download the checkpoint again."
         )
@@ -245,23 +266,26 @@ def _read_contract(values: Any, source: str) -> Contract:
     return Contract(**values)
 
 
-def parse_checkpoint(data: bytes, source: str) -> Checkpoint:
+def parse_checkpoint(data: bytes, source: str, arm: str | None = None) -> Checkpoint:
     """Read a checkpoint from the bytes of its file and check it: format, hash, contract, shapes, finite weights.
 
     Args:
         data: a whole safetensors file.
         source: file name or topic, for messages.
+        arm: file of the arm, for networks that were trained with one; by default where it was in training.
     Raises:
         ModelContractError: names the source, the field, what was found and what was expected.
     """
     with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
         file.write(data)
         file.flush()
-        return _load(Path(file.name), source)
+        return _load(Path(file.name), source, arm)
 
 
-def load_checkpoint(path: Path | str) -> Checkpoint:
+def load_checkpoint(path: Path | str, arm: str | None = None) -> Checkpoint:
     """Read and check a checkpoint file, see `parse_checkpoint`.
+
+    An arm's file that is no longer where it was in training is looked for beside the checkpoint, too.
 
     Raises:
         ModelContractError: the file is missing, foreign or damaged, or does not fit the robot it names.
@@ -272,10 +296,44 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
             f"{path}: there is no such checkpoint; give the path of a .safetensors file made by "
             "`spiking_controller train`."
         )
-    return _load(path, str(path))
+    return _load(path, str(path), arm)
 
 
-def _load(path: Path, source: str) -> Checkpoint:
+def load_checkpoint_of(arm: Arm, path: Path | str = "") -> Checkpoint:
+    """Read and check a checkpoint for an arm.
+
+    Args:
+        arm: which one.
+        path: of the file; empty: the one that the arm's file names.
+    Raises:
+        ModelContractError: as `load_checkpoint`, or it was made for another arm, or there is none.
+    """
+    if not path and arm.checkpoint is None:
+        raise ModelContractError(f"the arm '{arm.name}' names no checkpoint; give one, or add the key to {arm.source}.")
+    checkpoint = load_checkpoint(path or str(arm.checkpoint), arm.source)
+    if checkpoint.task.arm.name != arm.name:
+        raise ModelContractError(
+            f"{checkpoint.source}: arm is '{checkpoint.task.arm.name}', but the parameter arm is '{arm.name}'; "
+            "give a checkpoint of this arm, or set arm."
+        )
+    return checkpoint
+
+
+def _arm_file(trained: str, path: Path, source: str, arm: str | None) -> str:
+    """Where the arm's file lies that networks were trained with."""
+    if arm is not None and is_arm_file(arm):
+        return str(Path(arm).resolve())
+    places = [Path(trained), path.with_name(Path(trained).name)]
+    for place in places:
+        if place.is_file():
+            return str(place.resolve())
+    raise ModelContractError(
+        f"{source}: was trained for the arm of {trained}, which is not there; put that file beside the checkpoint, or "
+        "give its path as the arm."
+    )
+
+
+def _load(path: Path, source: str, arm: str | None) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -302,11 +360,19 @@ def _load(path: Path, source: str) -> Checkpoint:
             "again."
         )
     try:
-        config = config_from_dict(header["training"], source)
-    except (ConfigError, KeyError, TypeError) as error:
+        training = header["training"]
+        if is_arm_file(str(training["task"])):
+            training = training | {"task": _arm_file(training["task"], path, source, arm)}
+        config = config_from_dict(training, source)
+    except (ConfigError, RobotModelError, KeyError, TypeError) as error:
         raise ModelContractError(f"{source}: the training configuration in the header is unusable: {error}") from None
     if difference := _difference(contract, Contract.of(config)):
         field, was, now = difference
+        if field == "arm_hash":
+            raise ModelContractError(
+                f"{source}: the networks were trained on another {contract.arm}: its frames, masses, friction or "
+                "shapes have changed since; give back the description of then, or train on the present one."
+            )
         raise ModelContractError(
             f"{source}: {field} is {was!r}, but this installation's {contract.arm} has {now!r}; use a checkpoint "
             "trained for this robot and version."

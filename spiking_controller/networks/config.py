@@ -4,7 +4,7 @@ import json
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar, get_args
 
 import dacite
 import yaml
@@ -12,9 +12,11 @@ import yaml
 from spiking_controller.errors import ConfigError
 from spiking_controller.networks.features import ARCHITECTURES, AnyNetworkConfig, Features, architecture_of
 from spiking_controller.networks.forward_model import Predicts
-from spiking_controller.snn.network import NetworkConfig
+from spiking_controller.robots.arm import is_arm_file
+from spiking_controller.robots.limits import Braking
+from spiking_controller.snn.config import NetworkConfig
 from spiking_controller.snn.regularisers import ActivityRegulariser
-from spiking_controller.tasks.reach import ReachTask, get_task
+from spiking_controller.tasks.reach import ReachTask, VelocitySource, get_task
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,13 @@ class TaskOptions:
     gravity_convention: str | None = None
     hard_goal_fraction: float | None = None
     delay_steps: int | None = None
+    braking: Braking | None = None
+    has_rate_limit: bool | None = None
+    observation_noise: float | None = None
+    velocity_source: VelocitySource | None = None
+
+
+FirstEpisodes = Literal["noise", "policy"]
 
 
 @dataclass(frozen=True)
@@ -36,11 +45,21 @@ class Exploration:
         random_deviation: σ of the first, random episodes.
         policy_deviation: σ while the policy acts, falling linearly to zero over the run.
         correlation: ρ.
+        first: who acts in the first episodes: "noise" alone, or the untrained "policy" without noise, as in the paper.
     """
 
     random_deviation: float = 0.4
     policy_deviation: float = 0.2
     correlation: float = 0.9
+    first: FirstEpisodes = "noise"
+
+    def __post_init__(self) -> None:
+        if self.first not in get_args(FirstEpisodes):
+            raise ConfigError(f"first '{self.first}' is unknown; choose one of: {', '.join(get_args(FirstEpisodes))}.")
+
+
+ErrorMeasure = Literal["squared", "absolute"]
+Targets = Literal["normalised", "raw"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +72,11 @@ class ModelUpdates:
         batch: windows per update.
         warm_up: steps that only set the neurons' state.
         unroll: steps that count.
+        targets: the changes that are learned: "normalised", divided by their standard deviation in the first episodes,
+            or "raw", in units of the observation.
+        error: of these changes, "squared" or "absolute". Few steps, in which a joint meets its limit or links
+            touch, change the velocities by far more than the model can foresee; with the squared error they outweigh
+            all others.
         learning_rate: Adam, before the schedule.
         weight_decay: λ of AdamW (Loshchilov, Hutter 2019): per update, weights shrink by the learning rate times λ. Not
             biases, gains or time constants.
@@ -64,9 +88,17 @@ class ModelUpdates:
     batch: int = 32
     warm_up: int = 5
     unroll: int = 10
+    targets: Targets = "normalised"
+    error: ErrorMeasure = "squared"
     learning_rate: float = 3e-3
     weight_decay: float = 0.0
     activity: ActivityRegulariser = field(default_factory=ActivityRegulariser)
+
+    def __post_init__(self) -> None:
+        for name, kinds in (("error", ErrorMeasure), ("targets", Targets)):
+            if getattr(self, name) not in get_args(kinds):
+                known = ", ".join(get_args(kinds))
+                raise ConfigError(f"{name} '{getattr(self, name)}' is unknown; choose one of: {known}.")
 
 
 @dataclass(frozen=True)
@@ -92,6 +124,7 @@ class PolicyLoss:
     """Weights of the policy's loss, summed over the imagined roll-out's steps and divided by their number.
 
     Attributes:
+        distance: on the distance to the goal, beside its square, whose weight is 1.
         action: on the squared action.
         smoothness_start, smoothness_end: on the squared change of the action; rises geometrically over the run. Both 0
             switch it off.
@@ -110,6 +143,7 @@ class PolicyLoss:
         saturation: on readouts beyond ±3.
     """
 
+    distance: float = 1.0
     action: float = 3e-3
     smoothness_start: float = 0.3
     smoothness_end: float = 3.0
@@ -218,7 +252,7 @@ class TrainingConfig:
     """One training run.
 
     Attributes:
-        task: name of the task.
+        task: name of the task, or path of an arm's file, whose hand is brought to goals.
         seed: of everything random in the run.
         iterations: collect-and-learn cycles; the schedules below are stretched over them.
         random_episodes: episodes of noise before the first update.
@@ -230,7 +264,7 @@ class TrainingConfig:
         gradient_norm: gradients are clipped to this norm.
         evaluate_every: iterations between evaluations (each writes a checkpoint).
         evaluation_episodes: episodes per evaluation during training.
-        predicts: what the forward model predicts: "velocities", or "everything" as in the paper.
+        predicts: what the forward model predicts: "velocities", "angles", or "everything" as in the paper.
         features: what the networks see.
         task_options: changes to the task.
         exploration, forward_model, policy, model_updates, policy_updates, diagnosis: see their classes.
@@ -280,7 +314,7 @@ class TrainingConfig:
         if self.predicts == "velocities" and not self.features.velocity:
             raise ConfigError(
                 "features: velocity = false hides the joint velocities, so that predicts = 'velocities' cannot work; "
-                "set predicts to everything."
+                "set predicts to angles or everything."
             )
         period = self.reach_task.control_period
         for name in ("forward_model", "policy"):
@@ -395,16 +429,27 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return values
 
 
-def load_config(path: Path) -> TrainingConfig:
+def load_config(path: Path, arm_file: str | None = None) -> TrainingConfig:
     """Read a configuration file.
 
     With the key `base` a file says only where it differs from another one, which it names relative to its own folder:
-    mappings are merged key by key, everything else is replaced.
+    mappings are merged key by key, everything else is replaced. An arm's file as `task` is relative to the file's
+    folder, too.
 
+    Args:
+        path: the file.
+        arm_file: file of an arm that the recipe is used for, in place of its own task.
     Raises:
         ConfigError: the file or its base is missing, is not YAML, or holds an unknown key or a wrong value.
+        RobotModelError: the arm's file is wrong.
     """
-    return config_from_dict(read_config(path), str(path))
+    values = read_config(path)
+    task = values.get("task")
+    if arm_file is not None:
+        values["task"] = arm_file
+    elif isinstance(task, str) and is_arm_file(task):
+        values["task"] = str((path.parent / task).resolve())
+    return config_from_dict(values, str(path))
 
 
 def read_config(path: Path, derived: tuple[Path, ...] = ()) -> dict[str, Any]:

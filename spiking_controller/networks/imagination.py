@@ -26,13 +26,13 @@ class Imagined(NamedTuple):
     Attributes:
         observation: after each step, [steps, batch, observation].
         action: taken in each step, [steps, batch, controlled].
-        readout: the policy's readout behind it, [steps, batch, controlled].
+        drive: what the action is the tanh of, [steps, batch, controlled].
         policy_activity: mean spikes per tick of each layer of the policy, [steps, batch, neurons].
     """
 
     observation: Tensor
     action: Tensor
-    readout: Tensor
+    drive: Tensor
     policy_activity: tuple[Tensor, ...]
 
 
@@ -66,24 +66,24 @@ def imagine(policy: Policy, model: ForwardModel, beginning: Beginning, steps: in
     if policy.network.compiled and model.network.compiled:
         flat = _spiking(policy.network).unroll_parameters(effective).flatten()
         outputs = _ImaginedRollout.apply(policy, model, beginning, steps, *flat)
-        observation, action, readout, *activity = outputs
-        return Imagined(observation, action, readout, tuple(activity))
+        observation, action, drive, *activity = outputs
+        return Imagined(observation, action, drive, tuple(activity))
     observation, last, goal, policy_state, model_state = beginning
     with torch.no_grad():
         model_effective = model.effective()
-    observations, actions, readouts, policy_spikes = [], [], [], []
+    observations, actions, drives, policy_spikes = [], [], [], []
     for _ in range(steps):
-        action, readout, policy_state, spikes = policy.step(observation, last, goal, policy_state, effective)
+        action, drive, policy_state, spikes = policy.step(observation, last, goal, policy_state, effective)
         policy_spikes.append(spikes)
         observation, model_state, _ = model.step(observation, action, last, model_state, model_effective)
         observations.append(observation)
         actions.append(action)
-        readouts.append(readout)
+        drives.append(drive)
         last = action
     return Imagined(
         torch.stack(observations),
         torch.stack(actions),
-        torch.stack(readouts),
+        torch.stack(drives),
         _activity(policy_spikes),
     )
 
@@ -104,21 +104,26 @@ class _ImaginedRollout(torch.autograd.Function):
         batch = len(goal)
         policy_run = _spiking(policy.network).start_unroll(policy.effective(), policy_state, steps, batch)
         model_run = _spiking(model.network).start_unroll(model.effective(), model_state, steps, batch)
-        seen, following, actions, inputs = [], [], [], []
+        seen, following, actions, drives = [], [], [], []
+        policy_inputs, policy_readouts, model_inputs, model_readouts = [], [], [], []
         for step in range(steps):
             seen.append(observation)
-            inputs.append(policy.inputs(observation, last, goal))
-            action = torch.tanh(policy_run.forward(step, inputs[-1]))
-            readout = model_run.forward(step, model.inputs(observation, action, last))
-            observation, last = model.advance(observation, readout), action
+            policy_inputs.append(policy.inputs(observation, last, goal))
+            policy_readouts.append(policy_run.forward(step, policy_inputs[-1]))
+            drives.append(policy.drive(policy_inputs[-1], policy_readouts[-1]))
+            actions.append(torch.tanh(drives[-1]))
+            model_inputs.append(model.inputs(observation, actions[-1], last))
+            model_readouts.append(model_run.forward(step, model_inputs[-1]))
+            change = model.change(model_inputs[-1], model_readouts[-1])
+            observation, last = model.advance(observation, change), actions[-1]
             following.append(observation)
-            actions.append(action)
-        ctx.policy, ctx.model, ctx.policy_run, ctx.model_run = policy, model, policy_run, model_run
-        ctx.seen, ctx.inputs = seen, inputs
+        ctx.policy, ctx.model, ctx.policy_run, ctx.model_run, ctx.seen = policy, model, policy_run, model_run, seen
+        ctx.policy_inputs, ctx.policy_readouts = policy_inputs, policy_readouts
+        ctx.model_inputs, ctx.model_readouts = model_inputs, model_readouts
         result = torch.stack(following), torch.stack(actions)
         ctx.save_for_backward(*result)
         ctx.set_materialize_grads(False)
-        return *result, policy_run.output(), *policy_run.mean_spikes()
+        return *result, torch.stack(drives), *policy_run.mean_spikes()
 
     @staticmethod
     @once_differentiable
@@ -129,10 +134,10 @@ class _ImaginedRollout(torch.autograd.Function):
         model_run: Unroll = ctx.model_run
         policy_run.start_backward(learns=True)
         model_run.start_backward(learns=False)
-        on_observation, on_action, on_readout, *on_activity = grads
+        on_observation, on_action, on_drive, *on_activity = grads
         no_activity = [None] * model_run.layers
         following, action = ctx.saved_tensors
-        jacobian = model.hand_jacobian(following) if model.predicts == "velocities" else None
+        jacobian = model.hand_jacobian(following) if model.predicts != "everything" else None
         slope = 1.0 - action * action
         grad_following, grad_action = torch.zeros_like(following[0]), torch.zeros_like(action[0])
         for step in reversed(range(len(following))):
@@ -141,16 +146,22 @@ class _ImaginedRollout(torch.autograd.Function):
             if on_action is not None:
                 grad_action = grad_action + on_action[step]
             seen = ctx.seen[step]
-            through_advance, grad_readout = model.pull_back_advance(
+            through_advance, grad_change = model.pull_back_advance(
                 grad_following, None if jacobian is None else jacobian[step]
             )
+            inputs = ctx.model_inputs[step]
+            grad_readout, grad_size = _pull_back_scaling(model, inputs, ctx.model_readouts[step], grad_change)
             model_run.backward(step, grad_readout.contiguous(), no_activity)
-            through_model, grad_now, model_last = model.pull_back_inputs(seen, model_run.grad_features())
-            grad_readout = (grad_action + grad_now) * slope[step]
-            if on_readout is not None:
-                grad_readout += on_readout[step]
+            through_model, grad_now, model_last = model.pull_back_inputs(
+                seen, inputs, model_run.grad_features(), grad_size
+            )
+            grad_drive = (grad_action + grad_now) * slope[step]
+            if on_drive is not None:
+                grad_drive += on_drive[step]
+            inputs = ctx.policy_inputs[step]
+            grad_readout, grad_size = _pull_back_scaling(policy, inputs, ctx.policy_readouts[step], grad_drive)
             policy_run.backward(step, grad_readout, _of_step(on_activity, step))
-            through_policy, policy_last = policy.pull_back_inputs(seen, ctx.inputs[step], policy_run.grad_features())
+            through_policy, policy_last = policy.pull_back_inputs(seen, inputs, policy_run.grad_features(), grad_size)
             grad_following = through_policy.add_(through_model).add_(through_advance)
             grad_action = policy_last + model_last
         gradients = policy_run.gradients()
@@ -163,6 +174,15 @@ def _spiking(network: ControlNetwork) -> SpikingNetwork:
     """Narrows the type: only spiking networks have a compiled path."""
     assert isinstance(network, SpikingNetwork)
     return network
+
+
+def _pull_back_scaling(
+    part: Policy | ForwardModel, inputs: Tensor, readout: Tensor, grad: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gradients of a readout and of the size that scales it, from that of the product, [batch, outputs]."""
+    if not part.normalisation:
+        return grad, grad[:, :0]
+    return grad * part.normalisation.size(inputs), (grad * readout).sum(-1, keepdim=True)
 
 
 def _of_step(grads: Sequence[Tensor | None], step: int) -> list[Tensor | None]:

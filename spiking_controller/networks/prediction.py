@@ -52,6 +52,25 @@ def open_loop_predictions(model: ForwardModel, windows: Windows, warm_up: int) -
     return np.stack(predicted)
 
 
+def one_step_predictions(model: ForwardModel, windows: Windows) -> NDArray[np.float32]:
+    """What the model predicts for the next control step while it follows the recorded observations.
+
+    Args:
+        model: the forward model.
+        windows: recorded steps.
+    Returns:
+        The predicted observations 1, 2, ... steps after the first, [length, batch, observation].
+    """
+    observation, action, previous = (torch.from_numpy(np.ascontiguousarray(part)) for part in windows[:3])
+    predicted = []
+    with torch.inference_mode():
+        effective, state = model.for_inference(), model.initial_state(action.shape[1])
+        for seen, now, before in zip(observation[:-1], action, previous, strict=True):
+            following, state, _ = model.step(seen, now, before, state, effective)
+            predicted.append(following.numpy())
+    return np.stack(predicted)
+
+
 def prediction_error(
     codec: ObservationCodec, predicted: NDArray[np.floating], measured: NDArray[np.floating]
 ) -> PredictionError:
@@ -70,7 +89,7 @@ def policy_actions(policy: Policy, windows: Windows) -> NDArray[np.float32]:
     with torch.inference_mode():
         features = policy.inputs(observation, previous, goal)
         readout, _, _ = policy.network.unroll(features, policy.initial_state(batch), policy.effective())
-        return np.asarray(torch.tanh(readout).numpy())
+        return np.asarray(torch.tanh(policy.drive(features, readout)).numpy())
 
 
 def imagined_final_distance(

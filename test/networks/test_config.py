@@ -8,7 +8,7 @@ import pytest
 from spiking_controller.errors import ConfigError
 from spiking_controller.networks.config import config_from_dict, config_to_dict, load_config
 from spiking_controller.resources import share_path
-from spiking_controller.snn.network import NetworkConfig
+from spiking_controller.snn.config import NetworkConfig
 
 
 @pytest.mark.parametrize("task", ["panda_reach", "planar_reach"])
@@ -43,7 +43,7 @@ def written(path: Path, text: str) -> Path:
         ("task: panda_reach\npolicy: {recurrence: true}", "recurrence"),
         ("task: panda_reach\npolicy: {time_constants: learned}", "time_constants"),
         ("task: panda_reach\npolicy: {initialisation: zero}", "initialisation"),
-        ("task: panda_reach\nfeatures: {velocity: false}", "set predicts to everything"),
+        ("task: panda_reach\nfeatures: {velocity: false}", "set predicts to angles or everything"),
         ("task: panda_reach\nfeatures: {target_gains: [2, -1]}", "target_gains holds -1"),
         ("task: panda_reach\nfeatures: {speed: false}", "unknown configuration key 'speed'"),
         ("task: panda_reach\ntask_options: {damping_scale: -0.5}", "damping_scale is -0.5"),

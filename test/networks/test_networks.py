@@ -9,7 +9,7 @@ from spiking_controller.networks.checkpoint import build_networks
 from spiking_controller.networks.config import TrainingConfig
 from spiking_controller.networks.forward_model import ForwardModel
 from spiking_controller.networks.hand_position import hand_position
-from spiking_controller.snn.network import NetworkConfig
+from spiking_controller.snn.config import NetworkConfig
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.reach import get_task
 
