@@ -9,7 +9,7 @@ from spiking_controller.tasks.reachability import TOLERANCE, ReachableSpace
 
 
 class GoalChecker:
-    """Checks one goal after the other; a check takes about a millisecond."""
+    """Checks one goal after the other; a check takes less than a millisecond."""
 
     def __init__(self, task: ReachTask) -> None:
         """Check goals of this task; prepares the search for reachable points."""

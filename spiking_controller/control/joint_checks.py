@@ -25,7 +25,7 @@ FROZEN_WAY: Final = 0.006
 """A joint that should have moved by this, rad, and tells the same angle to the last bit, is frozen."""
 BRAKING: Final = 30.0
 """A joint can come to rest as fast as this by itself, rad/s²."""
-SILENT_TORQUE: Final = 2.0
+SILENT_TORQUE: Final = 3.5
 """What friction may hold back, N·m."""
 
 
@@ -79,6 +79,7 @@ def find_frozen(
     position: FloatArray,
     last_position: FloatArray,
     velocity: FloatArray,
+    last_velocity: FloatArray,
     torque: FloatArray,
     period: float,
     longest_age: float,
@@ -93,8 +94,11 @@ def find_frozen(
 ) -> int:
     """A joint that tells the same angle to the last bit although it must have moved; -1 where there is none.
 
+    It must have moved where its velocity says so, or where the torque would have pushed it: unless a velocity that
+    changes says that other joints, or something in its way, hold it.
+
     Args:
-        position, last_position, velocity, believed: as in `find_jump`.
+        position, last_position, velocity, last_velocity, believed: as in `find_jump`.
         torque: that the arm has got since the sample before, N·m.
         period: since that sample, s.
         longest_age: that an angle may have before it is suspicious, s.
@@ -114,6 +118,9 @@ def find_frozen(
         told = abs(velocity[joint]) if believed else 0.0
         expected[joint] += period * max(told, seen[joint] - BRAKING * age[joint])
         if np.isnan(rest_torque[joint]):
+            rest_torque[joint] = torque[joint]
+        if believed and velocity[joint] != last_velocity[joint]:
+            pushed_velocity[joint] = pushed_way[joint] = 0.0
             rest_torque[joint] = torque[joint]
         push = torque[joint] - rest_torque[joint]
         push = max(push - SILENT_TORQUE, 0.0) + min(push + SILENT_TORQUE, 0.0)

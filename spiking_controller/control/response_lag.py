@@ -22,9 +22,9 @@ LATE: Final = 4
 """A lag of so many points, 24 ms, is one that no honest driver has."""
 LEAST_CHANGE: Final = 0.3
 """The velocity must have changed by this (root mean square over joints and points, per window), rad/s."""
-LIKENESS: Final = 0.62
+LIKENESS: Final = 0.7
 """Correlation of the expected and the seen change, at least, at the lag that is found,"""
-ADVANTAGE: Final = 0.31
+ADVANTAGE: Final = 0.4
 """and by how much it exceeds the one without lag."""
 
 

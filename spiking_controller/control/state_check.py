@@ -23,6 +23,8 @@ FloatArray = NDArray[np.float64]
 
 JUMP: Final = "jump"
 """The kind of fault in which angles may be wrong for good; they must come back, or somebody must activate again."""
+GAP_JUMP: Final = "jump over a gap"
+"""The kind of fault in which nobody knows how the arm came to where it is now."""
 CONTRADICTION: Final = "contradiction"
 """The kind of fault in which velocities and angles do not go together."""
 LATE: Final = "late joint states"
@@ -34,7 +36,7 @@ WAY_TOLERANCE: Final = 0.01
 WAY_FRACTION: Final = 0.3
 """and by this fraction of the longer one."""
 FILTER_DELAY: Final = 0.02
-"""Velocities may be late by this, s, which shows in the longest window: drivers filter them."""
+"""Velocities may be late by this, s, which shows in all but the shortest window: drivers filter them."""
 LONGEST_INTERVAL: Final = 0.1
 """Angles that are renewed more rarely than this, s, are not renewed but frozen, or at rest."""
 FEWEST_RENEWALS: Final = 3
@@ -49,6 +51,8 @@ SHIFTED_SPEED: Final = 0.2
 """Of the arm, rad/s: faster joints that all jump along their velocities have been shifted in time,"""
 SHIFTED_REST: Final = 0.5
 """with this fraction of the jump left over at most."""
+UNSEEN_FACTOR: Final = 1.5
+"""An arm may go so many times as far unseen as it should by reckoning: it may be lighter than its description."""
 OUTLIER: Final = 0.008
 """What jumps and comes back within this time, s, is an outlier and left out."""
 SLOWEST_ESTIMATE: Final = 0.012
@@ -114,13 +118,17 @@ class StateCheck:
         self._pushed_velocity[:] = self._pushed_way[:] = self._expected[:] = 0.0
         self._rest_torque[:] = np.nan
 
-    def examine(self, sample: ArmSample, torque: FloatArray | None = None) -> ArmSample | Doubt | None:
+    def examine(
+        self, sample: ArmSample, torque: FloatArray | None = None, unseen: FloatArray | None = None
+    ) -> ArmSample | Doubt | None:
         """Hold a sample against those before it.
 
         Args:
             sample: the next one.
             torque: that the arm has got since the one before, N·m, [n]; None where nobody knows: then states that
                 answer it late, or not at all, are not found.
+            unseen: way that each joint must have gone since the sample before by reckoning, rad, [n], where that was a
+                while ago; it may have been pushed beyond its velocity limit. None where nobody reckoned.
         Returns:
             The sample, its velocities estimated from positions where those it came with are wrong; why it cannot be
             believed; or None where it is an outlier, to be left out.
@@ -130,7 +138,7 @@ class StateCheck:
             self._begin(sample)
             return sample
         if not sample.continues:
-            fault = self._after_gap(sample, last)
+            fault = self._after_gap(sample, last, unseen)
             self._begin(sample)
             return Doubt(fault, last.time) if fault else sample
         position = sample.joint_position
@@ -189,15 +197,18 @@ class StateCheck:
         self._found: Fault | None = None
         self._lag.forget()
 
-    def _after_gap(self, sample: ArmSample, last: ArmSample) -> Fault | None:
+    def _after_gap(self, sample: ArmSample, last: ArmSample, unseen: FloatArray | None) -> Fault | None:
         gap = (sample.time - last.time) / NANOSECONDS
         way = np.abs(sample.joint_position - last.joint_position)
-        farther = way - self._limits.velocity * gap - JUMP_WAY
+        farthest = self._limits.velocity * gap
+        if unseen is not None:
+            farthest = np.maximum(farthest, UNSEEN_FACTOR * unseen)
+        farther = way - farthest - JUMP_WAY
         joint = int(farther.argmax())
         if farther[joint] <= 0.0:
             return None
         return Fault(
-            "jump over a gap",
+            GAP_JUMP,
             f"joint_states has {self._names[joint]} at {sample.joint_position[joint]:.3f} rad after a gap of "
             f"{1e3 * gap:.0f} ms, where it was at {last.joint_position[joint]:.3f} rad before; control resumes once "
             "the arm has rested.",
@@ -287,7 +298,7 @@ class StateCheck:
             slack = self._interval / span if self._interval > 2.0 * SPACING else 0.0
             longer = np.maximum(np.abs(moved), np.abs(told))
             tolerance = WAY_TOLERANCE + (WAY_FRACTION + slack) * longer
-            if window == WINDOWS[-1]:
+            if index > 0:
                 tolerance += FILTER_DELAY * np.abs(change)
             excess = np.abs(moved - told) - tolerance
             joint = int(excess.argmax())
@@ -328,6 +339,7 @@ class StateCheck:
             sample.joint_position,
             last.joint_position,
             sample.joint_velocity,
+            last.joint_velocity,
             self._no_torque if torque is None else torque,
             period,
             max(2.5 * self._interval, 0.004) if self._renewals > FEWEST_RENEWALS else LONGEST_INTERVAL,

@@ -4,6 +4,7 @@ Joint states come in as plain values, torques go out, and what others should hea
 logs or reads a clock, so that every transition can be tested.
 """
 
+import math
 from collections import Counter, deque
 from collections.abc import Sequence
 from itertools import islice
@@ -15,9 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 from spiking_controller.control.activity import ActivityTracker
 from spiking_controller.control.arm_state import OTHER_JOINTS, ArmSample, ArmStateReader, Rejection
 from spiking_controller.control.blind_stop import BlindStop
+from spiking_controller.control.contact import Contact
 from spiking_controller.control.controller import Command, Controller, StepReport
 from spiking_controller.control.fault import Fault
-from spiking_controller.control.state_check import JUMP, Doubt, StateCheck
+from spiking_controller.control.state_check import GAP_JUMP, JUMP, Doubt, StateCheck
 from spiking_controller.control.state_stream import StateStream
 from spiking_controller.robots.dynamics import ArmDynamics
 from spiking_controller.tasks.torque import TorqueLaw
@@ -27,6 +29,10 @@ FloatArray = NDArray[np.float64]
 
 RAMP_PERIOD: Final = 0.002
 """Between two torques on the way to zero, s; the rate limit is kept at this period."""
+MOST_MISSED: Final = 50
+"""Periods of the ramp that a late call makes up for at most: what it cannot know grows with them."""
+MOST_AHEAD: Final = 0.05
+"""The ramp has gone on for so long, s, while the clock stood still, or jumped back: it counts from now on."""
 REPEATS_BEFORE_ANSWER: Final = 2
 """A joint state that is repeated so many times after our torque went out shows that the torque was lost. The first
 repetition may have crossed with it, and a second answer would then be taken for that to the next state."""
@@ -84,10 +90,10 @@ class Timeouts(NamedTuple):
 
 
 class FaultBegan(NamedTuple):
-    """The arm is not driven any more; `had_torque` where its torque is on the way to zero now (`Supervisor.ramp`)."""
+    """The arm is not driven any more; `has_torque` while that brings it to rest (`Supervisor.ramp`)."""
 
     fault: Fault
-    had_torque: bool
+    has_torque: bool
 
 
 class FaultEnded(NamedTuple):
@@ -107,6 +113,8 @@ class _Driven(NamedTuple):
 
 Event: TypeAlias = FaultBegan | FaultEnded | ActivityChanged
 
+CONTACT: Final = "contact"
+"""The kind of fault of an arm that was touched."""
 WAITING: Final = Fault("waiting", "waiting for the first joint state.")
 SILENT: Final = Fault("no joint state", "no usable joint state comes; is the driver running?")
 
@@ -149,6 +157,7 @@ class Supervisor:
             task.arm, TorqueLaw(task).joint_damping, RAMP_PERIOD, task.gravity_convention == "compensated"
         )
         self._is_stopping = self._is_bridging = False
+        self._ignores_stream = False
         self._driven: deque[_Driven] = deque(maxlen=REMEMBERED)
         self._doubt: Fault | None = None
         self._was_in_doubt = self._relapsed = False
@@ -157,6 +166,7 @@ class Supervisor:
         self._calm_since = self._resting_since = 0
         self._resumed_at: int | None = None
         self._bridge_seen, self._bridge_at = 0, 0.0
+        self._ramped_at = math.inf
         self.controller = controller
         self.reader = reader
         self.stream = stream
@@ -239,6 +249,7 @@ class Supervisor:
         self.is_active = False
         self.fault = None
         self._is_stopping = self._is_bridging = False
+        self._ramped_at = math.inf
         self._note(self.activity.idle(self._sent_time))
 
     def receive(self, time: int, names: Sequence[str], position: ArrayLike, velocity: ArrayLike) -> Command | None:
@@ -258,7 +269,8 @@ class Supervisor:
         self.fresh_states += 1
         if not self.is_active:
             return None
-        examined = self.check.examine(sample, self.controller.safety.torque)
+        unseen = self._stop.way if self._is_bridging or (self.fault and self._driven) else None
+        examined = self.check.examine(sample, self.controller.safety.torque, unseen)
         if problem := self.problem or self._doubtful(sample, examined):
             self._stop_for(problem)
             return None
@@ -289,10 +301,13 @@ class Supervisor:
                     self._resumed_at is not None and sample.time - self._resumed_at < CALM * NANOSECONDS
                 )
                 self._hold = min(2.0 * self._hold, LONGEST_DOUBT) if relapsed else SHORTEST_DOUBT
-                if self._driven:
+                if self._driven and examined.fault.kind != GAP_JUMP:
                     self._begin_stop(sample.time, examined)
                 else:
+                    # What was before the gap says nothing about how to stop the arm now.
                     self._stop.start(sample.joint_position, sample.joint_velocity)
+                    self._ramped_at = math.inf
+                    self._is_stopping |= bool(self._driven)
                 self._doubt = examined.fault
                 self.counts[f"implausible: {examined.fault.kind}"] += 1
             elif sample.time - self._doubted_at > LONG_REST * NANOSECONDS:
@@ -312,13 +327,16 @@ class Supervisor:
         # Where states were wrong in another way before, the jump may be the way back to the truth.
         is_offset = self._doubt.kind == JUMP and int(strayed.sum()) == 1 and not self._relapsed
         rested = not is_offset and sample.time - self._resting_since >= LONG_REST * NANOSECONDS
-        if rested or sample.time - self._calm_since >= self._hold * NANOSECONDS:
+        calm = self._doubt.kind != GAP_JUMP and sample.time - self._calm_since >= self._hold * NANOSECONDS
+        if rested or calm:
             self._doubt = None
         return self._doubt
 
     def report(self) -> StepReport:
         """Sum up the last control step; call once after a command with `new_step`, when it is on its way."""
         report = self.controller.report()
+        if report.contact is not None:
+            self._react(report.contact)
         self._note(
             self.activity.step(report.time, report.tracking_error)
             if self.controller.is_reaching
@@ -326,11 +344,46 @@ class Supervisor:
         )
         return report
 
-    def set_goal(self, goal: NDArray[np.float64]) -> None:
-        """Send the hand there, m, [d]; from now on or as soon as the arm may be driven."""
-        self.controller.set_goal(goal)
-        if self.is_active and not self.fault:
+    def _react(self, contact: Contact) -> None:
+        """Answer a contact as the settings ask."""
+        self.counts["contact"] += 1
+        self._ignores_stream = self.controller.settings.contact_reaction != "none"
+        reaction = self.controller.settings.contact_reaction
+        if reaction == "hold":
+            self.controller.clear_goal()
+        elif reaction == "ramp":
+            strength = float(np.linalg.norm(contact.force))
+            sentence = f"the arm was touched, by about {strength:.0f} N at the hand; send a goal to go on."
+            self.outside_problem(CONTACT, Fault(CONTACT, sentence))
+
+    def set_goal(self, goal: NDArray[np.float64], time: int | None = None) -> bool:
+        """Send the hand there, from now on or as soon as the arm may be driven; ends what a contact stopped.
+
+        A goal that goes on with the one before, as one of a stream does, is the same goal elsewhere: it is no news, and
+        after a contact it is ignored like the rest of its stream.
+
+        Args:
+            goal: m, [d].
+            time: when it came, as a stamp of the joint states, ns; by default that of the latest one.
+        Returns:
+            Whether it is another goal than before.
+        """
+        controller = self.controller
+        continues = controller.goal_track.add(self.latest_time if time is None else time, goal)
+        if continues and self._ignores_stream:
+            return False
+        self._ignores_stream = False
+        self.outside_problem(CONTACT, None)
+        is_new = not (continues and controller.is_reaching)
+        controller.go_to(goal, continues=not is_new)
+        if is_new and self.is_active and not self.fault:
             self._note(self.activity.new_goal(self._sent_time))
+        return is_new
+
+    @property
+    def latest_time(self) -> int:
+        """Stamp of the latest usable joint state, ns; 0 before the first."""
+        return self._latest or 0
 
     def check_silence(self, now: Instant) -> None:
         """Fault where usable joint states have stayed away for too long; call often."""
@@ -374,7 +427,7 @@ class Supervisor:
         if not self._is_bridging:
             self._begin_stop(self._driven[-1].sample.time + round((now - self._bridge_at) * NANOSECONDS))
             self._is_bridging = True
-        return self.ramp()
+        return self.ramp(now)
 
     def _begin_stop(self, now: int, doubt: Doubt | None = None) -> None:
         """Stop the arm blindly, beginning `now` (stamp, ns), from the last state that can be believed."""
@@ -387,20 +440,42 @@ class Supervisor:
         for each, end in zip(self._driven, ends, strict=True):
             torques += [each.torque] * round((end - max(each.sample.time, began)) / NANOSECONDS / RAMP_PERIOD)
         self._stop.start(first.joint_position, velocity, torques[-LONGEST_REPLAY:])
+        self._ramped_at = math.inf
 
-    def ramp(self) -> Command:
-        """The next torque on the way to zero, RAMP_PERIOD after the last one; zero where it has arrived.
+    def ramp(self, now: float) -> Command:
+        """The next torque on the way to zero; zero where it has arrived. Call every RAMP_PERIOD.
 
-        After a fault and in a gap the way leads over the torque that stops the arm, see `blind_stop`.
+        After a fault and in a gap the way leads over the torque that stops the arm, see `blind_stop`. A call that comes
+        late makes up for the periods that were missed: the arm has moved on under the torque before, and a torque that
+        fell only call by call would push it on for as long as the process is kept from running.
+
+        Args:
+            now: on the node's clock, s.
         """
         safety, stop = self.controller.safety, self._stop
-        if self._is_stopping or self._is_bridging:
-            torque = safety.filter(stop.torque, stop.position, stop.velocity, RAMP_PERIOD)
-            self._is_stopping = self._is_stopping and not stop.is_over
-        else:
-            torque = safety.ramp_down(RAMP_PERIOD)
+        missed = self._missed(now)
+        for _ in range(missed):
+            stop.advance(safety.torque)
+        for _ in range(1 + missed):
+            if self._is_stopping or self._is_bridging:
+                torque = safety.filter(stop.torque, stop.position, stop.velocity, RAMP_PERIOD)
+            else:
+                torque = safety.ramp_down(RAMP_PERIOD)
+        self._is_stopping = self._is_stopping and not stop.is_over
         stop.advance(torque)
-        return self._sent(Command(self._sent_time + round(RAMP_PERIOD * NANOSECONDS), torque, new_step=False))
+        time = self._sent_time + round((1 + missed) * RAMP_PERIOD * NANOSECONDS)
+        return self._sent(Command(time, torque, new_step=False))
+
+    def _missed(self, now: float) -> int:
+        """How many calls of `ramp` should have come since the last one, besides this one.
+
+        A simulated clock moves in steps: what calls within one step have counted, the step itself does not count again.
+        """
+        begins = self._ramped_at - now > MOST_AHEAD
+        late = 0 if begins else round((now - self._ramped_at) / RAMP_PERIOD) - 1
+        missed = min(max(late, 0), MOST_MISSED)
+        self._ramped_at = now if begins or late > MOST_MISSED else self._ramped_at + (1 + missed) * RAMP_PERIOD
+        return missed
 
     def _after_rejection(self, rejection: Rejection) -> Command | None:
         self._conflicts.append(rejection.reason in ("repeated stamp", "old stamp"))
@@ -429,13 +504,12 @@ class Supervisor:
         """Drive no more, for a reason that lasts; a fault of the same kind is no other one."""
         if self.fault and self.fault.kind == fault.kind:
             return
-        had_torque = bool(self.controller.safety.torque.any())
         if self.fault is None and self._driven:
             if not self._is_bridging and self._doubt is None:
                 self._begin_stop(self._driven[-1].sample.time)
             self._is_stopping, self._is_bridging = True, False
         self.fault = fault
-        self._events.append(FaultBegan(fault, had_torque))
+        self._events.append(FaultBegan(fault, has_torque=self.is_ramping))
         self._note(self.activity.fault(self._sent_time, fault))
 
     def _note(self, is_news: bool) -> None:

@@ -55,6 +55,7 @@ class LivingArm:
         fastest: of the true joints so far, as a fraction of their velocity limits, [n].
         outside: how far a true joint has been beyond its hard range, rad.
         faults: that began.
+        late: the controller's timers are called once in so many periods: its process is kept from running.
     """
 
     def __init__(self, checkpoint: Checkpoint, settings: ControllerSettings | None = None) -> None:
@@ -75,6 +76,7 @@ class LivingArm:
         assert self.supervisor.activate(self.now) is None
         self.fastest = np.zeros(len(self.names))
         self.outside = 0.0
+        self.late = 1
         self.faults: list[FaultBegan] = []
         self.torque: FloatArray = np.zeros(len(self.names))
 
@@ -100,12 +102,14 @@ class LivingArm:
                 torque, answered = command.torque, True
                 if command.new_step:
                     supervisor.report()
-        if (bridged := supervisor.bridge(self.now.node)) is not None:
+        on_time = round(self.now.node / PERIOD) % self.late == 0
+        if on_time and (bridged := supervisor.bridge(self.now.node)) is not None:
             torque, answered = bridged.torque, True
-        supervisor.check_silence(self.now)
+        if on_time:
+            supervisor.check_silence(self.now)
         self.faults += [event for event in supervisor.take_events() if isinstance(event, FaultBegan)]
-        if supervisor.fault and not answered:
-            torque = supervisor.ramp().torque
+        if supervisor.fault and on_time and not answered:
+            torque = supervisor.ramp(self.now.node).torque
         arm.advance(self.torque)
         self.torque = torque
         self.fastest = np.maximum(self.fastest, np.abs(arm.joint_velocity) / self.limits.velocity)

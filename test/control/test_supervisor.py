@@ -13,6 +13,7 @@ from spiking_controller.control.safety import SafetyFilter
 from spiking_controller.control.state_stream import StateStream
 from spiking_controller.control.supervisor import (
     MANY_OTHERS,
+    MOST_MISSED,
     ActivityChanged,
     FaultBegan,
     FaultEnded,
@@ -115,10 +116,10 @@ def test_a_fault_ramps_the_torque_to_zero_and_control_resumes_when_the_reason_is
     supervisor.take_events()
     supervisor.outside_problem("gravity", GRAVITY)
     assert driver.send(3) == [None] * 3
-    assert supervisor.take_events() == [FaultBegan(GRAVITY, had_torque=True), ActivityChanged()]
+    assert supervisor.take_events() == [FaultBegan(GRAVITY, has_torque=True), ActivityChanged()]
     assert supervisor.activity.now.state == FAULT
     assert supervisor.activity.now.reason == GRAVITY.sentence
-    ramp = [supervisor.ramp() for _ in range(50)]
+    ramp = [supervisor.ramp(0.002 * call) for call in range(50)]
     assert ramp[0].torque.any()
     assert not ramp[-1].torque.any()
     assert [later.time - sooner.time for sooner, later in pairwise(ramp)] == [2 * MS] * 49
@@ -126,6 +127,26 @@ def test_a_fault_ramps_the_torque_to_zero_and_control_resumes_when_the_reason_is
     assert driver.send()[0] is not None
     assert FaultEnded() in supervisor.take_events()
     assert supervisor.fault is None
+
+
+def test_a_late_ramp_makes_up_for_the_periods_it_missed(driver: Driver) -> None:
+    supervisor = driver.supervisor
+    supervisor.activate(START)
+    supervisor.set_goal(np.array([0.4, 0.3, 0.5]))
+    driver.send(200)
+    supervisor.outside_problem("gravity", GRAVITY)
+    driver.send()
+    first = supervisor.ramp(7.0)
+    late = supervisor.ramp(7.02)
+    assert late.time - first.time == 20 * MS
+    change = np.abs(late.torque - first.torque)
+    rate = supervisor.controller.task.arm.limits.torque_rate
+    assert (change <= 0.02 * rate + 1e-9).all()
+    assert (change > 0.01 * rate).any()
+    much_later = supervisor.ramp(17.02)
+    assert much_later.time - late.time == 2 * MS * (MOST_MISSED + 1)
+    before = supervisor.ramp(3.0)
+    assert before.time - much_later.time == 2 * MS, "the clock was set back"
 
 
 def test_the_same_fault_with_other_numbers_is_told_once(driver: Driver) -> None:
@@ -136,7 +157,7 @@ def test_the_same_fault_with_other_numbers_is_told_once(driver: Driver) -> None:
         supervisor.outside_problem("driver", Fault("too far", f"joint at {number} rad"))
         driver.send()
     assert [event for event in supervisor.take_events() if isinstance(event, FaultBegan)] == [
-        FaultBegan(Fault("too far", "joint at 0 rad"), had_torque=True)
+        FaultBegan(Fault("too far", "joint at 0 rad"), has_torque=True)
     ]
     supervisor.outside_problem("driver", Fault("another", "joint at 0 rad"))
     driver.send()
@@ -196,6 +217,22 @@ def test_goals_and_their_absence_are_told_while_driving(driver: Driver) -> None:
     assert supervisor.activity.now.state == IDLE
 
 
+def test_a_goal_that_moves_is_told_once_and_again_after_a_pause(driver: Driver) -> None:
+    supervisor = driver.supervisor
+    supervisor.activate(START)
+    driver.send(10)
+    supervisor.take_events()
+    news = []
+    for step in range(50):
+        news.append(supervisor.set_goal(np.array([0.4, 0.2 + 0.004 * step, 0.5])))
+        driver.send(10)
+    assert news == [True] + [False] * 49
+    assert supervisor.take_events() == [ActivityChanged()]
+    driver.send(150)
+    assert supervisor.set_goal(np.array([0.4, 0.4, 0.5]))
+    assert supervisor.take_events() == [ActivityChanged()]
+
+
 def test_a_lie_that_is_told_before_the_arm_was_ever_driven_is_a_fault(driver: Driver) -> None:
     supervisor = driver.supervisor
     supervisor.activate(START)
@@ -208,4 +245,4 @@ def test_a_lie_that_is_told_before_the_arm_was_ever_driven_is_a_fault(driver: Dr
         supervisor.receive(driver.time, NAMES, moved, np.zeros(7))
     assert supervisor.fault is not None
     assert supervisor.fault.kind == "jump"
-    assert not supervisor.ramp().torque.any()
+    assert not supervisor.ramp(0.0).torque.any()

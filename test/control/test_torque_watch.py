@@ -115,7 +115,7 @@ def test_a_wrong_command_ramps_the_torque_to_zero_at_once(kind: str, command: li
     assert watch.fault is not None
     assert watch.fault.kind == kind
     assert watch.fault.sentence.endswith(".")
-    assert watch.take_events() == [FaultBegan(watch.fault, had_torque=True)]
+    assert watch.take_events() == [FaultBegan(watch.fault, has_torque=True)]
     assert watch.counts[kind] == 1
     assert ramped_down(watch) == 4
 
@@ -135,7 +135,7 @@ def test_commands_that_stay_away_ramp_the_torque_to_zero() -> None:
     assert watch.fault is None
     watch.check_silence(at(TIMEOUT + 0.001))
     assert watch.fault is not None
-    assert watch.take_events() == [FaultBegan(watch.fault, had_torque=True)]
+    assert watch.take_events() == [FaultBegan(watch.fault, has_torque=True)]
     assert ramped_down(watch) == 5
     watch.check_silence(at(1.0))
     assert not watch.take_events(), "once is enough"
@@ -195,7 +195,7 @@ def test_a_wrong_command_without_torque_is_answered_with_zero() -> None:
         assert sent is not None
         assert not any(sent)
     assert watch.fault is not None
-    assert watch.take_events() == [FaultBegan(watch.fault, had_torque=False)]
+    assert watch.take_events() == [FaultBegan(watch.fault, has_torque=False)]
 
 
 def test_a_change_is_judged_by_the_periods_that_have_passed_since_messages_can_be_lost() -> None:
