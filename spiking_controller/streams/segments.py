@@ -93,6 +93,7 @@ class SegmentBuilder:
         self._period = round(task.control_period * NANOSECONDS)
         self._states: dict[int, ArmSample] = {}
         self._torques: dict[int, FloatArray] = {}
+        self._disturbances: dict[int, FloatArray] = {}
         # The last two control steps wait: their torques may still be on the way.
         self._waiting: list[int] = []
         includes_gravity = task.gravity_convention == "raw"
@@ -116,6 +117,19 @@ class SegmentBuilder:
             return
         self._torques[time] = values
         self._bound(self._torques)
+
+    def add_disturbance(self, time: int, torque: ArrayLike) -> None:
+        """What the controller has taken off the torques from a control step on, [m], N·m; `time` is its stamp, ns.
+
+        The networks know the arm without: they learn from their own action, not from the corrected one.
+        """
+        values = np.asarray(torque, dtype=np.float64)
+        if values.shape != (self._task.controlled_joints,) or not np.isfinite(values).all():
+            self._break_off("unusable disturbance")
+            return
+        self._disturbances[time] = values
+        while len(self._disturbances) > LONGEST_BUFFER:
+            del self._disturbances[next(iter(self._disturbances))]
 
     def add_goal(self, goal: ArrayLike) -> None:
         """Another goal from now on, [d], m; a segment under way to the last one ends unfinished."""
@@ -166,7 +180,7 @@ class SegmentBuilder:
     def _control_step(self, start: int, end: int) -> ControlStep:
         for time, torque in self._torques.items():
             if start <= time < end:
-                self._builder.add_torque(time, torque)
+                self._builder.add_torque(time, self._own(torque, start))
         steps: list[ControlStep] = []
         first = start if self._built_until is None else start + 1
         for time in sorted(time for time in self._states if first <= time <= end):
@@ -174,6 +188,17 @@ class SegmentBuilder:
         self._built_until = end
         (step,) = steps
         return step
+
+    def _own(self, torque: FloatArray, start: int) -> FloatArray:
+        """The torque of the networks themselves in the control step that began at `start`."""
+        for time in [time for time in self._disturbances if time < start]:
+            del self._disturbances[time]
+        disturbance = self._disturbances.get(start)
+        if disturbance is None or not disturbance.any():
+            return torque
+        own = torque.copy()
+        own[: disturbance.size] += disturbance
+        return own
 
     def _break_off(self, reason: str) -> None:
         """Drop the segment under way, if there is one."""
@@ -193,6 +218,7 @@ class SegmentBuilder:
         self._interrupt(reason)
         self._states.clear()
         self._torques.clear()
+        self._disturbances.clear()
 
     def _bound(self, buffer: dict[int, ArmSample] | dict[int, FloatArray]) -> None:
         while len(buffer) > LONGEST_BUFFER:

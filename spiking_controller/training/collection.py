@@ -25,10 +25,13 @@ from spiking_controller.training.seeds import Purpose, environment_seed, generat
 Weights = dict[str, np.ndarray]
 
 
-def random_episodes(config: TrainingConfig) -> Episodes:
-    """The first episodes of a run: noise on no action at all."""
+def first_episodes(config: TrainingConfig, policy: Policy) -> Episodes:
+    """The first episodes of a run: noise on no action at all, or the untrained policy without noise."""
     env = ReachVectorEnv(config.reach_task, config.random_episodes)
-    agent = _exploring(config, None, config.exploration.random_deviation, 0)
+    if config.exploration.first == "policy":
+        agent = _exploring(config, SpikingAgent(policy), 0.0, 0)
+    else:
+        agent = _exploring(config, None, config.exploration.random_deviation, 0)
     return run_episodes(env, agent, seed=environment_seed(config.seed, Purpose.RANDOM_EPISODES, 0))
 
 

@@ -7,15 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spiking_controller.networks.config import (
-    GoalMix,
-    PolicyLoss,
-)
+from spiking_controller.networks.config import ErrorMeasure, GoalMix, PolicyLoss
 from spiking_controller.networks.forward_model import ForwardModel
 from spiking_controller.networks.imagination import Beginning, imagine, warmed_up
 from spiking_controller.networks.policy import Policy
 from spiking_controller.snn.regularisers import Activity, ActivityRegulariser, mean_activity
 from spiking_controller.tasks.segments import Windows
+
+LEAST_ERROR: Final = 0.01
+"""Below this an absolute error counts as its square, in units of the normalised change."""
 
 
 class ModelLossTerms(NamedTuple):
@@ -76,7 +76,7 @@ class RollOut(NamedTuple):
     Attributes:
         observation: predicted, [..., observation].
         action, change: the action and its change from the step before, [..., controlled].
-        readout: the policy's readout behind the action, [..., controlled].
+        drive: what the action is the tanh of, [..., controlled].
         squared_distance: of hand and goal, m², [steps, batch].
         distance: of hand and goal, smooth at 0, m, [steps, batch].
     """
@@ -84,7 +84,7 @@ class RollOut(NamedTuple):
     observation: Tensor
     action: Tensor
     change: Tensor
-    readout: Tensor
+    drive: Tensor
     squared_distance: Tensor
     distance: Tensor
 
@@ -138,13 +138,13 @@ def weighted_terms(
     """The weighted terms that are switched on, [steps, batch] each, in the order of `POLICY_LOSS_TERMS`."""
     terms = {
         "squared_distance": steps.squared_distance,
-        "distance": steps.distance,
+        "distance": weights.distance * steps.distance,
         "action": weights.action * steps.action.square().sum(-1),
         "smoothness": smoothness * steps.change.square().sum(-1),
         "limit_soft": weights.limit_soft * squared_excess(steps.angle, 1.0),
         "limit_near": weights.limit_near * squared_excess(steps.angle, 0.95),
         "velocity": weights.velocity * squared_excess(steps.velocity.abs(), 0.9),
-        "saturation": weights.saturation * squared_excess(steps.readout.abs(), 3.0),
+        "saturation": weights.saturation * squared_excess(steps.drive.abs(), 3.0),
     }
     if weights.precision > 0:
         terms["precision"] = weights.precision * precision_term(steps, weights.precision_scale)
@@ -162,25 +162,35 @@ def _torch(array: np.ndarray) -> Tensor:
 
 
 def forward_model_loss(
-    model: ForwardModel, windows: Windows, warm_up: int, regulariser: ActivityRegulariser
+    model: ForwardModel, windows: Windows, warm_up: int, measure: ErrorMeasure, regulariser: ActivityRegulariser
 ) -> ModelLossTerms:
-    """Mean squared error of the normalised change over the steps after warm-up, with teacher forcing.
+    """Mean error of the normalised change over the steps after warm-up, with teacher forcing.
 
     Args:
         model: the forward model.
         windows: recorded steps.
         warm_up: first steps that set the neurons' state and do not count.
+        measure: how large errors count, see `ModelUpdates.error`.
         regulariser: bounds on the model's activity.
     """
     observation, action = _torch(windows.observation), _torch(windows.action)
     features = model.inputs(observation[:-1], action, _torch(windows.previous_action))
-    readout, spikes, _ = model.network.unroll(features, model.initial_state(action.shape[1]), model.effective())
+    effective = model.effective()
+    readout, spikes, _ = model.network.unroll(features, model.initial_state(action.shape[1]), effective)
     target = model.target(observation[:-1], observation[1:])[warm_up:]
-    error = (readout[warm_up:] - target).square().mean()
+    squared = (model.change(features, readout)[warm_up:] - target).square()
+    error = squared.mean()
     activity = mean_activity([layer[warm_up:] for layer in spikes])
-    total = regulariser.add_penalty(error, activity, model.network.config.tick)
+    loss = error if measure == "squared" else torch.sqrt(squared + LEAST_ERROR**2).mean()
+    total = regulariser.add_penalty(loss, activity, model.network.config.tick)
+    if regulariser.silence > 0:
+        rest = model.network.resting_potential(model.rest_inputs(observation[-1]), effective)
+        total = total + regulariser.silence_penalty(rest)
     return ModelLossTerms(
-        total, float(error.detach()), float(target.square().mean()), tuple(layer.detach() for layer in activity)
+        total,
+        float(error.detach()),
+        float(target.square().mean()),
+        tuple(layer.detach() for layer in activity),
     )
 
 
@@ -255,11 +265,14 @@ def policy_loss(policy: Policy, model: ForwardModel, exercise: Exercise, penalti
     squared = (model.features.hand(observation) - target).square().sum(-1)
     distance = torch.sqrt(squared + 1e-5)
     change = imagined.action - torch.cat((action[-1:], imagined.action[:-1]))
-    steps = RollOut(observation, imagined.action, change, imagined.readout, squared, distance)
+    steps = RollOut(observation, imagined.action, change, imagined.drive, squared, distance)
     weighted = weighted_terms(steps, model, exercise.posture, penalties.weights, penalties.smoothness)
     loss = functools.reduce(torch.add, weighted.values()).mean()
     activity = mean_activity(imagined.policy_activity)
     total = penalties.regulariser.add_penalty(loss, activity, policy.network.config.tick)
+    if penalties.regulariser.silence > 0:
+        rest = policy.network.resting_potential(policy.rest_inputs(observed[-1]), policy.effective())
+        total = total + penalties.regulariser.silence_penalty(rest)
     terms = {name: float(term.detach().mean()) for name, term in weighted.items()}
     terms["activity"] = float((total - loss).detach())
     return PolicyLossTerms(

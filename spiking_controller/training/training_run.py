@@ -25,8 +25,9 @@ from torch.utils.tensorboard import SummaryWriter
 from spiking_controller.errors import ConfigError, TrainingDivergedError
 from spiking_controller.files import write_atomically
 from spiking_controller.networks.agent import SpikingAgent
-from spiking_controller.networks.checkpoint import build_networks, save_checkpoint
+from spiking_controller.networks.checkpoint import Checkpoint, build_networks, save_checkpoint
 from spiking_controller.networks.config import TrainingConfig, config_from_dict, config_to_dict
+from spiking_controller.networks.rest import rest_metrics
 from spiking_controller.snn.network import SpikingNetwork
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import run_episodes
@@ -34,7 +35,7 @@ from spiking_controller.tasks.goals import sample_goals
 from spiking_controller.tasks.metrics import reach_metrics, summarise
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.segments import Segment
-from spiking_controller.training.collection import Collector, InlineCollector, ProcessCollector, random_episodes
+from spiking_controller.training.collection import Collector, InlineCollector, ProcessCollector, first_episodes
 from spiking_controller.training.diagnosis import (
     FINDING_COLUMNS,
     MEASUREMENT_COLUMNS,
@@ -45,12 +46,15 @@ from spiking_controller.training.diagnosis import (
     affected_rates,
     not_finite,
 )
+from spiking_controller.training.fine_tuning import start_from
 from spiking_controller.training.losses import POLICY_LOSS_TERMS
 from spiking_controller.training.replay_memory import ReplayMemory
 from spiking_controller.training.seeds import Purpose, environment_seed, generator
 from spiking_controller.training.updates import NetworkName, NotFiniteError, Updater
 
 _GOAL_POOL = 4000
+_REST_EPISODES = 64
+"""So many episodes of an evaluation say what the networks do at rest, which they follow step by step once more."""
 STATE_FILE = "training_state.safetensors"
 """What a stopped run continues from, in the folder of the run."""
 LOG_FILE = "log.csv"
@@ -66,6 +70,16 @@ _EVALUATION_COLUMNS = (
     "share_under_1cm",
     "rms_final_joint_speed_median",
     "mean_torque_rate_median",
+    "hand_jitter_m_median",
+    "posture_drift_rad_s_median",
+    "rest_action_noise",
+    "frozen_rate_hz",
+    "rest_rate_hz",
+    "moving_rate_hz",
+    "model_rest_error_rad_s",
+    "model_rest_change_rad_s",
+    "model_rest_error_ratio",
+    "model_rest_bias_rad_s",
 )
 _COLUMNS = (
     "iteration",
@@ -114,6 +128,7 @@ class TrainingRun:
         resume: bool = False,
         simulate_beside: bool = False,
         recorded: Sequence[Segment] = (),
+        source: Checkpoint | None = None,
     ) -> None:
         """Start a run, or continue one from its last saved state.
 
@@ -124,8 +139,10 @@ class TrainingRun:
             simulate_beside: collect episodes in a second process while this one trains; the results are the same.
             recorded: segments as long as an episode, of which the forward model learns beside the first, random
                 episodes; as many as the replay memory has room for, evenly chosen.
+            source: checkpoint whose weights a new run starts from, see `fine_tuning`; its own optimisers, memory and
+                schedules are not continued.
         Raises:
-            ConfigError: the folder holds another run, or nothing to resume.
+            ConfigError: the folder holds another run, or nothing to resume; `source` does not fit the configuration.
         """
         self.config = config
         self.directory = directory
@@ -139,6 +156,10 @@ class TrainingRun:
             )
         torch.manual_seed(config.seed)
         policy, model = build_networks(config)
+        self._parent: str | None = None
+        if source is not None:
+            start_from(source, config, policy, model)
+            self._parent = source.metadata["sha256"]
         rng = generator(config.seed, Purpose.GOAL_POOL, 0)
         self._updater = Updater(
             config, policy, model, sample_goals(self.task, rng, _GOAL_POOL, config.policy_updates.goals.hard)
@@ -174,7 +195,7 @@ class TrainingRun:
     @property
     def checkpoint(self) -> Path:
         """The newest checkpoint."""
-        return self.directory / f"{self.config.task}.safetensors"
+        return self.directory / f"{self.config.reach_task.name}.safetensors"
 
     def run(self, report: Callable[[Progress], None], should_stop: Callable[[], bool]) -> None:
         """Train until the planned iterations are done or `should_stop` says so between two of them; then save.
@@ -216,17 +237,18 @@ class TrainingRun:
                 break
 
     def _first_episodes(self) -> None:
-        """Random episodes and recorded segments, from which the forward model learns before the policy acts."""
-        episodes = random_episodes(self.config)
+        """The first episodes and recorded segments, from which the forward model learns before the policy acts."""
+        episodes = first_episodes(self.config, self._updater.policy)
         self._dropped += self._memory.add(episodes)
         room = min(self.config.replay_episodes - len(self._memory), len(self._recorded))
         for index in range(room):
             self._memory.add_segment(self._recorded[index * len(self._recorded) // room])
-        kept = self._memory.observation[: len(self._memory)]
-        self._updater.model.fit_scale(
-            torch.from_numpy(kept[:, :-1].reshape(-1, kept.shape[-1])),
-            torch.from_numpy(kept[:, 1:].reshape(-1, kept.shape[-1])),
-        )
+        if self._parent is None and self.config.model_updates.targets == "normalised":
+            kept = self._memory.observation[: len(self._memory)]
+            self._updater.model.fit_scale(
+                torch.from_numpy(kept[:, :-1].reshape(-1, kept.shape[-1])),
+                torch.from_numpy(kept[:, 1:].reshape(-1, kept.shape[-1])),
+            )
         self._good = self._updater.snapshot()
         rng = generator(self.config.seed, Purpose.UPDATES, 0)
         first = self.config.model_updates.first
@@ -314,10 +336,12 @@ class TrainingRun:
                 network.shift_rest(symptom.layer, symptom.neurons, shift)
 
     def _evaluate(self) -> dict[str, float | None]:
-        """The policy alone on this run's own validation goals, the same at every evaluation."""
+        """The policy alone on this run's own validation goals, the same at every evaluation; both networks at rest."""
         seed = environment_seed(self.config.seed, Purpose.EVALUATION, 0)
-        episodes = run_episodes(self._evaluation_env, SpikingAgent(self._updater.policy), seed=seed)
-        return summarise(reach_metrics(episodes, self.task))
+        policy, model = self._updater.policy, self._updater.model
+        episodes = run_episodes(self._evaluation_env, SpikingAgent(policy), seed=seed)
+        at_rest = rest_metrics(policy, model, episodes.first(_REST_EPISODES), self.task)
+        return {**summarise(reach_metrics(episodes, self.task)), **at_rest}
 
     def _log(self, row: dict[str, Any]) -> None:
         row["seconds"] = round(self._seconds, 1)
@@ -346,9 +370,10 @@ class TrainingRun:
         figures = {"iteration": self.iteration, "seconds": round(self._seconds, 1), **self.errors}
         paths = [self.checkpoint]
         if numbered:
-            paths.append(self.directory / "checkpoints" / f"{self.config.task}_{self.iteration:05d}.safetensors")
+            name = f"{self.config.reach_task.name}_{self.iteration:05d}.safetensors"
+            paths.append(self.directory / "checkpoints" / name)
         for path in paths:
-            save_checkpoint(path, updater.policy, updater.model, self.config, evaluation=figures)
+            save_checkpoint(path, updater.policy, updater.model, self.config, evaluation=figures, parent=self._parent)
         tensors: dict[str, Tensor] = {
             "memory.observation": torch.from_numpy(self._memory.observation[: len(self._memory)]),
             "memory.action": torch.from_numpy(self._memory.action[: len(self._memory)]),
@@ -365,6 +390,7 @@ class TrainingRun:
             "added": self._memory.added,
             "errors": self.errors,
             "monitor": self._monitor.state(),
+            "parent": self._parent,
             "config": config_to_dict(self.config),
         }
         data = serialise({k: v.contiguous() for k, v in tensors.items()}, metadata={"state": json.dumps(header)})
@@ -379,6 +405,7 @@ class TrainingRun:
                 f"{path}: was saved by a run with another configuration; resume with {self.directory / 'config.yaml'}."
             )
         self._monitor.restore(header.get("monitor", {}))
+        self._parent = header.get("parent")
         for name, (network, optimizer) in self._updater.learners.items():
             own = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
             network.load_state_dict({key: t for key, t in own.items() if not key.startswith("adam.")})

@@ -166,7 +166,7 @@ class Updater:
         """
         options: ModelUpdates = self._config.model_updates
         windows = memory.windows(rng, options.batch, options.warm_up + options.unroll)
-        terms = forward_model_loss(self.model, windows, options.warm_up, options.activity)
+        terms = forward_model_loss(self.model, windows, options.warm_up, options.error, options.activity)
         norm = self._descend(self.model_optimizer, terms.total, progress)
         self.model.network.limit_time_constants()
         return ModelUpdate(terms.error, terms.persistence_error, norm, terms.activity)

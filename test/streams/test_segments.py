@@ -116,3 +116,15 @@ def test_nothing_is_recorded_before_there_is_a_goal_and_the_buffers_stay_bounded
         builder.add_state(ArmSample(index, 0.0, True, np.zeros(7), np.zeros(7)))
         builder.add_torque(index, np.zeros(7))
     assert len(builder._states) == len(builder._torques) == 5000
+
+
+def test_actions_are_the_networks_own_without_what_was_taken_off() -> None:
+    graph = Graph(3 * STEPS)
+    taken_off = np.array([1.0, -8.0, 0.5, 3.0, 0.0, -0.2])
+    for torque in graph.torques:
+        torque[:6] -= taken_off
+    builder = with_goal()
+    for step in range(3 * STEPS):
+        builder.add_disturbance(20 * MS * step, taken_off)
+    segments = list(graph.play(builder))
+    np.testing.assert_allclose(segments[0].action, graph.action[1 : 1 + STEPS], atol=1e-6)

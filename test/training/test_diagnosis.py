@@ -17,7 +17,8 @@ from spiking_controller.errors import TrainingDivergedError
 from spiking_controller.networks.baselines import GRUConfig, MLPConfig
 from spiking_controller.networks.checkpoint import load_checkpoint
 from spiking_controller.networks.config import Diagnosis, TrainingConfig
-from spiking_controller.snn.network import NetworkConfig, SpikingNetwork
+from spiking_controller.snn.config import NetworkConfig
+from spiking_controller.snn.network import SpikingNetwork
 from spiking_controller.snn.regularisers import ActivityRegulariser
 from spiking_controller.training.diagnosis import (
     MEASUREMENT_COLUMNS,

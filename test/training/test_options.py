@@ -23,7 +23,8 @@ from spiking_controller.networks.features import Features
 from spiking_controller.online.experience import Experience, ExperienceSettings
 from spiking_controller.online.learner import OnlineLearner, OnlineSettings
 from spiking_controller.resources import share_path
-from spiking_controller.snn.network import NetworkConfig, SpikingNetwork
+from spiking_controller.snn.config import NetworkConfig
+from spiking_controller.snn.network import SpikingNetwork
 from spiking_controller.snn.regularisers import ActivityRegulariser
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import Episodes, run_episodes
@@ -170,7 +171,7 @@ def test_without_weight_decay_an_update_is_one_of_adam(small_config: TrainingCon
         updater.update_model(memory, rng, 0.0)
         windows = memory.windows(same_rng, 8, 5)
         adam.zero_grad()
-        forward_model_loss(model, windows, 2, ActivityRegulariser()).total.backward()
+        forward_model_loss(model, windows, 2, "squared", ActivityRegulariser()).total.backward()
         torch.nn.utils.clip_grad_norm_([*fast, *slow], small_config.gradient_norm)
         adam.step()
         model.network.limit_time_constants()
@@ -297,6 +298,7 @@ def test_the_papers_setting_is_what_it_says_and_trains(tmp_path: Path) -> None:
     path = share_path("config", "train", "panda_reach_paper.yaml")
     config = load_config(path)
     task = config.reach_task
+    assert task.name == "panda_reach_paper"
     assert task.gravity_convention == "raw"
     assert task.action_scale == 1.0
     np.testing.assert_array_equal(task.damping, 0.0)
@@ -305,15 +307,20 @@ def test_the_papers_setting_is_what_it_says_and_trains(tmp_path: Path) -> None:
     model_network, policy_network = config.forward_model, config.policy
     assert isinstance(model_network, NetworkConfig)
     assert isinstance(policy_network, NetworkConfig)
-    assert model_network.recurrence == "tick"
+    assert (model_network.recurrence, model_network.recurrent_layers) == ("tick", "first")
+    assert (model_network.readout_leak, policy_network.readout_leak) == ("membrane", "output")
+    for network in (model_network, policy_network):
+        assert (network.delay, network.rank, network.readout_layers, network.input_gains) == (3, 0, "last", "per_input")
+    assert (config.model_updates.targets, config.exploration.first) == ("raw", "policy")
+    assert config.policy_updates.loss.distance == 0.0
     assert policy_network.recurrence == "none"
     assert model_network.ticks == policy_network.ticks == 7
-    assert model_network.surrogate == policy_network.surrogate == "gaussian"
+    assert model_network.surrogate == policy_network.surrogate == "multi_gaussian"
     _, model = build_networks(config)
     assert model.network.inputs == 6 + 3 + 6
     assert model.network.outputs == 6 + 3
 
-    small = {"hidden": [16, 16], "rank": 4}
+    small = {"hidden": [16, 16]}
     values = yaml.safe_load(path.read_text())
     values.update(iterations=2, random_episodes=4, episodes_per_iteration=2, evaluate_every=2, evaluation_episodes=2)
     values["forward_model"].update(small)
@@ -321,11 +328,12 @@ def test_the_papers_setting_is_what_it_says_and_trains(tmp_path: Path) -> None:
     values["model_updates"].update(first=2, per_iteration=2, batch=4, unroll=5)
     values["policy_updates"].update(per_iteration=2, batch=4, unroll=5)
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(values))
-    command = [sys.executable, "-m", "spiking_controller.cli", "train", "panda_reach"]
+    command = [sys.executable, "-m", "spiking_controller.cli", "train", "panda_reach_paper"]
     command += ["--config", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    checkpoint = load_checkpoint(tmp_path / "run" / "panda_reach.safetensors")
+    checkpoint = load_checkpoint(tmp_path / "run" / "panda_reach_paper.safetensors")
+    np.testing.assert_array_equal(checkpoint.forward_model.change_scale, 1.0)
     assert checkpoint.contract.gravity_convention == "raw"
     assert checkpoint.metadata["evaluation"]["iteration"] == 2
 
@@ -334,9 +342,9 @@ def test_a_shipped_configuration_is_found_by_its_name(tmp_path: Path, capsys: py
     from spiking_controller.cli import main
 
     (tmp_path / "log.csv").touch()
-    assert main(["train", "panda_reach", "--config", "panda_reach_paper", "--out", str(tmp_path)]) == 2
+    assert main(["train", "panda_reach", "--config", "panda_reach_gru", "--out", str(tmp_path)]) == 2
     assert "already holds a training run" in capsys.readouterr().err
-    assert main(["train", "planar_reach", "--config", "panda_reach_paper", "--out", str(tmp_path)]) == 2
-    assert "panda_reach_paper.yaml: is a configuration for task 'panda_reach'" in capsys.readouterr().err
+    assert main(["train", "planar_reach", "--config", "panda_reach_gru", "--out", str(tmp_path)]) == 2
+    assert "panda_reach_gru.yaml: is a configuration for task 'panda_reach'" in capsys.readouterr().err
     assert main(["train", "panda_reach", "--config", "nowhere", "--out", str(tmp_path)]) == 2
     assert "nowhere.yaml: cannot be read" in capsys.readouterr().err

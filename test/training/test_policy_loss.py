@@ -9,7 +9,7 @@ import torch
 from spiking_controller.networks.checkpoint import build_networks
 from spiking_controller.networks.config import GoalMix, PolicyLoss, TrainingConfig
 from spiking_controller.networks.forward_model import ForwardModel
-from spiking_controller.snn.network import NetworkConfig
+from spiking_controller.snn.config import NetworkConfig
 from spiking_controller.snn.regularisers import ActivityRegulariser
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.goals import is_hard

@@ -15,7 +15,7 @@ import torch
 from spiking_controller.errors import ConfigError
 from spiking_controller.networks.checkpoint import load_checkpoint
 from spiking_controller.networks.config import Diagnosis, TrainingConfig, load_config
-from spiking_controller.snn.network import NetworkConfig
+from spiking_controller.snn.config import NetworkConfig
 from spiking_controller.training.training_run import Progress, TrainingRun
 
 
@@ -40,6 +40,9 @@ def test_a_run_writes_log_checkpoints_and_curves(small_config: TrainingConfig, t
         "planar_reach_00002.safetensors",
         "planar_reach_00004.safetensors",
     }
+    at_rest = ("rest_action_noise", "posture_drift_rad_s_median", "hand_jitter_m_median")
+    assert [bool(row[at_rest[0]]) for row in rows] == [False, True, False, True]
+    assert all(name in rows[0] for name in at_rest)
     assert any((tmp_path / "run" / "tensorboard").iterdir())
     assert load_config(tmp_path / "run" / "config.yaml") == small_config
     checkpoint = load_checkpoint(run.checkpoint)
@@ -82,6 +85,22 @@ def test_a_resumed_run_continues_exactly(small_config: TrainingConfig, tmp_path:
         for name, tensor in getattr(whole, network).state_dict().items():
             assert torch.equal(getattr(parts, network).state_dict()[name], tensor), name
     assert log_rows(tmp_path / "parts") == log_rows(tmp_path / "whole")
+
+
+def test_a_run_whose_log_lacks_the_figures_of_rest_resumes(small_config: TrainingConfig, tmp_path: Path) -> None:
+    stops = iter([False, False, True])
+    TrainingRun(small_config, tmp_path).run(ignore, lambda: next(stops))
+    rows = log_rows(tmp_path)
+    new = ("rest_action_noise", "hand_jitter_m_median", "model_rest_error_ratio")
+    with (tmp_path / "log.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(
+            file, [*(name for name in rows[0] if name not in new), "seconds"], extrasaction="ignore"
+        )
+        writer.writeheader()
+        writer.writerows({**row, "seconds": "1"} for row in rows)
+    TrainingRun(small_config, tmp_path, resume=True).run(ignore, lambda: False)
+    noise = [row["rest_action_noise"] for row in log_rows(tmp_path)]
+    assert [bool(value) for value in noise] == [False, False, False, True]
 
 
 def test_a_resumed_run_continues_exactly_with_what_it_adapted(small_config: TrainingConfig, tmp_path: Path) -> None:
