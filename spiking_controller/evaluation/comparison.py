@@ -13,6 +13,7 @@ from spiking_controller.evaluation.evaluate import IntegralAgent
 from spiking_controller.evaluation.tables import markdown_table
 from spiking_controller.networks.agent import SpikingAgent
 from spiking_controller.networks.checkpoint import Checkpoint
+from spiking_controller.networks.rest import rest_metrics
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import Agent, Episodes, run_episodes
 from spiking_controller.tasks.metrics import reach_metrics, summarise
@@ -35,6 +36,7 @@ class Column:
         alone: task metrics, see `tasks.metrics.summarise`.
         with_integral: the same with the set-point integral; None for the classical reference, which leaves no offset.
         complexity: see `evaluation.complexity`; None for the classical reference.
+        rest: see `networks.rest`; None for the classical reference.
         training_seconds: wall time that the checkpoint was trained; None where there was none or it is not known.
     """
 
@@ -44,6 +46,7 @@ class Column:
     alone: Metrics
     with_integral: Metrics | None
     complexity: dict[str, Metrics] | None
+    rest: Metrics | None
     training_seconds: float | None
 
 
@@ -55,9 +58,9 @@ class HeldOut:
     goal: NDArray[np.floating]
 
     @classmethod
-    def draw(cls, task_name: str, goals: int, seeds: Sequence[int]) -> "HeldOut":
-        """For each seed as many as `goals`; those that `evaluate` draws with that seed."""
-        env = ReachVectorEnv(get_task(task_name), goals)
+    def draw(cls, task: str, goals: int, seeds: Sequence[int]) -> "HeldOut":
+        """For each seed as many as `goals`; those that `evaluate` draws with that seed. `task` as of `get_task`."""
+        env = ReachVectorEnv(get_task(task), goals)
         starts, targets = [], []
         for seed in seeds:
             env.reset(seed=seed, options={"start": "random"})
@@ -71,11 +74,10 @@ class HeldOut:
         return run_episodes(env, agent, start=self.start, goals=self.goal)
 
 
-def classical_column(task_name: str, held_out: HeldOut) -> Column:
+def classical_column(task: ReachTask, held_out: HeldOut) -> Column:
     """The classical reference."""
-    task = get_task(task_name)
     alone = summarise(reach_metrics(held_out.run(task, ClassicalAgent(task)), task))
-    return Column("classical", "", "", alone, None, None, None)
+    return Column("classical", "", "", alone, None, None, None, None)
 
 
 def checkpoint_column(checkpoint: Checkpoint, name: str, held_out: HeldOut) -> Column:
@@ -92,6 +94,7 @@ def checkpoint_column(checkpoint: Checkpoint, name: str, held_out: HeldOut) -> C
         alone=summarise(reach_metrics(alone, task)),
         with_integral=summarise(reach_metrics(helped, task)),
         complexity=measure_complexity(checkpoint, alone),
+        rest=rest_metrics(checkpoint.policy, checkpoint.forward_model, alone, task),
         training_seconds=checkpoint.metadata["evaluation"].get("seconds"),
     )
 
@@ -103,8 +106,19 @@ _REACHING = (
     *((f"steps within {x:g} cm (%)", f"share_on_target_{x:g}cm_mean", 100.0, 1) for x in (12.3, 5.0, 2.0, 1.0)),
     ("joint speed at the end, rms, median (rad/s)", "rms_final_joint_speed_median", 1.0, 4),
     ("hand jitter at the end, rms, median (mm)", "hand_jitter_m_median", 1e3, 2),
+    ("posture drift in the last second, median (rad/s)", "posture_drift_rad_s_median", 1.0, 4),
     ("mean torque rate, median (N·m/s)", "mean_torque_rate_median", 1.0, 1),
     ("torques that the safety filter changed (%)", "intervention_share_mean", 100.0, 2),
+)
+_REST = (
+    ("action at a frozen observation, deviation", "rest_action_noise", 1.0, 6),
+    ("policy, spikes per neuron per second: frozen", "frozen_rate_hz", 1.0, 1),
+    ("policy, spikes per neuron per second: at rest", "rest_rate_hz", 1.0, 1),
+    ("policy, spikes per neuron per second: on the way", "moving_rate_hz", 1.0, 1),
+    ("forward model, one-step velocity error (mrad/s)", "model_rest_error_rad_s", 1e3, 2),
+    ("the same of persistence (mrad/s)", "model_rest_change_rad_s", 1e3, 2),
+    ("the first divided by the second", "model_rest_error_ratio", 1.0, 2),
+    ("forward model, its bias (mrad/s)", "model_rest_bias_rad_s", 1e3, 2),
 )
 _NETWORK = (
     ("parameters", "parameters", 1.0, 0),
@@ -122,7 +136,10 @@ _NOTES = """\
 Operations and energy are per control step, by NeuroBench's definitions (Yik et al. 2025): products of two non-zero
 factors; ACs of spikes, MACs of analogue values. 45 nm: 4.6 pJ per MAC, 0.9 pJ per AC, without memory access (Horowitz
 2014). Loihi: 23.6 pJ per synaptic operation of either kind (Davies et al. 2018). Shares of steps, and of torques, are
-means over all goals. The forward model is needed for training and prediction, not to act."""
+means over all goals. Coming to rest: the action while the observation stays that of an arm at rest at its goal; spikes
+over the last second of the episodes that stay within 2 cm of the goal in it, and while the hand is farther away than
+5 cm; errors while the hand is within 3 cm and the arm slower than 0.1 rad/s, but not yet still. The forward model is
+needed for training and prediction, not to act."""
 
 
 def table(columns: Sequence[Column]) -> str:
@@ -139,6 +156,7 @@ def table(columns: Sequence[Column]) -> str:
 
     block("network alone", _REACHING, [column.alone for column in columns])
     block("with the set-point integral", _REACHING, [column.with_integral for column in columns])
+    block("coming to rest", _REST, [column.rest for column in columns])
     for part in ("policy", "forward_model"):
         metrics = [None if column.complexity is None else column.complexity[part] for column in columns]
         block(part.replace("_", " "), _NETWORK, metrics)

@@ -15,7 +15,8 @@ this module counts, connection by connection, and a test holds the counts equal 
 
 How a spiking network is counted, per control step:
 
-- features to the first layer: MACs, once, since the features are constant over the ticks.
+- features to the first layer: MACs, once, since the features are constant over the ticks. Where they are sent on
+  change, only those that were sent: the layer holds its drive, and adds the weights times the change.
 - spikes to the next layer or to the readout: ACs. Through a low-rank connection A·B a spike passes its column of B
   (ACs), and the latent values, which are analogue, pass A in every tick (MACs).
 - recurrence by the mean spikes of the step before: graded values, so MACs, once. By the spikes of the tick before: as
@@ -26,10 +27,14 @@ NeuroBench's synaptic operations leave out what a neuron does in a tick, and its
 neurons than ours. They are given beside the rest as `neuron_update_macs`: per neuron and tick 3 MACs for synaptic
 current and membrane, 2 more for threshold and adaptation; 3 for each readout. A GRU's products of gates and hidden
 values are MACs, as NeuroBench counts them.
+
+Rounded weights and state (`fixed_point`) change the footprint; an operation has the energy of 32-bit arithmetic
+whatever its bits, so that energies compare.
 """
 
 from collections.abc import Callable, Sequence
 from functools import singledispatch
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -110,19 +115,22 @@ def step_cost(network: Any, features: Tensor, state: Any, spikes: tuple[Tensor, 
 
 @step_cost.register
 def _(network: SpikingNetwork, features: Tensor, state: NetworkState, spikes: tuple[Tensor, ...]) -> Cost:
-    config = network.config
-    cost = _analogue(features, network.input_weight)
+    config, weights = network.config, network.weights()
+    held = state.held_features
+    sent = features if held is None or config.delta is None else network.received(features, state) - held
+    cost = _analogue(sent, weights.input_weight)
     for index, layer in enumerate(spikes):
         if index > 0:
-            cost = cost.plus(_low_rank(spikes[index - 1], network.expand, network.compress, index - 1, _spiking))
-        if config.recurrence != "none":
+            cost = cost.plus(_low_rank(spikes[index - 1], weights.expand, weights.compress, index - 1, _spiking))
+        if config.is_recurrent(index):
             fed_back = state.layers[index].mean_spikes
             is_tick_wise = config.recurrence == "tick"
             if is_tick_wise:
                 fed_back = torch.cat((fed_back.unsqueeze(0), layer[:-1]))
             count = _spiking if is_tick_wise else _analogue
-            cost = cost.plus(_low_rank(fed_back, network.recurrent_expand, network.recurrent_compress, index, count))
-        cost = cost.plus(_spiking(layer, network.readout_weight[index]))
+            cost = cost.plus(_low_rank(fed_back, weights.recurrent_expand, weights.recurrent_compress, index, count))
+        if config.is_read_out(index):
+            cost = cost.plus(_spiking(layer, weights.readout_weight[index]))
         per_tick = _LIF_MACS + (_ADAPTATION_MACS if config.neuron == "adaptive_lif" else 0)
         cost = cost.plus(
             Cost(neuron_update_macs=per_tick * layer.numel(), activations=layer.numel(), active=int(layer.sum()))
@@ -132,13 +140,13 @@ def _(network: SpikingNetwork, features: Tensor, state: NetworkState, spikes: tu
 
 def _low_rank(
     values: Tensor,
-    expand: nn.ParameterList,
-    compress: nn.ParameterList,
+    expand: Sequence[Tensor],
+    compress: Sequence[Tensor],
     index: int,
     count: Callable[[Tensor, Tensor], Cost],
 ) -> Cost:
     """Through A·B, or through the one full matrix in `expand`; `count` says what the values are."""
-    if not len(compress):
+    if not compress:
         return count(values, expand[index])
     latent = values @ compress[index].t()
     return count(values, compress[index]).plus(_analogue(latent, expand[index]))
@@ -180,8 +188,17 @@ def connection_sparsity(network: nn.Module) -> float:
 
 
 def footprint(network: nn.Module) -> int:
-    """Bytes of parameters and buffers."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in (*network.parameters(), *network.buffers()))
+    """Bytes of parameters and buffers, and of the exponents of rounded weights, one for each row."""
+    every = [*network.parameters(), *network.buffers()]
+    bits = sum(8 * tensor.element_size() * tensor.numel() for tensor in every)
+    if isinstance(network, SpikingNetwork):
+        config, (input_weight, biases, *between) = network.config, network.weights()
+        if config.weight_bits is not None:
+            for weight in (input_weight, *chain(*between)):
+                bits -= (32 - config.weight_bits) * weight.numel() - 8 * len(weight)
+        if config.state_bits is not None:
+            bits -= (32 - config.state_bits) * sum(bias.numel() for bias in biases)
+    return -(-bits // 8)
 
 
 def parameter_count(network: nn.Module) -> int:
@@ -192,6 +209,8 @@ def parameter_count(network: nn.Module) -> int:
 def _stacked(states: Sequence[Any]) -> Any:
     """States of a network at batch 1 as one state of a batch: NamedTuples and tuples of tensors, part by part."""
     first = states[0]
+    if first is None:
+        return None
     if isinstance(first, Tensor):
         return torch.cat(list(states))
     parts = [_stacked(part) for part in zip(*states, strict=True)]

@@ -10,6 +10,7 @@ from spiking_controller.evaluation.untrained_predictions import constant_velocit
 from spiking_controller.networks.agent import SpikingAgent
 from spiking_controller.networks.checkpoint import Checkpoint
 from spiking_controller.networks.prediction import open_loop_predictions, prediction_error
+from spiking_controller.networks.rest import rest_metrics
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import Agent, Episodes, run_episodes
 from spiking_controller.tasks.metrics import reach_metrics, summarise
@@ -94,7 +95,8 @@ def evaluate_checkpoint(
         start: "random" or "home".
     Returns:
         Plain data: the setting, `network_alone` and `with_integral` (task metrics, see `tasks.metrics`), `complexity`
-        (see `evaluation.complexity`), `forward_model` (prediction errors on the same episodes).
+        (see `evaluation.complexity`), `forward_model` (prediction errors on the same episodes) and `rest` (see
+        `networks.rest`, likewise).
     """
     task = checkpoint.task
     env = ReachVectorEnv(task, goals)
@@ -114,4 +116,5 @@ def evaluate_checkpoint(
         "with_integral": summarise(reach_metrics(helped, task)),
         "complexity": measure_complexity(checkpoint, alone),
         "forward_model": prediction_errors(checkpoint, alone),
+        "rest": rest_metrics(checkpoint.policy, checkpoint.forward_model, alone, task),
     }

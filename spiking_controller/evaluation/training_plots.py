@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -17,6 +17,34 @@ from spiking_controller.evaluation.plot_style import COLOURS, GRID, MUTED, STYLE
 
 Log = dict[str, NDArray[np.float64]]
 """Columns of a training log, [iterations]; NaN where a line has no value."""
+
+_Style = Literal["-", "--"]
+_STYLES: Final[tuple[_Style, _Style]] = ("-", "--")
+
+
+class _Panel(NamedTuple):
+    """What a panel shows: a solid line of the first column and a dashed one of the second."""
+
+    columns: tuple[str, ...]
+    unit: str
+    logarithmic: bool = False
+
+
+_ERROR: Final = "Final error on validation goals, network alone"
+_PANELS: Final = {
+    _ERROR: _Panel(("final_error_m_median", "final_error_m_p90"), "", logarithmic=True),
+    "Joint speed at the end of an episode, rms": _Panel(("rms_final_joint_speed_median",), "rad/s"),
+    "Gradient norm before clipping": _Panel(("policy_gradient_norm", "model_gradient_norm"), "", logarithmic=True),
+    "Spikes per neuron and second": _Panel(("policy_rate_hz", "model_rate_hz"), "Hz"),
+}
+_REST_PANELS: Final = {
+    "Action at a frozen observation, standard deviation": _Panel(("rest_action_noise",), ""),
+    "Hand jitter at the end of an episode, rms": _Panel(("hand_jitter_m_median",), "m"),
+    "Posture drift in the last second of an episode": _Panel(("posture_drift_rad_s_median",), "rad/s"),
+    "Spikes of the policy per neuron and second": _Panel(("rest_rate_hz", "moving_rate_hz"), "Hz"),
+    "Model's velocity error at rest over that of persistence": _Panel(("model_rest_error_ratio",), ""),
+}
+"""Of logs that have the figures of rest."""
 
 
 def read_log(path: Path) -> Log:
@@ -44,47 +72,41 @@ def draw_training(logs: Mapping[str, Log], path: Path) -> None:
     """
     colours = dict(zip(logs, (COLOURS[index % len(COLOURS)] for index in range(len(logs))), strict=True))
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(11, 7.2), dpi=130, layout="constrained")
-        panels = figure.subplots(2, 2)
-        error, rest, gradient, rate = panels.flat
-        _title(error, "Final error on validation goals, network alone", "")
-        _title(rest, "Joint speed at the end of an episode, rms", "rad/s")
-        _title(gradient, "Gradient norm before clipping", "")
-        _title(rate, "Spikes per neuron and second", "Hz")
-        for name, log in logs.items():
-            colour, minutes = colours[name], log["seconds"] / 60.0
-            _line(error, minutes, log, "final_error_m_median", colour, "-")
-            _line(error, minutes, log, "final_error_m_p90", colour, "--")
-            _line(rest, minutes, log, "rms_final_joint_speed_median", colour, "-")
-            for axes, quantity in ((gradient, "gradient_norm"), (rate, "rate_hz")):
-                _line(axes, minutes, log, f"policy_{quantity}", colour, "-")
-                _line(axes, minutes, log, f"model_{quantity}", colour, "--")
-        for axes in (error, gradient):
-            axes.set_yscale("log")
-        label_distances(error.yaxis)
-        for axes in (rest, rate):
-            axes.set_ylim(bottom=0.0)
-        for axes in panels.flat:
+        has_rest = any("rest_action_noise" in log for log in logs.values())
+        panels = {**_PANELS, **_REST_PANELS} if has_rest else _PANELS
+        width = 3 if has_rest else 2
+        height = -(-len(panels) // width)
+        figure = Figure(figsize=(5.5 * width, 3.6 * height), dpi=130, layout="constrained")
+        drawn = dict(zip(panels, figure.subplots(height, width).flat, strict=True))
+        for title, panel in panels.items():
+            axes = drawn[title]
+            axes.set_title(title, loc="left", fontsize=10)
+            axes.set_ylabel(panel.unit)
+            for name, log in logs.items():
+                minutes = log["seconds"] / 60.0
+                for column, style in zip(panel.columns, _STYLES, strict=False):
+                    _line(axes, minutes, log, column, colours[name], style)
+            if panel.logarithmic:
+                axes.set_yscale("log")
+            else:
+                axes.set_ylim(bottom=0.0)
             axes.grid(color=GRID, linewidth=0.8)
             axes.set_xlabel("training time (min)")
+        label_distances(drawn[_ERROR].yaxis)
         lines = [Line2D([], [], color=colour, linewidth=2.5, label=name) for name, colour in colours.items()]
+        meanings = ("median; policy", "90th percentile; forward model")
+        if has_rest:
+            meanings = (f"{meanings[0]}; at rest", f"{meanings[1]}; on the way")
         lines += [
-            Line2D([], [], color=MUTED, linestyle="-", label="median; policy"),
-            Line2D([], [], color=MUTED, linestyle="--", label="90th percentile; forward model"),
+            Line2D([], [], color=MUTED, linestyle=style, label=meaning)
+            for style, meaning in zip(_STYLES, meanings, strict=True)
         ]
         figure.legend(handles=lines, loc="outside lower left", ncols=min(len(lines), 5), frameon=False)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
 
 
-def _title(axes: Axes, title: str, unit: str) -> None:
-    axes.set_title(title, loc="left", fontsize=10)
-    axes.set_ylabel(unit)
-
-
-def _line(
-    axes: Axes, minutes: NDArray[np.float64], log: Log, column: str, colour: str, style: Literal["-", "--"]
-) -> None:
+def _line(axes: Axes, minutes: NDArray[np.float64], log: Log, column: str, colour: str, style: _Style) -> None:
     """One column where it has values; older logs and networks without spikes lack some."""
     values = log.get(column, np.full_like(minutes, np.nan))
     known = np.isfinite(values)

@@ -194,7 +194,7 @@ class Experience:
 def _description(task: ReachTask) -> dict[str, Any]:
     """What must be the same for segments to mean the same."""
     return {
-        "arm": task.arm_name,
+        "arm": task.arm.name,
         "control_period": task.control_period,
         "torque_scale": task.torque_scale.tolist(),
         "damping": task.damping.tolist(),

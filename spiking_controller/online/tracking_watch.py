@@ -75,6 +75,10 @@ class TrackingWatch:
         while time - self._steps[0][0] > LAST_PART:
             self._steps.popleft()
 
+    def goal_moved(self) -> None:
+        """The goal is one of a stream and lies elsewhere now: how well it is held is measured from when it rests."""
+        self._forget_goal()
+
     def goal_ended(self) -> str:
         """The goal is given up for another one.
 

@@ -30,7 +30,7 @@ class RunnableVersion(Protocol):
 
     @property
     def policy_digest(self) -> str:
-        """Equal for versions whose policies are equal: they differ in what they predict, not in what they do."""
+        """Equal for versions whose policies are equal: they differ in what they predict."""
 
 
 AnyVersion = TypeVar("AnyVersion", bound=RunnableVersion)
@@ -43,7 +43,8 @@ class VersionChain(Generic[AnyVersion]):
     no goal is being reached, or as the goal changes, but not while the running one is still on trial. A version on
     trial that tracks its goals worse than the one before gives way to that one again, for good; then no other policy
     takes over until it is known how well that one does now. A version with the same policy as the one before it needs
-    no trial: it moves the arm in the same way.
+    no trial while the disturbance observer is off: it moves the arm in the same way. With it, what the forward model
+    does not expect becomes torque.
 
     Attributes:
         running: the version that drives the arm.
@@ -116,11 +117,16 @@ class VersionChain(Generic[AnyVersion]):
         self.take_over()
         return reason
 
+    def goal_moved(self) -> None:
+        """A streamed goal has moved: see `TrackingWatch.goal_moved`."""
+        self._watch.goal_moved()
+
     def take_over(self) -> bool:
         """Let the waiting version run, if there is one and the running one is not on trial; whether it does."""
         if self.waiting is None or self._watch.on_trial:
             return False
-        acts_differently = self.waiting.policy_digest != self.running.policy_digest
+        same_policy = self.waiting.policy_digest == self.running.policy_digest
+        acts_differently = not same_policy or self._controller.settings.disturbance_gain > 0.0
         if acts_differently and self._watch.settling:
             return False
         self.previous = self.running

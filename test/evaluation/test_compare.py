@@ -58,6 +58,7 @@ def test_every_controller_has_a_column_in_one_table(tmp_path: Path, capsys: pyte
     assert spiking["alone"] == expected["network_alone"]
     assert spiking["with_integral"] == expected["with_integral"]
     assert spiking["complexity"] == expected["complexity"]
+    assert spiking["rest"] == expected["rest"]
     assert classical["alone"]["final_error_m_median"] < 0.005
 
     median = f"{1e3 * expected['network_alone']['final_error_m_median']:.2f}"
@@ -67,6 +68,11 @@ def test_every_controller_has_a_column_in_one_table(tmp_path: Path, capsys: pyte
     rates = cells(text, "spikes per neuron per second", "policy")
     assert float(rates[0]) > 1
     assert rates[1:] == ["–", "–", "–"]
+    assert cells(text, "policy, spikes per neuron per second: on the way", "coming to rest")[1:] == ["–", "–", "–"]
+    noise = cells(text, "action at a frozen observation, deviation", "coming to rest")
+    assert float(noise[0]) == pytest.approx(spiking["rest"]["rest_action_noise"], abs=1e-6)
+    assert float(noise[2]) == 0.0
+    assert noise[3] == "–"
     accumulates = cells(text, "synaptic operations: ACs", "forward model")
     assert float(accumulates[0]) > 0
     assert accumulates[1:] == ["0", "0", "–"]

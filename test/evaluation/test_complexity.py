@@ -26,7 +26,8 @@ from spiking_controller.networks.baselines import GRUConfig, GRUNetwork, MLPConf
 from spiking_controller.networks.checkpoint import load_checkpoint
 from spiking_controller.networks.features import ControlNetwork
 from spiking_controller.resources import share_path
-from spiking_controller.snn.network import NetworkConfig, Recurrence, SpikingNetwork
+from spiking_controller.snn.config import NetworkConfig, Recurrence
+from spiking_controller.snn.network import SpikingNetwork
 from spiking_controller.snn.state import LayerState, NetworkState
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import run_episodes
@@ -76,6 +77,24 @@ def test_full_matrices_and_recurrence_count_as_by_hand() -> None:
     assert cost.effective_macs == 2 * 3 + 1 * 3
     assert cost.effective_acs == 4 * 2
     assert cost.neuron_update_macs == 2 * 3 * 3 + 2 * 3 * 2
+
+
+def test_only_features_that_are_sent_count() -> None:
+    network = SpikingNetwork(NetworkConfig(hidden=(3,), delta=0.1), inputs=4, outputs=1, seed=1)
+    silent = (torch.zeros(4, 1, 3),)
+    state = network.initial_state(1)._replace(held_features=torch.tensor([[1.0, 0.5, 0.0, 0.0]]))
+    cost = step_cost(network, torch.tensor([[1.05, 0.3, 0.0, 2.0]]), state, silent)
+    assert cost.effective_macs == 2 * 3
+    assert cost.dense == 4 * 3 + 4 * 3
+
+
+def test_the_footprint_knows_the_bits() -> None:
+    config = NetworkConfig(hidden=(8, 4), rank=0)
+    chip = replace(config, weight_bits=6, state_bits=16, state_fraction_bits=8)
+    plain, rounded = (SpikingNetwork(each, inputs=5, outputs=2, seed=1) for each in (config, chip))
+    weights, rows, biases = 8 * 5 + 4 * 8 + 2 * (8 + 4), 8 + 4 + 2 * 2, 8 + 4
+    assert footprint(plain) == 4 * parameter_count(plain)
+    assert footprint(rounded) == footprint(plain) - (26 * weights - 8 * rows + 16 * biases) // 8
 
 
 def test_the_baselines_count_as_by_hand() -> None:

@@ -1,5 +1,6 @@
 """Pictures of training logs: drawn from real logs, old and new, and refused for other files."""
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,21 @@ def test_logs_are_drawn_into_one_picture(logs: list[Path], tmp_path: Path, capsy
     assert colours is not None
     drawn = {colour for _, colour in colours}
     assert {(0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)} <= drawn
+
+
+def test_figures_of_rest_are_drawn_beside_logs_that_lack_them(logs: list[Path], tmp_path: Path) -> None:
+    with logs[0].open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row.update(rest_action_noise="0.01", rest_rate_hz="3", moving_rate_hz="30", model_rest_error_ratio="0.5")
+    with (tmp_path / "log.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    old, both = tmp_path / "old.png", tmp_path / "both.png"
+    assert main(["curves", str(logs[1]), "--out", str(old)]) == 0
+    assert main(["curves", str(logs[1]), str(tmp_path / "log.csv"), "--names", "old", "new", "--out", str(both)]) == 0
+    assert Image.open(both).width > 1.4 * Image.open(old).width
 
 
 def test_logs_of_the_same_name_are_refused(logs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from spiking_controller.networks.checkpoint import (
     parse_checkpoint,
 )
 from spiking_controller.networks.config import TrainingConfig
+from spiking_controller.networks.deployment import Precision, deployed
 from spiking_controller.online.experience import Experience, ExperienceSettings
 from spiking_controller.online.learner import OnlineLearner, OnlineSettings
 from spiking_controller.resources import share_path
@@ -284,3 +285,15 @@ def test_segments_that_are_too_short_to_learn_from_are_refused(untrained: Checkp
 def test_learning_that_would_wait_for_ever_is_refused(untrained: Checkpoint) -> None:
     with pytest.raises(ConfigError, match="minimum_segments = 16 must not exceed recent_segments = 8"):
         OnlineLearner(untrained, experience(untrained, replace(KEPT, recent_segments=8)), QUICK)
+
+
+def test_a_deployed_checkpoint_learns_as_the_one_it_came_from(untrained: Checkpoint, segments: list[Segment]) -> None:
+    precision = Precision(weight_bits=8, state_bits=16, state_fraction_bits=8, delta=1e-3)
+    settings = replace(QUICK, model_updates=15, policy_updates=1, model_learning_rate=3e-2)
+    losses = []
+    for running in (untrained, deployed(untrained, precision)):
+        learner = filled(running, segments, settings)
+        losses.append([learner.update().model_loss for _ in range(3)])
+        assert not same_weights(learner.policy, running.policy)
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)
+    assert losses[1] != losses[0]

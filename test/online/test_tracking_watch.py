@@ -30,6 +30,18 @@ def test_networks_that_track_worse_are_given_back_after_the_set_number_of_goals(
     assert "0.050 m away, with the networks before it usually came within 0.011 m" in third
 
 
+def test_a_goal_that_moves_is_judged_only_where_it_comes_to_rest(watch: TrackingWatch) -> None:
+    hold(watch, [0.01] * 4)
+    watch.new_networks()
+    for _ in range(3):
+        for step in range(200):
+            watch.step(step * STEP, 0.5)
+            watch.goal_moved()
+        assert watch.goal_ended() == ""
+    assert watch.on_trial
+    assert "0.050 m away" in hold(watch, [0.05, 0.05, 0.05])[-1]
+
+
 def test_networks_that_track_as_well_stay_and_are_not_judged_again(watch: TrackingWatch) -> None:
     hold(watch, [0.01] * 4)
     watch.new_networks()

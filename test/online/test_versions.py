@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spiking_controller.control.controller import Controller
+from spiking_controller.control.controller import Controller, ControllerSettings
 from spiking_controller.online.tracking_watch import TrackingWatch
 from spiking_controller.online.versions import VersionChain
 from spiking_controller.tasks.reach import get_task
@@ -25,7 +25,7 @@ class StillNetworks:
     def act(self, observation: Any, goal: Any) -> Any:
         return np.zeros((1, 2))
 
-    def replace_action(self, action: Any) -> None:
+    def replace_action(self, action: Any, remembered: Any = None) -> None:
         self.action = action
 
     def predict(self, observation: Any) -> Any:
@@ -48,9 +48,10 @@ def version(sha256: str, parent: str | None = None, policy: str = "") -> Entry:
 class Loop:
     """A chain, and goals that end with given errors."""
 
-    def __init__(self, factor: float = 2.0) -> None:
+    def __init__(self, factor: float = 2.0, disturbance_gain: float = 0.0) -> None:
         first = version("first")
-        self.controller = Controller(get_task("planar_reach"), first.agent)
+        settings = ControllerSettings(disturbance_gain=disturbance_gain)
+        self.controller = Controller(get_task("planar_reach"), first.agent, settings)
         self.chain = VersionChain(self.controller, first, TrackingWatch(factor, goals=3))
         self._time = 0
 
@@ -136,6 +137,17 @@ def test_a_version_with_the_same_policy_is_not_on_trial_and_not_blamed(loop: Loo
     loop.goal(0.01)
     assert loop.running == "third"
     assert loop.chain.counts["rollback"] == 0
+
+
+def test_with_the_observer_another_forward_model_is_on_trial_too() -> None:
+    loop = Loop(disturbance_gain=1.0)
+    for _ in range(4):
+        loop.goal(0.01)
+    loop.chain.offer(version("second", "first", policy="first"))
+    loop.goal(0.01)
+    assert loop.running == "second"
+    assert [bool(loop.goal(error)) for error in (0.2, 0.3, 0.25)] == [False, False, True]
+    assert loop.running == "first"
 
 
 def test_harm_that_comes_right_after_a_rollback_is_rolled_back_too(loop: Loop) -> None:

@@ -32,10 +32,23 @@ def render(recording: Path, arm: str, output: Path) -> None:
     Raises:
         RenderingError: no platform works here; the message says what each one answered.
     """
+    render_by("spiking_controller.evaluation.demo.rendering", [str(recording), arm, str(output)], output)
+
+
+def render_by(module: str, arguments: list[str], output: Path) -> None:
+    """Let a module draw a picture, on the first OpenGL platform that works.
+
+    Args:
+        module: a program, which gets the arguments.
+        arguments: of the command line.
+        output: the picture, for messages.
+    Raises:
+        RenderingError: no platform works here; the message says what each one answered.
+    """
     chosen = os.environ.get("MUJOCO_GL")
     answers = []
     for platform in (chosen,) if chosen else _PLATFORMS:
-        answer = _render_with(platform, recording, arm, output)
+        answer = _render_with(platform, [sys.executable, "-m", module, *arguments])
         if answer is None:
             return
         answers.append(f"{platform}: {answer}")
@@ -45,16 +58,8 @@ def render(recording: Path, arm: str, output: Path) -> None:
     )
 
 
-def _render_with(platform: str, recording: Path, arm: str, output: Path) -> str | None:
+def _render_with(platform: str, command: list[str]) -> str | None:
     """Render in a process of its own; the reason if that failed."""
-    command = [
-        sys.executable,
-        "-m",
-        "spiking_controller.evaluation.demo.rendering",
-        str(recording),
-        arm,
-        str(output),
-    ]
     environment = os.environ | {"MUJOCO_GL": platform}
     if platform in _PLATFORMS:
         environment["PYOPENGL_PLATFORM"] = platform

@@ -30,13 +30,13 @@ class ReplaySettings(StreamSettings):
 
     Attributes:
         rate_limit_period: of the policies' safety filter, s; by default the task's physics period.
-        controller: how the controller uses the networks; by default without the spring that holds the posture, which
-            is not the policy's doing.
+        controller: how the controller uses the networks; by default with the spring that holds the posture, and without
+            the disturbance observer, which needs an arm that answers.
         keep_series: keep what pictures and paired differences need: some MB per hour.
     """
 
     rate_limit_period: float | None = None
-    controller: ControllerSettings = field(default_factory=lambda: ControllerSettings(posture_stiffness=0.0))
+    controller: ControllerSettings = field(default_factory=lambda: ControllerSettings(disturbance_gain=0.0))
     keep_series: bool = True
 
 

@@ -13,6 +13,10 @@ from spiking_controller.tasks.reach import ReachTask
 
 FloatArray = NDArray[np.float64]
 
+MOVED = 0.16
+"""A goal that was in force for no longer than this, s, before another one close to it"""
+NEAR = 0.17
+"""by this, m, was one of a stream that moves: see `control.moving_goal`."""
 HELD = 1e-3
 """A goal that the hand is closer to than this when it is set is the hand's own place, where it waits, m."""
 
@@ -34,11 +38,20 @@ class GoalJudge:
         self._keep_series = keep_series
         self.goal: FloatArray | None = None
         self._steps: list[ControlStep] = []
-        self._not_counted = {"too short": 0, "the hand's own place": 0}
+        self._not_counted = {"too short": 0, "the hand's own place": 0, "moving": 0}
+        self._is_moving = False
 
     def set_goal(self, goal: FloatArray) -> None:
         """Another goal from the next control step on, m, [d]."""
-        self.finish()
+        was_brief = len(self._steps) * self._task.control_period <= MOVED
+        if self.goal is not None and was_brief and np.linalg.norm(goal - self.goal) < NEAR:
+            if not np.array_equal(goal, self.goal):
+                self._not_counted["moving"] += not self._is_moving
+                self._is_moving = True
+                self._steps.clear()
+        else:
+            self._is_moving = False
+            self.finish()
         self.goal = goal
 
     def add(self, step: ControlStep) -> None:
