@@ -20,7 +20,7 @@ _MARKED = {
     "cold": ("snn/compiled/test_cache.py",),
 }
 
-pytest_plugins = ["live_graph"]
+pytest_plugins = ["browser", "live_graph"]
 
 if TYPE_CHECKING:
     from spiking_controller.networks.config import TrainingConfig

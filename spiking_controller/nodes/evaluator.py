@@ -27,8 +27,9 @@ from spiking_controller.evaluation.replay.report import tables
 from spiking_controller.evaluation.tables import text, to_json
 from spiking_controller.files import write_atomically
 from spiking_controller.nodes.common import messages
+from spiking_controller.nodes.common.arm_parameters import ARM, JOINT_NAMES, joint_names
 from spiking_controller.nodes.common.joint_state_input import BEST_EFFORT, EVERY_LATCHED, JOINT_STATES, JointStateInput
-from spiking_controller.nodes.common.model_parameters import ARM, JOINT_NAMES, joint_names, load_checkpoint_of_arm
+from spiking_controller.nodes.common.model_parameters import load_checkpoint_of_arm
 from spiking_controller.nodes.common.parameters import ParameterSpec, declare_parameters, value_of
 from spiking_controller.nodes.common.process import StopRequest, executed, run_process, spin_until_stopped
 from spiking_controller.streams.message_feed import (

@@ -11,6 +11,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PointStamped, PoseStamped, WrenchStamped
+from nav_msgs.msg import Path as PathMessage
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.executors import Executor
@@ -18,11 +19,13 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosgraph_msgs.msg import Clock as ClockMessage
-from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64, Float64MultiArray, UInt8MultiArray
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Float64, Float64MultiArray, String, UInt8MultiArray
+from visualization_msgs.msg import MarkerArray
 
 from spiking_controller.errors import ConfigError, SpikingControllerError
 from spiking_controller.nodes.common import messages
+from spiking_controller.nodes.common.arm_parameters import ARM
 from spiking_controller.nodes.common.joint_state_input import (
     BEST_EFFORT,
     EVERY,
@@ -32,6 +35,8 @@ from spiking_controller.nodes.common.joint_state_input import (
 )
 from spiking_controller.nodes.common.parameters import ParameterSpec, declare_parameters, value_of
 from spiking_controller.nodes.common.process import StopRequest, executed, run_process, spin_until_stopped
+from spiking_controller.nodes.common.tf_message import message_type as tf_message_type
+from spiking_controller.robots.arm import get_arm
 from spiking_controller.streams.bag_writer import STORAGES, BagWriter, SimulatedTime
 from spiking_controller.streams.cdr import leading_stamp
 from spiking_controller.units import NANOSECONDS
@@ -52,17 +57,27 @@ TOPICS: list[tuple[Any, str, QoSProfile]] = [
     (Float64, "controller/prediction_error", BEST_EFFORT),
     (Float64, "controller/tracking_error", BEST_EFFORT),
     (UInt8MultiArray, "controller/spikes", BEST_EFFORT),
+    (JointState, "controller/disturbance", BEST_EFFORT),
+    (Float64MultiArray, "controller/load", BEST_EFFORT),
+    (WrenchStamped, "controller/contact", EVERY),
+    (JointState, "controller/contact_torque", EVERY),
     (PointStamped, "controller/goal", EVERY_LATCHED),
+    (DiagnosticStatus, "controller/status", EVERY_LATCHED),
     (DiagnosticArray, "/diagnostics", EVERY),
+    (String, "robot_description", EVERY_LATCHED),
+    (tf_message_type(), "/tf", EVERY),
+    (tf_message_type(), "/tf_static", EVERY_LATCHED),
+    (MarkerArray, "controller/markers", EVERY),
+    (Image, "controller/spike_image", BEST_EFFORT),
+    (PathMessage, "controller/imagination", BEST_EFFORT),
+    (JointState, "controller/imagined_state", BEST_EFFORT),
 ]
 
 PARAMETERS = [
     ParameterSpec("directory", "", "Folder of the bag; it must not exist yet."),
     ParameterSpec("storage", "mcap", "File format of the bag.", choices=tuple(STORAGES)),
     ParameterSpec("split_size", 512, "A file that is larger is followed by another one, MiB.", 1, 1_000_000),
-    ParameterSpec(
-        "arm", "panda", "The arm that is recorded; stands in metadata.yaml.", choices=("panda", "planar_arm")
-    ),
+    ARM,
     ParameterSpec("gravity_compensation", True, "The arm carries its own weight; stands in metadata.yaml."),
     ParameterSpec("diagnostics_period", 1.0, "Between two messages on /diagnostics, s.", 0.05, 60.0),
 ]
@@ -88,7 +103,10 @@ class Recorder(Node):
                 "parameter directory of recorder is empty; give the folder to record into, such as bags/run1."
             )
         self._folder = Path(directory)
-        about = {name: str(value_of(self, name)).lower() for name in ("arm", "gravity_compensation")}
+        about = {
+            "arm": get_arm(value_of(self, "arm")).source,
+            "gravity_compensation": str(value_of(self, "gravity_compensation")).lower(),
+        }
         self._bag = BagWriter(self._folder, value_of(self, "storage"), about, value_of(self, "split_size") * MEBIBYTE)
         self._simulated = bool(value_of(self, "use_sim_time"))
         self._simulated_time: SimulatedTime | None = None

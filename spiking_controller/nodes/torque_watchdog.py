@@ -19,11 +19,11 @@ from std_msgs.msg import Float64MultiArray
 from spiking_controller.control.supervisor import FaultBegan, Instant, Timeouts
 from spiking_controller.control.torque_watch import TorqueWatch
 from spiking_controller.nodes.common import messages
-from spiking_controller.nodes.common.model_parameters import ARM
+from spiking_controller.nodes.common.arm_parameters import ARM
 from spiking_controller.nodes.common.parameters import ParameterSpec, declare_parameters, value_of
 from spiking_controller.nodes.common.process import StopRequest, executed, keep_from_garbage_collector, run_process
 from spiking_controller.robots.arm import get_arm
-from spiking_controller.robots.hardware import AS_TRAINED, HARDWARE, limits_on
+from spiking_controller.robots.hardware import AS_TRAINED, limits_on
 from spiking_controller.units import NANOSECONDS
 
 COMMANDS = "effort_controller/commands"
@@ -42,8 +42,7 @@ PARAMETERS = [
     ParameterSpec(
         "hardware",
         AS_TRAINED,
-        "The real arm, where its torque limits differ from those of training; the stricter of both are kept.",
-        choices=(AS_TRAINED, *HARDWARE),
+        "The real arm, by name or file, where its torque limits differ from those of training: the stricter are kept.",
     ),
     ParameterSpec(
         "command_timeout",
@@ -141,7 +140,7 @@ class TorqueWatchdog(Node):
                 logger.info("commands are legal again: the torque follows them", throttle_duration_sec=LOG_PERIOD)
                 continue
             self._news = event.fault.sentence
-            if event.had_torque:
+            if event.has_torque:
                 self._ramp_timer.reset()
                 logger.error(f"the torque ramps to zero: {event.fault.sentence}", throttle_duration_sec=LOG_PERIOD)
             else:

@@ -31,7 +31,8 @@ from spiking_controller.errors import ModelContractError
 from spiking_controller.files import write_atomically
 from spiking_controller.networks.checkpoint import parse_checkpoint
 from spiking_controller.nodes.common import messages
-from spiking_controller.nodes.common.model_parameters import MODEL_PARAMETERS, joint_names, load_model
+from spiking_controller.nodes.common.arm_parameters import joint_names
+from spiking_controller.nodes.common.model_parameters import MODEL_PARAMETERS, load_model
 from spiking_controller.nodes.common.parameters import ParameterSpec, declare_parameters, value_of
 from spiking_controller.nodes.common.process import StopRequest, executed, run_process, step_back
 from spiking_controller.online.experience import Experience, ExperienceSettings
@@ -200,6 +201,7 @@ class TrainerNode(Node):
         self.create_subscription(JointState, "joint_states", self._on_joint_states, STREAM)
         self.create_subscription(JointState, "controller/torque", self._on_torque, STREAM)
         self.create_subscription(JointState, "controller/prediction", self._on_prediction, STREAM)
+        self.create_subscription(JointState, "controller/disturbance", self._on_disturbance, STREAM)
         self.create_subscription(PointStamped, "controller/goal", self._on_goal, messages.LATCHED)
         self.create_subscription(String, "controller/version", self._on_version, messages.LATCHED)
         self.create_subscription(UInt8MultiArray, "model_update", self._on_model_update, messages.LATCHED)
@@ -235,6 +237,9 @@ class TrainerNode(Node):
     def _on_goal(self, message: PointStamped) -> None:
         point = message.point
         self._builder.add_goal((point.x, point.y, point.z)[: self._goal_dimensions])
+
+    def _on_disturbance(self, message: JointState) -> None:
+        self._builder.add_disturbance(messages.stamp_to_time(message.header.stamp), message.effort)
 
     def _on_prediction(self, message: JointState) -> None:
         segment = self._builder.add_prediction(messages.stamp_to_time(message.header.stamp))

@@ -1,5 +1,6 @@
 """What a user gets wrong ends a node with exit code 2 and one sentence, or is refused while it runs."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from spiking_controller.networks.checkpoint import build_networks, save_checkpoint
+from spiking_controller.networks.config import TrainingConfig
 from spiking_controller.nodes import evaluator, recorder, trainer
 from spiking_controller.nodes.bridge import node as mujoco_bridge
 from spiking_controller.nodes.common.parameters import ParameterSpec
@@ -56,6 +59,16 @@ def test_a_robot_that_does_not_carry_its_weight(capfd: pytest.CaptureFixture[str
     assert "gravity_convention 'compensated'" in sentences(capfd)
 
 
+def test_a_checkpoint_of_the_papers_task_on_an_arm_that_carries_its_weight(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], small_config: TrainingConfig
+) -> None:
+    config = replace(small_config, task="panda_reach_paper")
+    path = tmp_path / "paper.safetensors"
+    save_checkpoint(path, *build_networks(config), config)
+    assert run_controller(checkpoint=str(path)) == 2
+    assert "start with gravity_compensation:=false" in sentences(capfd)
+
+
 def test_a_wrong_list_of_joint_names(capfd: pytest.CaptureFixture[str]) -> None:
     assert run_controller(joint_names="[a, b, c]") == 2
     assert "joint_names is ['a', 'b', 'c']; give the 7 different names" in sentences(capfd)
@@ -67,7 +80,7 @@ def test_a_wrong_list_of_joint_names(capfd: pytest.CaptureFixture[str]) -> None:
         (controller, "timeout", "-1.0", "from 0.005 to 10"),
         (controller, "timeout", "soon", "a decimal number"),
         (controller, "soft_start", "1", "such as 1.0"),
-        (controller, "arm", "ur5", "one of panda, planar_arm"),
+        (controller, "arm", "ur5", "fr3, panda, planar_arm, and any other by the path"),
         (mujoco_bridge, "state_rate", "1.0e9", "from 10 to 2000"),
         (mujoco_bridge, "real_time_factor", ".nan", "from 0 to 100"),
         (mujoco_bridge, "real_time_factor", "0.0", "lock_step"),

@@ -110,7 +110,12 @@ def test_a_state_repeated_after_the_torque_is_gone_is_answered_with_zero_torque(
     """A bridge in lock-step that has heard none of the torques for its first state would wait for ever otherwise."""
     assert lone_probe.change_state(Transition.TRANSITION_ACTIVATE)
     driver = Driver(lone_probe)
-    driver.publish_until(lambda: lone_probe.commands and np.any(lone_probe.commands[-1].data), "torque")
+
+    def has_torque() -> bool:
+        lone_probe.send_goal(*GOAL)  # Where the hand is at its goal, the policy is silent.
+        return bool(lone_probe.commands) and bool(np.any(lone_probe.commands[-1].data))
+
+    driver.publish_until(has_torque, "torque")
     driver.repeat_until(
         lambda: any(messages.stamp_to_time(torque.header.stamp) >= driver.time for torque in lone_probe.torques),
         "the last state to arrive",

@@ -115,3 +115,20 @@ def test_of_a_flood_of_goals_the_last_one_counts_and_control_goes_on(controller:
     assert looked_at < (time.monotonic() - began) / SPACING + 10, "at a pace that leaves control alone"
     probe.wait_for(lambda: probe.distance(GOAL) < 0.05, "the last goal")
     probe.assert_every_torque_is_legal()
+
+
+def test_a_stream_of_goals_is_one_goal_that_moves(controller: Any, probe: Any) -> None:
+    probe.send_accepted_goal(*GOAL)
+    probe.wait_for(lambda: probe.activity() == "reached", "the arm at the first goal")
+    heard, told = len(probe.goals), len(probe.activities)
+    sent = 0
+
+    def send_next() -> None:
+        nonlocal sent
+        probe.send_goal(GOAL[0], GOAL[1], GOAL[2] + 0.002 * sent)
+        sent += 1
+
+    probe.repeat(send_next, lambda: sent == 60, "goals that move", period=0.02)
+    probe.wait_for(lambda: probe.distance((GOAL[0], GOAL[1], GOAL[2] + 0.002 * 59)) < 0.01, "the last goal")
+    begun = {item.value for status in probe.activities[told:] for item in status.values if item.key == "since (s)"}
+    assert len(begun) < len(probe.goals) - heard, "fewer beginnings than goals"

@@ -140,7 +140,7 @@ def test_a_watchdog_that_is_ended_leaves_no_torque(graph: Any, probe: Any, send:
 def test_a_wrong_parameter_is_one_sentence(capfd: pytest.CaptureFixture[str]) -> None:
     arguments = [sys.executable, "--ros-args", "--param", "hardware:=fr4"]
     assert torque_watchdog.main(arguments) == 2
-    assert "parameter hardware of torque_watchdog is 'fr4'; give one of as_trained, fr3." in capfd.readouterr().err
+    assert "there is no arm 'fr4'; the arms are fr3, panda" in capfd.readouterr().err
 
 
 def test_hardware_with_another_number_of_joints_is_refused(capfd: pytest.CaptureFixture[str]) -> None:

@@ -261,8 +261,8 @@ class Probe(Node):
         limits = self.arm.limits
         self.wait_for(lambda: self.states, "joint states")
         positions = np.array([state.position for state in self.states])
-        assert (positions >= limits.position_lower).all()
-        assert (positions <= limits.position_upper).all()
+        beyond = np.maximum(limits.position_lower - positions, positions - limits.position_upper).max(axis=0)
+        assert (beyond <= 0.0).all(), f"rad beyond the limits, by joint: {beyond}"
 
     def assert_torques_keep_their_limits(self) -> None:
         """Commands inside the torque limits, stamped torques inside the rate limit."""

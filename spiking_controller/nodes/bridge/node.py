@@ -24,8 +24,8 @@ from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.nodes.bridge.pacing import Pacer, Step
 from spiking_controller.nodes.common import messages
+from spiking_controller.nodes.common.arm_parameters import ARM
 from spiking_controller.nodes.common.parameters import ParameterSpec, declare_parameters, follow_changes, value_of
 from spiking_controller.nodes.common.process import (
     StopRequest,
@@ -34,6 +34,7 @@ from spiking_controller.nodes.common.process import (
     run_process,
 )
 from spiking_controller.robots.arm import get_arm
+from spiking_controller.robots.pacing import Pacer, Step
 from spiking_controller.robots.simulation import ArmCondition, ArmSimulation
 from spiking_controller.robots.viewer import DRAWING_PERIOD, Viewer
 from spiking_controller.units import NANOSECONDS
@@ -41,7 +42,7 @@ from spiking_controller.units import NANOSECONDS
 _ONE_OR_EACH = "one number for all joints, or one for each"
 
 PARAMETERS = [
-    ParameterSpec("arm", "panda", "The arm that is simulated.", choices=("panda", "planar_arm")),
+    ARM,
     ParameterSpec("state_rate", 500.0, "Joint states per simulated second, Hz.", 10.0, 2000.0),
     ParameterSpec(
         "real_time_factor",

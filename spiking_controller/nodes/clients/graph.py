@@ -2,9 +2,11 @@
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,6 +61,20 @@ class Graph:
         lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
         telling = [line for line in lines if "error" in line.lower()] or lines[-1:] or ["it printed nothing"]
         return f"{telling[0].rstrip('.')} ({self._log})."
+
+    def page_address(self) -> str:
+        """Where the page of `--view true` is; waits until it is there.
+
+        Raises:
+            GraphError: it does not come up.
+        """
+        end = time.monotonic() + START_LIMIT
+        while (found := re.search(r"the page: (\S+)", self._log.read_text(errors="replace"))) is None:
+            self.check()
+            if time.monotonic() > end:
+                raise GraphError(f"the page did not come up within {START_LIMIT:.0f} s: {self.last_words()}")
+            time.sleep(0.1)
+        return found.group(1)
 
     def stop(self) -> None:
         """Ask the nodes to end, and end them if they do not."""

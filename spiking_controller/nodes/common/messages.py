@@ -16,6 +16,8 @@ STATE_PUBLISHER = QoSProfile(depth=500)
 """Joint states go out reliable, so that a recorder can ask for all of them, even if it was busy for a second."""
 LATEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 """For what is only worth its latest message."""
+WAITING = QoSProfile(depth=250, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""For what is looked at a few times a second, message by message: half a second of joint states may wait."""
 COMMAND = QoSProfile(depth=1)
 """Torque commands, as ros2_control's forward_command_controller takes them."""
 RELIABLE = QoSProfile(depth=10)

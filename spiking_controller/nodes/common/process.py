@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import rclpy
 from rclpy.context import Context
@@ -32,6 +32,10 @@ LONGEST_DRAIN = 1.0
 
 LONGEST_PAUSE = 0.1
 """Where for so long nothing is taken then, there is nothing left, s."""
+
+
+BYSTANDER_NICENESS = 10
+"""Nodes that show what goes on make way for those that control."""
 
 
 class StopRequest:
@@ -112,6 +116,36 @@ def run_process(body: Callable[[StopRequest], int], args: list[str] | None) -> i
         rclpy.try_shutdown()
 
 
+class Bystander(Protocol):
+    """A node that shows what goes on and has no part in control."""
+
+    def run(self, stop: StopRequest) -> None:
+        """Work until asked to stop."""
+
+    def destroy_node(self) -> None:
+        """Leave the graph."""
+
+
+def run_bystander(make: Callable[[], Bystander], args: list[str] | None) -> int:
+    """The life of such a node as a process: behind whatever controls the arm, until Ctrl-C or SIGTERM.
+
+    Args:
+        make: makes the node, ROS being started.
+        args: as in `run_process`.
+    """
+
+    def live(stop: StopRequest) -> int:
+        step_back_to(BYSTANDER_NICENESS)
+        node = make()
+        try:
+            node.run(stop)
+        finally:
+            node.destroy_node()
+        return 0
+
+    return run_process(live, args)
+
+
 def keep_from_garbage_collector() -> None:
     """Collect garbage now, and never look at again what is left.
 
@@ -130,6 +164,11 @@ def step_back(niceness: int) -> None:
     """
     os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     os.nice(niceness)
+
+
+def step_back_to(niceness: int) -> None:
+    """The same as `step_back`, but no further back than this niceness: the process may have been started with one."""
+    step_back(max(0, niceness - os.nice(0)))
 
 
 def spin_until_stopped(executor: Executor, stop: StopRequest, received: Callable[[], int]) -> None:

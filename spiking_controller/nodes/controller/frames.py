@@ -22,7 +22,9 @@ class Frames:
 
     def __init__(self, node: Node, base_frame: str) -> None:
         """Listen to /tf, if tf2 is there, in the node's own executor."""
-        self._base_frame = base_frame
+        namespace = node.get_namespace().strip("/")
+        # As robot_state_publisher and nodes/description.py name it in a namespace.
+        self._base_frames = [f"{namespace}/{base_frame}", base_frame] if namespace else [base_frame]
         self._buffer: Any = None
         if tf2_ros is not None:
             self._buffer = tf2_ros.Buffer()
@@ -40,17 +42,20 @@ class Frames:
             GoalError: another frame, and tf2 is not there or does not know it.
         """
         coordinates = np.array([point.x, point.y, point.z])
-        if frame.removeprefix("/") in ("", self._base_frame):
+        frame = frame.removeprefix("/")
+        if frame in ("", *self._base_frames):
             return coordinates
         text = f"the goal ({point.x:.3f}, {point.y:.3f}, {point.z:.3f}) is in the frame '{frame}'"
-        fix = f"give it in '{self._base_frame}' or with an empty frame_id."
+        fix = f"give it in '{self._base_frames[-1]}' or with an empty frame_id."
         if self._buffer is None:
             raise GoalError(f"{text}, and tf2_ros, which could transform it, is not installed; {fix}")
-        try:
-            transform = self._buffer.lookup_transform(self._base_frame, frame.removeprefix("/"), Time())
-        except tf2_ros.TransformException as error:
-            raise GoalError(f"{text}, which tf2 cannot transform ({' '.join(str(error).split())}); {fix}") from None
-        return transformed(coordinates, transform)
+        reason = ""
+        for base_frame in self._base_frames:
+            try:
+                return transformed(coordinates, self._buffer.lookup_transform(base_frame, frame, Time()))
+            except tf2_ros.TransformException as error:
+                reason = " ".join(str(error).split())
+        raise GoalError(f"{text}, which tf2 cannot transform ({reason}); {fix}")
 
 
 def transformed(point: NDArray[np.float64], transform: TransformStamped) -> NDArray[np.float64]:

@@ -12,18 +12,24 @@ from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
 
 from spiking_controller.control.goals import GoalChecker
+from spiking_controller.control.moving_goal import GoalTrack
 from spiking_controller.errors import GoalError
 from spiking_controller.nodes.common import messages
 from spiking_controller.nodes.controller.frames import Frames
 from spiking_controller.tasks.reach import ReachTask
 
-SPACING = 0.05
+SPACING = 0.02
 """Between two goals that are looked at, s (wall clock); of those that come meanwhile only the latest counts."""
+REFUSAL_PERIOD = 1.0
+"""Of a stream of goals that are refused, one is told in this time, s (wall clock)."""
 
 
 class _Request(NamedTuple):
+    """What was asked for: where, m, in which frame, and when it came, as a stamp of the joint states, ns."""
+
     point: Point
     frame: str
+    time: int
 
 
 class GoalInput:
@@ -38,16 +44,19 @@ class GoalInput:
         self,
         node: LifecycleNode,
         task: ReachTask,
-        take: Callable[[NDArray[np.float64]], None],
+        take: Callable[[NDArray[np.float64], int], None],
         refused: Callable[[], None],
+        clock: Callable[[], int],
     ) -> None:
         """Join the topics.
 
         Args:
             node: in whose name.
             task: that goals are checked for.
-            take: is given every good goal, m, [d].
-            refused: is called after a refusal.
+            take: is given every good goal, m, [d], and when it came, ns.
+            refused: is called after a refusal, once in REFUSAL_PERIOD for those of a stream.
+            clock: stamp of the latest joint state, ns. Goals are timed by it, not by their own stamps, which may be of
+                another clock or left empty.
         """
         self.counts: Counter[str] = Counter()
         self._node = node
@@ -56,6 +65,9 @@ class GoalInput:
         self._frames = Frames(node, self._base_frame)
         self._take = take
         self._refused = refused
+        self._clock = clock
+        self._refused_track = GoalTrack()
+        self._refusal_told = -np.inf
         self._waiting: _Request | None = None
         self._closed = False
         self._looked_at = -np.inf
@@ -90,11 +102,11 @@ class GoalInput:
         self._publisher.publish(message)
 
     def _on_goal_point(self, message: PointStamped) -> None:
-        self._offer(_Request(message.point, message.header.frame_id))
+        self._offer(_Request(message.point, message.header.frame_id, self._clock()))
 
     def _on_goal_pose(self, message: PoseStamped) -> None:
         self._node.get_logger().info("goal_pose: the position is used, the orientation is not", once=True)
-        self._offer(_Request(message.pose.position, message.header.frame_id))
+        self._offer(_Request(message.pose.position, message.header.frame_id, self._clock()))
 
     def _offer(self, request: _Request) -> None:
         if self._closed:
@@ -113,12 +125,22 @@ class GoalInput:
             goal = self._checker.check(self._frames.in_base_frame(point, request.frame))
         except GoalError as error:
             self.counts["refused goal"] += 1
-            self._node.get_logger().warning(f"refused: {error}")
             self._set_status(DiagnosticStatus.WARN, str(error), point)
-            self._refused()
+            self._tell_refusal(request, error)
             return
+        self._refused_track.reset()
         self._set_status(DiagnosticStatus.OK, "accepted", point)
-        self._take(goal)
+        self._take(goal, request.time)
+
+    def _tell_refusal(self, request: _Request, error: GoalError) -> None:
+        point = request.point
+        goes_on = self._refused_track.add(request.time, np.array([point.x, point.y, point.z]))
+        now = time.monotonic()
+        if goes_on and now - self._refusal_told < REFUSAL_PERIOD:
+            return
+        self._refusal_told = now
+        self._node.get_logger().warning(f"refused: {error}")
+        self._refused()
 
     def _set_status(self, level: bytes, summary: str, point: Point | None = None) -> None:
         asked = {"asked": messages.point_text(point.x, point.y, point.z)} if point else {}

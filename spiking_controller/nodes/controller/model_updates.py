@@ -167,6 +167,10 @@ class ModelUpdates:
         elif self._chain.running is not before:
             self._tell_takeover()
 
+    def goal_moved(self) -> None:
+        """See `VersionChain.goal_moved`."""
+        self._chain.goal_moved()
+
     def status(self) -> DiagnosticStatus:
         """For /diagnostics."""
         chain = self._chain

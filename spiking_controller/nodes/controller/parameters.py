@@ -1,9 +1,10 @@
 """Every parameter of the controller node."""
 
+from spiking_controller.control.controller import CONTACT_REACTIONS
 from spiking_controller.control.exploration import LARGEST
 from spiking_controller.nodes.common.model_parameters import MODEL_PARAMETERS
 from spiking_controller.nodes.common.parameters import ParameterSpec
-from spiking_controller.robots.hardware import AS_TRAINED, HARDWARE
+from spiking_controller.robots.hardware import AS_TRAINED
 
 PARAMETERS = [
     ParameterSpec("autostart", True, "Configure and activate at start; false: wait for a lifecycle manager."),
@@ -11,8 +12,7 @@ PARAMETERS = [
     ParameterSpec(
         "hardware",
         AS_TRAINED,
-        "The real arm, where its joint limits differ from those of training; the stricter of both are kept.",
-        choices=(AS_TRAINED, *HARDWARE),
+        "The real arm, by name or file, where its joint limits differ from those of training: the stricter are kept.",
     ),
     ParameterSpec(
         "timeout",
@@ -46,7 +46,7 @@ PARAMETERS = [
     ),
     ParameterSpec(
         "integral_gain",
-        2.0,
+        1.0,
         "Gain of the set-point integral near the goal, 1/s; 0 switches it off.",
         0.0,
         10.0,
@@ -57,11 +57,11 @@ PARAMETERS = [
     ),
     ParameterSpec("integral_clamp", 0.05, "Longest set-point integral, m.", 0.0, 0.1, fixed=False),
     ParameterSpec(
-        "integral_speed",
-        0.03,
-        "Speed of the hand at which the set-point integral grows 1/e as fast as at rest, m/s.",
-        0.001,
-        10.0,
+        "integral_patience",
+        1.0,
+        "How long the hand may take for a way as long as its error before the set-point integral helps, s; 0: no time.",
+        0.0,
+        60.0,
         fixed=False,
     ),
     ParameterSpec(
@@ -70,6 +70,37 @@ PARAMETERS = [
         "Of the spring that keeps the joints from wandering while the hand holds, N·m/rad; 0 switches it off.",
         0.0,
         100.0,
+        fixed=False,
+    ),
+    ParameterSpec(
+        "disturbance_gain",
+        1.0,
+        "Share of what the forward model did not expect (a load, a push) that is taken off the torque; 0: none.",
+        0.0,
+        1.0,
+        fixed=False,
+    ),
+    ParameterSpec(
+        "contact_reaction",
+        "none",
+        "What a push or a hit is answered with: hold where the hand is, or ramp the torque to zero until a goal comes.",
+        choices=CONTACT_REACTIONS,
+        fixed=False,
+    ),
+    ParameterSpec(
+        "following_gain",
+        1.0,
+        "Share of a streamed goal's motion that the arm makes by itself; 0: each goal is chased as if it rested.",
+        0.0,
+        1.0,
+        fixed=False,
+    ),
+    ParameterSpec(
+        "goal_latency",
+        0.0,
+        "How old a streamed goal is when it comes, s; it is led by its way in this time.",
+        0.0,
+        0.2,
         fixed=False,
     ),
     ParameterSpec(
@@ -117,8 +148,12 @@ SETTINGS = (
     "integral_gain",
     "integral_zone",
     "integral_clamp",
-    "integral_speed",
+    "integral_patience",
     "posture_stiffness",
+    "disturbance_gain",
+    "contact_reaction",
+    "following_gain",
+    "goal_latency",
     "exploration",
 )
 """Those that are fields of `control.controller.ControllerSettings`."""

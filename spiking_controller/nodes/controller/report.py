@@ -1,34 +1,51 @@
 """What the controller tells the graph about itself, besides the command. Everything it sends is built beforehand."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import WrenchStamped
 from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64, UInt8MultiArray
+from std_msgs.msg import Float64, Float64MultiArray, MultiArrayDimension, UInt8MultiArray
 
 from spiking_controller.control.activity import FAULT, Activity
+from spiking_controller.control.contact import Contact
 from spiking_controller.control.controller import StepReport
+from spiking_controller.control.disturbance_observer import Disturbance
 from spiking_controller.nodes.common import messages
 from spiking_controller.units import NANOSECONDS
 
+LOAD: Final = ("mass", "confidence", "x", "y", "z")
+"""What `~/load` tells, in this order: kg, 0 to 1, and the place in the hand's axes, m."""
+
 
 class ControllerReport:
-    """`~/prediction`, `~/prediction_error`, `~/tracking_error`, `~/spikes`, `~/status` and `/diagnostics`."""
+    """All that the controller publishes once per control step, or as things happen, beside torque and goal."""
 
-    def __init__(self, node: LifecycleNode, arm: str, joint_names: Sequence[str]) -> None:
+    def __init__(
+        self, node: LifecycleNode, arm: str, base_frame: str, joint_names: Sequence[str], controlled_joints: int
+    ) -> None:
         """Join the topics.
 
         Args:
             node: in whose name; what goes out at every control step goes out only while it is active.
             arm: name of the arm.
-            joint_names: of the controlled joints, as the driver calls them.
+            base_frame: in which forces are given.
+            joint_names: of all joints, as the driver calls them, [n].
+            controlled_joints: m, how many of them the networks drive.
         """
         self._node = node
         self._arm = arm
-        self._prediction = JointState(name=list(joint_names))
+        controlled = list(joint_names[:controlled_joints])
+        self._prediction, self._disturbance = JointState(name=controlled), JointState(name=controlled)
+        self._contact_torque = JointState(name=list(joint_names))
+        self._contact = WrenchStamped()
+        self._contact.header.frame_id = base_frame
+        self._load = Float64MultiArray()
+        self._load.layout.dim = [MultiArrayDimension(label=label, size=1, stride=1) for label in LOAD]
         self._tracking_error, self._prediction_error = Float64(), Float64()
         self._prediction_publisher = node.create_lifecycle_publisher(JointState, "~/prediction", messages.LATEST)
         self._prediction_error_publisher = node.create_lifecycle_publisher(
@@ -36,6 +53,12 @@ class ControllerReport:
         )
         self._tracking_error_publisher = node.create_lifecycle_publisher(Float64, "~/tracking_error", messages.LATEST)
         self._spikes_publisher = node.create_lifecycle_publisher(UInt8MultiArray, "~/spikes", messages.LATEST)
+        self._disturbance_publisher = node.create_lifecycle_publisher(JointState, "~/disturbance", messages.LATEST)
+        self._load_publisher = node.create_lifecycle_publisher(Float64MultiArray, "~/load", messages.LATEST)
+        self._contact_publisher = node.create_lifecycle_publisher(WrenchStamped, "~/contact", messages.RELIABLE)
+        self._contact_torque_publisher = node.create_lifecycle_publisher(
+            JointState, "~/contact_torque", messages.RELIABLE
+        )
         self._status_publisher = node.create_publisher(DiagnosticStatus, "~/status", messages.LATCHED)
         self._diagnostics_publisher = node.create_publisher(DiagnosticArray, "/diagnostics", messages.RELIABLE)
 
@@ -46,6 +69,10 @@ class ControllerReport:
             self._prediction_error_publisher,
             self._tracking_error_publisher,
             self._spikes_publisher,
+            self._disturbance_publisher,
+            self._load_publisher,
+            self._contact_publisher,
+            self._contact_torque_publisher,
         ):
             self._node.destroy_lifecycle_publisher(publisher)
         self._node.destroy_publisher(self._status_publisher)
@@ -64,6 +91,27 @@ class ControllerReport:
             self._prediction_error.data = report.prediction_error
             self._prediction_error_publisher.publish(self._prediction_error)
         self._spikes_publisher.publish(messages.spikes_to_message(report.spikes))
+        if report.disturbance is not None:
+            self._tell_disturbance(report.time, report.disturbance)
+        if report.contact is not None:
+            self._tell_contact(report.time, report.contact)
+
+    def _tell_disturbance(self, time: int, disturbance: Disturbance) -> None:
+        messages.set_stamp(self._disturbance.header.stamp, time)
+        self._disturbance.effort = messages.doubles(disturbance.torque)
+        self._disturbance_publisher.publish(self._disturbance)
+        load = np.array([disturbance.mass, disturbance.confidence, *disturbance.place])
+        self._load.data = messages.doubles(load)
+        self._load_publisher.publish(self._load)
+
+    def _tell_contact(self, time: int, contact: Contact) -> None:
+        messages.set_stamp(self._contact.header.stamp, time)
+        messages.set_stamp(self._contact_torque.header.stamp, time)
+        for axis, value in zip("xyz", contact.force, strict=True):
+            setattr(self._contact.wrench.force, axis, float(value))
+        self._contact_torque.effort = messages.doubles(contact.torque)
+        self._contact_publisher.publish(self._contact)
+        self._contact_torque_publisher.publish(self._contact_torque)
 
     def status(self, activity: Activity, goal: NDArray[np.float64] | None) -> None:
         """The arm's state for other nodes: its name in `message`, the rest in `values`."""

@@ -27,7 +27,8 @@ from spiking_controller.control.state_stream import StateStream
 from spiking_controller.control.supervisor import RAMP_PERIOD, FaultBegan, FaultEnded, Instant, Supervisor, Timeouts
 from spiking_controller.control.update_times import UpdateTimes
 from spiking_controller.nodes.common import messages
-from spiking_controller.nodes.common.model_parameters import joint_names, load_model
+from spiking_controller.nodes.common.arm_parameters import joint_names
+from spiking_controller.nodes.common.model_parameters import load_model
 from spiking_controller.nodes.common.parameters import value_of
 from spiking_controller.nodes.common.process import keep_from_garbage_collector
 from spiking_controller.nodes.controller.goal_input import GoalInput
@@ -81,8 +82,10 @@ class ControllerSession:
         self._logged: dict[str, float] = {}
         self._goal_published_of = 0
 
-        self._report = ControllerReport(node, task.arm_name, names[: task.controlled_joints])
-        self._goals = GoalInput(node, task, self._take_goal, self._publish_diagnostics)
+        self._report = ControllerReport(node, task.arm.name, task.arm.base_frame, names, task.controlled_joints)
+        self._goals = GoalInput(
+            node, task, self._take_goal, self._publish_diagnostics, lambda: self._supervisor.latest_time
+        )
         self._gravity = GravityInquiry(
             node, "joint_states", parameters["gravity_compensation"], task.gravity_convention
         )
@@ -220,10 +223,10 @@ class ControllerSession:
         for event in self._supervisor.take_events():
             if isinstance(event, FaultBegan):
                 self._look_for_problems()
-                if event.had_torque:
+                if event.has_torque:
                     self._ramp_timer.reset()
                 # The logger wants a line of code for each severity.
-                if event.had_torque and self._may_log(event.fault.kind):
+                if event.has_torque and self._may_log(event.fault.kind):
                     logger.error(f"the torque ramps to zero: {event.fault.sentence}")
                 elif self._may_log(event.fault.kind):
                     logger.warning(f"no torque: {event.fault.sentence}")
@@ -242,9 +245,11 @@ class ControllerSession:
             self._logged[kind] = now
         return is_due
 
-    def _take_goal(self, goal: NDArray[np.float64]) -> None:
-        self._updates.goal_changes()
-        self._supervisor.set_goal(goal)
+    def _take_goal(self, goal: NDArray[np.float64], time: int) -> None:
+        if self._supervisor.set_goal(goal, time):
+            self._updates.goal_changes()
+        else:
+            self._updates.goal_moved()
         self._publish_goal()
         self._tell()
 
@@ -285,14 +290,14 @@ class ControllerSession:
 
     def _bridge(self) -> bool:
         """Send a torque where joint states have a gap; whether they have."""
-        command = self._supervisor.bridge(self._node.get_clock().now().nanoseconds / NANOSECONDS)
+        command = self._supervisor.bridge(self._now().node)
         if command is not None:
             self._send(command)
         return command is not None
 
     def _ramp(self) -> bool:
         """Send the next torque on the way to zero; whether it has still a way to go."""
-        self._send(self._supervisor.ramp())
+        self._send(self._supervisor.ramp(self._now().node))
         return self._supervisor.is_ramping
 
     def _look_for_problems(self) -> None:
@@ -324,6 +329,7 @@ class ControllerSession:
     def _control_status(self) -> DiagnosticStatus:
         supervisor, controller = self._supervisor, self._controller
         counts = supervisor.counts + self._goals.counts + self._updates.counts + controller.events
+        counts += controller.observer.events
         counts.update({f"rejected: {reason}": count for reason, count in supervisor.reader.rejections.items()})
         counts.update({f"intervention: {reason}": n for reason, n in controller.safety.interventions.items()})
         news = [name for name in counts if counts[name] > self._reported[name]]
