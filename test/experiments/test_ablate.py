@@ -21,7 +21,7 @@ from spiking_controller.evaluation.evaluate import evaluate_checkpoint
 from spiking_controller.experiments.ablation.runs import Outcome, connected, schedule
 from spiking_controller.experiments.ablation.study import Run, load_study
 from spiking_controller.networks.checkpoint import load_checkpoint
-from spiking_controller.snn.network import NetworkConfig
+from spiking_controller.snn.config import NetworkConfig
 from spiking_controller.training.training_run import TrainingRun
 
 

@@ -21,7 +21,9 @@ from spiking_controller.networks.config import TrainingConfig, load_config
 from spiking_controller.resources import share_path
 
 
-@pytest.mark.parametrize("name", ["planar", "panda"])
+@pytest.mark.parametrize(
+    "name", ["planar", "panda", "planar_paper", "planar_paper_best", "panda_paper", "panda_paper_best"]
+)
 def test_shipped_studies_load_and_every_variant_differs_from_every_other(name: str) -> None:
     study = load_study(share_path("config", "ablation", f"{name}.yaml"))
     runs = study.runs(1)

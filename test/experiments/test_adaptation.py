@@ -10,19 +10,20 @@ import pytest
 import torch
 
 from spiking_controller.commands import adapt as adapt_command
-from spiking_controller.errors import ConfigError
+from spiking_controller.errors import ConfigError, ModelContractError
 from spiking_controller.experiments.adaptation.closed_loop import ClosedLoop
 from spiking_controller.experiments.adaptation.harm import spoil
-from spiking_controller.experiments.adaptation.plan import CHANGES, MEASURED, AdaptationPlan
+from spiking_controller.experiments.adaptation.plan import CHANGES, MEASURED, AdaptationPlan, change_of
 from spiking_controller.experiments.adaptation.report import write_report
 from spiking_controller.experiments.adaptation.results import (
+    RunKey,
     check_same_plan,
     is_complete,
     load_runs,
     run_directory,
     save_run,
 )
-from spiking_controller.experiments.adaptation.run import AdaptationRun
+from spiking_controller.experiments.adaptation.run import FIRST_SECONDS, AdaptationRun
 from spiking_controller.networks.agent import SpikingAgent
 from spiking_controller.networks.checkpoint import Checkpoint, load_checkpoint
 from spiking_controller.online.experience import ExperienceSettings
@@ -39,6 +40,7 @@ torch.set_num_threads(1)
 PLAN = AdaptationPlan(
     change="none",
     learning="harmed",
+    observer="off",
     minutes=0.75,
     goal_duration=2.5,
     block=3,
@@ -95,7 +97,7 @@ def test_the_same_goals_are_measured_before_after_and_at_the_end(harmed: Adaptat
     blocks = [harmed._goals[[phase == name for phase in phases]] for name in MEASURED]
     assert (blocks[0] == blocks[1]).all()
     assert (blocks[0] == blocks[2]).all()
-    assert harmed.rows[PLAN.change_at].time_s == 0.0
+    assert harmed.rows[PLAN.change_at].time_s == pytest.approx(PLAN.hold)
 
 
 def test_harm_is_refused_by_the_gate_and_rolled_back_within_three_goals_when_it_is_forced(
@@ -185,17 +187,21 @@ def test_results_are_saved_and_drawn(harmed: AdaptationRun, planar: Checkpoint, 
         check_same_plan(directory, replace(PLAN, minutes=60.0), "abc")
     with pytest.raises(ConfigError, match="made with checkpoint_sha256 = abc, but xyz is asked for"):
         check_same_plan(directory, PLAN, "xyz")
-    saved = load_runs(tmp_path)["none", "harmed", 1]
+    key = RunKey("none", "harmed", "off", 1)
+    saved = load_runs(tmp_path)[key]
     assert len(saved.rows) == PLAN.goals
     assert saved.rows[3].final_error_m == pytest.approx(harmed.rows[3].final_error_m, rel=1e-4)
     assert [event.kind for event in saved.events] == [event.kind for event in harmed.events]
     last = load_checkpoint(directory / "networks.safetensors")
     assert torch.equal(next(last.policy.parameters()), next(harmed.running.policy.parameters()))
-    report, figure = write_report({("none", "harmed", 1): saved}, tmp_path)
+    assert saved.first_steps[0].time == pytest.approx(0.0, abs=0.021)
+    assert saved.first_steps[-1].time >= FIRST_SECONDS
+    report, *figures = write_report({key: saved}, tmp_path)
     assert "candidate: rejected; past the gate: rolled back after 3 goals" in report.read_text()
     text = re.sub(" +", " ", report.read_text())
     assert "| none | learning, harm injected | 1 | 0.75 | 2.0 | 2.0 | 1.00 | 3.0 | 3.0 |" in text
-    assert figure.stat().st_size > 10_000
+    assert [figure.name for figure in figures] == ["adaptation_none.png", "first_seconds_none.png"]
+    assert all(figure.stat().st_size > 10_000 for figure in figures)
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
@@ -213,13 +219,24 @@ def test_the_command_wants_networks_of_the_panda(tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
     adapt_command.add_arguments(parser)
     planar_file = str(share_path("models", "planar_reach.safetensors"))
-    with pytest.raises(ConfigError, match="give networks of panda_reach"):
+    with pytest.raises(ModelContractError, match="arm is 'planar_arm', but the parameter arm is 'panda'"):
         adapt_command.run(parser.parse_args(["--checkpoint", planar_file, "--out", str(tmp_path)]))
 
 
 def test_the_changes_fit_the_panda() -> None:
     checkpoint = load_checkpoint(share_path("models", "panda_reach.safetensors"))
     loop = ClosedLoop(checkpoint, TrackingWatch(0.0, 1))
-    for condition in CHANGES.values():
-        loop.change(condition)
+    for name in CHANGES:
+        loop.change(*change_of(name, 7))
         assert np.isfinite(loop.reach(np.array([0.4, 0.2, 0.5]), 0.6).final_error_m)
+
+
+def test_with_the_observer_the_load_is_weighed_and_the_actions_are_the_networks_own() -> None:
+    checkpoint = load_checkpoint(share_path("models", "panda_reach.safetensors"))
+    plan = AdaptationPlan(learning="off", minutes=0.1, goal_duration=3.0, block=1, lead=1)
+    run = complete(checkpoint, plan)
+    assert run.first_steps[-1].mass == pytest.approx(2.0, rel=0.15)
+    held = [step for step in run.first_steps if 2.0 < run.step_since_change(step).time < plan.hold]
+    assert max(step.distance for step in held) < 0.01
+    weight_in_action = np.abs(np.concatenate([s.action for s in run.loop.hold(2.0).segments])[:, 1]).max()
+    assert weight_in_action < 0.5, "the torque of 2 kg would be most of the full action"

@@ -9,7 +9,6 @@ import torch
 
 from spiking_controller.cli import main
 from spiking_controller.commands.benchmark_train import table
-from spiking_controller.errors import ConfigError
 from spiking_controller.experiments.benchmarks.snntorch_network import SnntorchNetwork
 from spiking_controller.experiments.benchmarks.training_benchmark import (
     CONTROL_STEPS,
@@ -20,9 +19,22 @@ from spiking_controller.experiments.benchmarks.training_benchmark import (
 )
 from spiking_controller.networks.checkpoint import build_networks
 from spiking_controller.networks.config import ModelUpdates, PolicyUpdates, TrainingConfig
-from spiking_controller.snn.network import NetworkConfig, SpikingNetwork
+from spiking_controller.snn.config import NetworkConfig
+from spiking_controller.snn.network import SpikingNetwork
 from spiking_controller.training.replay_memory import ReplayMemory
 from spiking_controller.training.updates import Updater
+
+PAPER = NetworkConfig(
+    hidden=(24, 20),
+    neuron="lif",
+    rank=0,
+    recurrence="tick",
+    recurrent_layers="first",
+    readout_layers="last",
+    readout_leak="output",
+    delay=3,
+    input_gains="per_input",
+)
 
 
 @pytest.mark.parametrize("tuned", [False, True], ids=["as-written", "tuned"])
@@ -32,8 +44,10 @@ from spiking_controller.training.updates import Updater
         NetworkConfig(hidden=(24, 20), neuron="lif", rank=6, ticks=7, tick=0.003),
         NetworkConfig(hidden=(24, 20), neuron="lif", rank=6, recurrence="step"),
         NetworkConfig(hidden=(24, 20), neuron="lif", rank=0, recurrence="step"),
+        NetworkConfig(hidden=(24, 20), neuron="lif", rank=6, recurrence="tick"),
+        PAPER,
     ],
-    ids=["feed-forward", "recurrent", "full-rank"],
+    ids=["feed-forward", "recurrent", "full-rank", "tick-wise", "paper"],
 )
 def test_plain_neurons_of_both_networks_fire_the_same_spikes(config: NetworkConfig, tuned: bool) -> None:
     ours = SpikingNetwork(config, 9, 3, seed=1, backend="torch")
@@ -61,6 +75,16 @@ def test_plain_neurons_of_both_networks_fire_the_same_spikes(config: NetworkConf
     assert (fired < 0.6).all()
 
 
+def test_membranes_of_both_networks_rest_at_the_same_potentials() -> None:
+    ours = SpikingNetwork(NetworkConfig(hidden=(24, 20), neuron="lif", rank=6), 9, 3, seed=1)
+    theirs = SnntorchNetwork(ours, tuned=True)
+    features = torch.randn(5, 9, generator=torch.Generator().manual_seed(2))
+    for resting, other in zip(
+        ours.resting_potential(features, ours.effective()), theirs.resting_potential(features, None), strict=True
+    ):
+        torch.testing.assert_close(other, resting, rtol=1e-4, atol=1e-5)
+
+
 def test_they_fire_differently_only_where_one_reset_leaves_the_membrane_above_threshold() -> None:
     ours = SpikingNetwork(NetworkConfig(hidden=(24,), neuron="lif", ticks=1, tick=0.02), 9, 3, seed=1, backend="torch")
     theirs = SnntorchNetwork(ours, tuned=True)
@@ -81,8 +105,8 @@ def test_they_fire_differently_only_where_one_reset_leaves_the_membrane_above_th
 
 
 @pytest.mark.parametrize("tuned", [False, True], ids=["as-written", "tuned"])
-def test_an_unroll_is_its_steps(tuned: bool) -> None:
-    config = NetworkConfig(hidden=(24, 20), recurrence="step", rank=6)
+@pytest.mark.parametrize("config", [NetworkConfig(hidden=(24, 20), recurrence="step", rank=6), PAPER])
+def test_an_unroll_is_its_steps(config: NetworkConfig, tuned: bool) -> None:
     network = SnntorchNetwork(SpikingNetwork(config, 9, 3, seed=1), tuned=tuned)
     features = torch.randn(6, 5, 9, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
@@ -94,12 +118,6 @@ def test_an_unroll_is_its_steps(tuned: bool) -> None:
             for layer, layer_spikes in zip(activity, spikes, strict=True):
                 torch.testing.assert_close(layer[index], layer_spikes.mean(0))
     torch.testing.assert_close(after.membrane, state.membrane)
-
-
-def test_recurrence_from_tick_to_tick_is_refused() -> None:
-    network = SpikingNetwork(NetworkConfig(hidden=(4,), recurrence="tick"), 3, 2, seed=1)
-    with pytest.raises(ConfigError, match="recurrence 'tick'"):
-        SnntorchNetwork(network, tuned=False)
 
 
 def test_both_networks_learn_the_same_numbers_but_for_gains_and_adaptation() -> None:
@@ -175,6 +193,16 @@ def test_both_updates_run_through_45_control_steps_of_7_ticks() -> None:
     assert config.policy.ticks == config.forward_model.ticks == 7
 
 
+def test_the_networks_of_the_paper_are_measured_on_request() -> None:
+    config = benchmark_config(Size(hidden=512, batch=256), "paper")
+    assert config.policy.hidden == config.forward_model.hidden == (512, 512)
+    assert isinstance(config.forward_model, NetworkConfig)
+    assert isinstance(config.policy, NetworkConfig)
+    assert [config.forward_model.is_recurrent(layer) for layer in (0, 1)] == [True, False]
+    assert (config.policy.readout_leak, config.forward_model.readout_leak) == ("output", "membrane")
+    assert config.policy.rank == config.forward_model.rank == 0
+
+
 def test_the_ratio_is_that_of_the_medians() -> None:
     times = UpdateTimes(Size(1, 1), "policy", ours=(1.0, 2.0, 90.0), snntorch=(8.0, 0.1, 9.0), tuned=(6.0,) * 3)
     assert times.ratio == 4.0
@@ -188,6 +216,8 @@ def test_a_busy_machine_is_mentioned(share: float, said: bool) -> None:
         "control_steps": 45,
         "ticks": 7,
         "threads": 1,
+        "networks": "shipped",
+        "clock": "wall",
         "processor": "a processor",
         "cores": 2,
         "processor_share": share,
@@ -199,10 +229,11 @@ def test_a_busy_machine_is_mentioned(share: float, said: bool) -> None:
 
 def test_the_command_prints_a_table_and_writes_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "figures.json"
-    assert main(["benchmark", "train", "--sizes", "8x4", "--repeats", "1", "--json", str(file)]) == 0
+    options = ["--sizes", "8x4", "--repeats", "1", "--networks", "paper", "--clock", "processor"]
+    assert main(["benchmark", "train", *options, "--json", str(file)]) == 0
     printed = capsys.readouterr().out
     figures = json.loads(file.read_text())
-    assert figures["threads"] == 1
+    assert (figures["threads"], figures["networks"], figures["clock"]) == (1, "paper", "processor")
     assert f"torch {torch.__version__}" in printed
     assert [(row["hidden"], row["batch"], row["update"]) for row in figures["results"]] == [
         (8, 4, "forward model"),

@@ -1,9 +1,9 @@
 """Says what happens when in a run of the adaptation experiment: how the arm changes, and who learns."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from spiking_controller.errors import ConfigError
 from spiking_controller.online.experience import ExperienceSettings
@@ -12,6 +12,8 @@ from spiking_controller.robots.simulation import ArmCondition
 
 Learning = Literal["off", "on", "harmed"]
 LEARNING: Final[tuple[Learning, ...]] = ("off", "on", "harmed")
+Observer = Literal["off", "on"]
+OBSERVER: Final[tuple[Observer, ...]] = ("off", "on")
 
 MEASURED: Final = ("before", "after", "end")
 """The phases of a run in which the same goals are measured."""
@@ -20,19 +22,35 @@ WEAK_MOTOR: Final = 1
 """Index of the joint whose motor gets weak: the second one lifts the whole arm."""
 
 
-def _weak_motor(joints: int) -> tuple[float, ...]:
-    return tuple(0.7 if joint == WEAK_MOTOR else 1.0 for joint in range(joints))
+class Change(NamedTuple):
+    """What happens to the arm: its condition, and a force that pushes its hand from then on, N, [3]."""
+
+    condition: ArmCondition
+    push: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
-CHANGES: Final[Mapping[str, ArmCondition]] = MappingProxyType(
+def change_of(name: str, joints: int) -> Change:
+    """What a key of CHANGES does to an arm of so many joints."""
+    change = CHANGES[name]
+    if name != "motor":
+        return change
+    strength = tuple(0.7 if joint == WEAK_MOTOR else 1.0 for joint in range(joints))
+    return change._replace(condition=replace(change.condition, motor_strength=strength))
+
+
+CHANGES: Final[Mapping[str, Change]] = MappingProxyType(
     {
-        "payload": ArmCondition(payload_mass=2.0),
-        "friction": ArmCondition(friction_factor=(3.0,)),
-        "motor": ArmCondition(motor_strength=_weak_motor(7)),
-        "none": ArmCondition(),
+        "payload": Change(ArmCondition(payload_mass=2.0)),
+        "payload_half_kg": Change(ArmCondition(payload_mass=0.5)),
+        "payload_1kg": Change(ArmCondition(payload_mass=1.0)),
+        "payload_3kg": Change(ArmCondition(payload_mass=3.0)),
+        "push": Change(ArmCondition(), (9.0, 12.0, 0.0)),
+        "friction": Change(ArmCondition(friction_factor=(3.0,))),
+        "motor": Change(ArmCondition()),
+        "none": Change(ArmCondition()),
     }
 )
-"""What happens to the Panda, by name."""
+"""What happens to the arm, by name; `change_of` weakens the motor that the arm has."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +60,11 @@ class AdaptationPlan:
     Attributes:
         change: key of CHANGES.
         learning: "off"; "on"; or "harmed": on, and networks that do harm are injected.
+        observer: "off", or "on": the controller takes off what the forward model did not expect.
         seed: of goals, windows and imagined goals.
         minutes: simulated time after the change, min.
         goal_duration: for which a goal is held, s.
+        hold: for which the arm holds the last goal once it has changed, s.
         block: goals of a measurement. The same ones, in the same order, just before the change, just after it, and at
             the end.
         lead: goals before the first measurement.
@@ -55,9 +75,11 @@ class AdaptationPlan:
 
     change: str = "payload"
     learning: Learning = "on"
+    observer: Observer = "on"
     seed: int = 1
     minutes: float = 15.0
     goal_duration: float = 4.0
+    hold: float = 3.0
     block: int = 20
     lead: int = 20
     update_period: float = 4.0
@@ -70,11 +92,13 @@ class AdaptationPlan:
         """Check what the command line gives.
 
         Raises:
-            ConfigError: a time that is not above 0.
+            ConfigError: a time that is not above 0, or no goals.
         """
-        for name in ("minutes", "update_period", "goal_duration"):
+        for name in ("minutes", "update_period", "goal_duration", "hold"):
             if not 0.0 < getattr(self, name) < float("inf"):
                 raise ConfigError(f"{name} = {getattr(self, name)} must be a finite number above 0.")
+        if self.block < 1:
+            raise ConfigError(f"block = {self.block} must be at least 1: give more --goals.")
 
     @property
     def goals_after(self) -> int:

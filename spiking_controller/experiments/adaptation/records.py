@@ -67,3 +67,23 @@ def block_medians(rows: list[GoalRow]) -> dict[str, dict[str, float]]:
         }
         for phase in MEASURED
     }
+
+
+def after_change(rows: list[GoalRow]) -> dict[str, float]:
+    """How the goals just after the change went, `p90` and `worst`; how the same ones went before, `before_p90` and
+    `before_worst`; and how all since the change, `all_median` and `all_p90`; final errors in m.
+
+    Args:
+        rows: of a complete run.
+    """
+    before, first = ([row.final_error_m for row in rows if row.phase == phase] for phase in MEASURED[:2])
+    every = [row.final_error_m for row in rows if row.time_s >= 0.0]
+    return {
+        "before_p90": float(np.quantile(before, 0.9)),
+        "before_worst": float(np.max(before)),
+        "p90": float(np.quantile(first, 0.9)),
+        "worst": float(np.max(first)),
+        "all_median": float(np.median(every)),
+        "all_p90": float(np.quantile(every, 0.9)),
+        "all": len(every),
+    }

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import matplotlib
 import numpy as np
@@ -11,12 +12,16 @@ from matplotlib.lines import Line2D
 
 from spiking_controller.evaluation.plot_style import COLOURS, GRID, MUTED, STYLE, label_distances
 from spiking_controller.evaluation.tables import markdown_table
-from spiking_controller.experiments.adaptation.plan import CHANGES, LEARNING, MEASURED
-from spiking_controller.experiments.adaptation.results import FOOTPRINTS, SavedRun
+from spiking_controller.experiments.adaptation.plan import CHANGES, LEARNING, MEASURED, OBSERVER
+from spiking_controller.experiments.adaptation.results import FOOTPRINTS, RunKey, SavedRun
 
-Runs = Mapping[tuple[str, str, int], SavedRun]
+Runs = Mapping[RunKey, SavedRun]
 
 _NAMES = {"off": "no learning", "on": "learning", "harmed": "learning, harm injected"}
+BACK: Final = 0.005
+"""A hand this close to its goal is back at it, m."""
+KNOWN_AFTER: Final = 2.0
+"""From so long in motion on the mass should be known, s."""
 _SMOOTH = 5
 """Goals that a point of a curve is the median of."""
 
@@ -29,10 +34,11 @@ def write_report(runs: Runs, out: Path) -> list[Path]:
         out: folder.
     """
     written = []
-    for change in [name for name in CHANGES if any(key[0] == name for key in runs)]:
-        path = out / f"adaptation_{change}.png"
-        draw_change(runs, change, path)
-        written.append(path)
+    for change in [name for name in CHANGES if any(key.change == name for key in runs)]:
+        for draw, name in ((draw_change, "adaptation"), (draw_first_seconds, "first_seconds")):
+            path = out / f"{name}_{change}.png"
+            draw(runs, change, path)
+            written.append(path)
     report = out / "report.md"
     report.write_text(markdown(runs), encoding="utf-8")
     return [report, *written]
@@ -44,7 +50,17 @@ def markdown(runs: Runs) -> str:
         "Final error (mm), median over the same goals before the change, just after it and at the end:",
         markdown_table(
             ["change", "run", "seed", "before", "after", "end", "end / before", "alone: before", "after", "end"],
-            [_tracking_line(*key, run) for key, run in _ordered(runs)],
+            [_tracking_line(key, run) for key, run in _ordered(runs)],
+        ),
+        "The first seconds: how far the hand that was holding its goal moved (mm), when it was back under 5 mm for "
+        "good (s), and the mass that the observer found 2 s into the next motion (kg). Then the same goals just "
+        "before and after the change, and all since, final errors (mm):",
+        markdown_table(
+            [
+                *("change", "run", "seed", "moved", "back after", "mass"),
+                *("p90 before", "after", "worst before", "after", "all: median", "p90"),
+            ],
+            [_first_line(key, run) for key, run in _ordered(runs)],
         ),
         "10-step prediction error of the joint angles (mrad), median over the same goals; at the end also of the first "
         "forward model on the steps that this run recorded there:",
@@ -58,7 +74,7 @@ def markdown(runs: Runs) -> str:
             [
                 [*_label(key), str(run.summary["versions"]), str(run.summary["rollbacks"]), _harm(run)]
                 for key, run in _ordered(runs)
-                if key[1] != "off"
+                if key.learning != "off"
             ],
         ),
     ]
@@ -77,7 +93,7 @@ def markdown(runs: Runs) -> str:
                     ),
                 ]
                 for key, run in _ordered(runs)
-                if key[1] != "off"
+                if key.learning != "off"
             ],
         ),
     ]
@@ -92,40 +108,69 @@ def markdown(runs: Runs) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _ordered(runs: Runs) -> list[tuple[tuple[str, str, int], SavedRun]]:
-    order = list(CHANGES)
-    return sorted(runs.items(), key=lambda item: (order.index(item[0][0]), item[0][2], LEARNING.index(item[0][1])))
+def _ordered(runs: Runs) -> list[tuple[RunKey, SavedRun]]:
+    changes, learning = list(CHANGES), list(LEARNING)
+
+    def place(item: tuple[RunKey, SavedRun]) -> tuple[int, int, int, int]:
+        key = item[0]
+        return (
+            changes.index(key.change),
+            key.seed,
+            OBSERVER.index(key.observer),
+            learning.index(key.learning),  # type: ignore[arg-type]
+        )
+
+    return sorted(runs.items(), key=place)
 
 
-def _label(key: tuple[str, str, int]) -> list[str]:
-    return [key[0], _NAMES[key[1]], str(key[2])]
+def _name(key: RunKey) -> str:
+    return _NAMES[key.learning] + (", observer" if key.observer == "on" else "")
+
+
+def _label(key: RunKey) -> list[str]:
+    return [key.change, _name(key), str(key.seed)]
 
 
 def _mm(value: float) -> str:
     return f"{1e3 * value:.1f}"
 
 
-def _tracking_line(change: str, learning: str, seed: int, run: SavedRun) -> list[str]:
+def _tracking_line(key: RunKey, run: SavedRun) -> list[str]:
     errors = [run.summary["medians"][phase]["final_error_m"] for phase in MEASURED]
-    alone = [run.summary["without_integral_final_error_m"][phase] for phase in MEASURED]
+    alone = run.summary["without_integral_final_error_m"]
     return [
-        *_label((change, learning, seed)),
+        *_label(key),
         *map(_mm, errors),
         f"{errors[2] / errors[0]:.2f}",
-        *map(_mm, alone),
+        *(["", "", ""] if alone is None else [_mm(alone[phase]) for phase in MEASURED]),
     ]
 
 
-def _prediction_line(key: tuple[str, str, int], run: SavedRun, runs: Runs) -> list[str]:
+def _first_line(key: RunKey, run: SavedRun) -> list[str]:
+    hold, after = run.summary["plan"]["hold"], run.summary["after"]
+    holding = [step for step in run.first_steps if step.time < hold]
+    beyond = [step.time for step in holding if step.distance > BACK]
+    known = [step.mass for step in run.first_steps if step.time >= hold + KNOWN_AFTER]
+    back = "never" if holding[-1].distance > BACK else f"{beyond[-1]:.2f}" if beyond else "0"
+    return [
+        *_label(key),
+        _mm(max(step.distance for step in holding)),
+        back,
+        f"{known[0]:.2f}" if known and key.observer == "on" else "",
+        *(_mm(after[name]) for name in ("before_p90", "p90", "before_worst", "worst", "all_median", "all_p90")),
+    ]
+
+
+def _prediction_line(key: RunKey, run: SavedRun, runs: Runs) -> list[str]:
     medians = run.summary["medians"]
     errors = [medians[phase]["prediction_rad"] for phase in MEASURED]
-    without = runs.get((key[0], "off", key[2]))
+    without = runs.get(key._replace(learning="off"))
     ratio = "" if without is None else f"{errors[2] / without.summary['medians']['end']['prediction_rad']:.2f}"
     first = medians["end"]["first_prediction_rad"]
     return [*_label(key), *(f"{1e3 * value:.2f}" for value in (*errors, first)), ratio]
 
 
-def _held_out_line(key: tuple[str, str, int], run: SavedRun) -> list[str]:
+def _held_out_line(key: RunKey, run: SavedRun) -> list[str]:
     metrics = run.summary["held_out_final_error_m"]
     start, end = metrics["start"], metrics["end"]
     return [
@@ -163,12 +208,12 @@ def _harm(run: SavedRun) -> str:
 
 def draw_change(runs: Runs, change: str, path: Path) -> None:
     """Write a picture of the runs of one change: tracking above, prediction below, versions marked."""
-    chosen = {key: run for key, run in _ordered(runs) if key[0] == change}
+    chosen = {key: run for key, run in _ordered(runs) if key.change == change}
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 6.4), dpi=130, layout="constrained")
         tracking, prediction = figure.subplots(2, 1, sharex=True)
-        for (_, learning, _), run in chosen.items():
-            colour = COLOURS[LEARNING.index(learning)]
+        for key, run in chosen.items():
+            colour = _colour(key)
             _curve(tracking, run, "final_error_m", colour)
             _curve(prediction, run, "prediction_rad", colour)
             _marks(tracking, run, colour)
@@ -185,14 +230,38 @@ def draw_change(runs: Runs, change: str, path: Path) -> None:
             axes.grid(color=GRID, linewidth=0.8)
         label_distances(tracking.yaxis)
         prediction.set_xlabel("simulated time since the change (min)")
-        lines = [
-            Line2D([], [], color=COLOURS[LEARNING.index(name)], linewidth=2.5, label=_NAMES[name])
-            for name in LEARNING
-            if any(key[1] == name for key in chosen)
-        ]
-        figure.legend(handles=lines, loc="outside lower left", ncols=3, frameon=False)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+        _save(figure, list(chosen), path)
+
+
+def draw_first_seconds(runs: Runs, change: str, path: Path) -> None:
+    """Write a picture of the first seconds after one change: the hand holds its goal, then sets out for others."""
+    chosen = {key: run for key, run in _ordered(runs) if key.change == change}
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9, 3.6), dpi=130, layout="constrained")
+        axes = figure.subplots()
+        for key, run in chosen.items():
+            time, distance, _ = np.array(run.first_steps).T
+            axes.plot(time, distance, color=_colour(key), linewidth=1.5)
+        axes.set_title("Distance from hand to goal", loc="left", fontsize=10)
+        axes.set_yscale("log")
+        axes.grid(color=GRID, linewidth=0.8)
+        label_distances(axes.yaxis)
+        axes.set_xlabel("simulated time since the change (s)")
+        _save(figure, list(chosen), path)
+
+
+def _colour(key: RunKey) -> str:
+    place = len(LEARNING) * OBSERVER.index(key.observer) + LEARNING.index(key.learning)
+    return COLOURS[place % len(COLOURS)]
+
+
+def _save(figure: Figure, keys: list[RunKey], path: Path) -> None:
+    """Write a figure with a legend of its runs."""
+    names = {_name(key): _colour(key) for key in keys}
+    lines = [Line2D([], [], color=colour, linewidth=2.5, label=name) for name, colour in names.items()]
+    figure.legend(handles=lines, loc="outside lower left", ncols=3, frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
 
 
 def _curve(axes: Axes, run: SavedRun, name: str, colour: str) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from spiking_controller.errors import ConfigError
+from spiking_controller.experiments.adaptation.closed_loop import Step
 from spiking_controller.experiments.adaptation.plan import AdaptationPlan
-from spiking_controller.experiments.adaptation.records import Event, Footprint, GoalRow, block_medians
+from spiking_controller.experiments.adaptation.records import Event, Footprint, GoalRow, after_change, block_medians
 from spiking_controller.experiments.adaptation.run import AdaptationRun
 from spiking_controller.files import write_atomically
 from spiking_controller.networks.checkpoint import dump_checkpoint
@@ -27,16 +28,28 @@ class SavedRun(NamedTuple):
     Attributes:
         summary: the content of RUN_FILE.
         rows, events: as the run had them.
+        first_steps: time since the change, s, distance, m, and estimated mass, kg, of the first control steps.
     """
 
     summary: dict[str, Any]
     rows: list[GoalRow]
     events: list[Event]
+    first_steps: list[Step]
+
+
+class RunKey(NamedTuple):
+    """What tells runs apart."""
+
+    change: str
+    learning: str
+    observer: str
+    seed: int
 
 
 def run_directory(out: Path, plan: AdaptationPlan) -> Path:
     """Where a run is kept."""
-    return out / f"{plan.change}-{plan.learning}-seed{plan.seed}"
+    observer = "" if plan.observer == "off" else "-observer"
+    return out / f"{plan.change}-{plan.learning}{observer}-seed{plan.seed}"
 
 
 def is_complete(directory: Path) -> bool:
@@ -73,6 +86,7 @@ def save_run(directory: Path, run: AdaptationRun, more: dict[str, Any]) -> None:
     _write_table(directory / "goals.csv", GoalRow._fields, run.rows)
     _write_table(directory / "events.csv", Event._fields, run.events)
     _write_table(directory / "footprint.csv", Footprint._fields, run.footprints)
+    _write_table(directory / "first_steps.csv", Step._fields, [run.step_since_change(step) for step in run.first_steps])
     networks = run.running
     write_atomically(
         directory / NETWORKS_FILE,
@@ -88,7 +102,9 @@ def save_run(directory: Path, run: AdaptationRun, more: dict[str, Any]) -> None:
         "plan": asdict(run.plan),
         "networks_sha256": networks.metadata["sha256"],
         "medians": block_medians(run.rows),
-        "without_integral_final_error_m": run.without_integral(),
+        "after": after_change(run.rows),
+        # With the observer, the networks are not meant to be alone.
+        "without_integral_final_error_m": run.without_integral() if run.plan.observer == "off" else None,
         "versions": run.loop.chain.counts["model update"],
         "rollbacks": run.loop.chain.counts["rollback"],
         "footprint": {
@@ -100,8 +116,8 @@ def save_run(directory: Path, run: AdaptationRun, more: dict[str, Any]) -> None:
     write_atomically(directory / RUN_FILE, json.dumps(summary, indent=1).encode())
 
 
-def load_runs(out: Path) -> dict[tuple[str, str, int], SavedRun]:
-    """Every complete run in a folder, by change, learning and seed.
+def load_runs(out: Path) -> dict[RunKey, SavedRun]:
+    """Every complete run in a folder.
 
     Raises:
         ConfigError: there is none, or a file of one is damaged.
@@ -116,9 +132,14 @@ def load_runs(out: Path) -> dict[tuple[str, str, int], SavedRun]:
                 Event(float(line["time_s"]), line["kind"], line["text"])
                 for line in _read_table(path.with_name("events.csv"))
             ]
+            first_steps = [
+                Step(*(float(line[name]) for name in Step._fields))
+                for line in _read_table(path.with_name("first_steps.csv"))
+            ]
+            key = RunKey(plan["change"], plan["learning"], plan["observer"], int(plan["seed"]))
         except (OSError, ValueError, KeyError) as error:
             raise ConfigError(f"{path.parent}: is no complete adaptation run ({error}); delete it.") from None
-        runs[plan["change"], plan["learning"], int(plan["seed"])] = SavedRun(summary, rows, events)
+        runs[key] = SavedRun(summary, rows, events, first_steps)
     if not runs:
         raise ConfigError(f"{out}: holds no complete adaptation run; run `spiking_controller adapt` first.")
     return runs

@@ -11,9 +11,9 @@ from typing import Final
 import numpy as np
 
 from spiking_controller.control.controller import ControllerSettings
-from spiking_controller.experiments.adaptation.closed_loop import ClosedLoop, GoalOutcome
+from spiking_controller.experiments.adaptation.closed_loop import ClosedLoop, GoalOutcome, Step
 from spiking_controller.experiments.adaptation.harm import spoil, spoilt
-from spiking_controller.experiments.adaptation.plan import CHANGES, AdaptationPlan
+from spiking_controller.experiments.adaptation.plan import AdaptationPlan, Change, change_of
 from spiking_controller.experiments.adaptation.records import Event, Footprint, GoalRow
 from spiking_controller.networks.checkpoint import Checkpoint
 from spiking_controller.networks.prediction import PredictionError
@@ -29,6 +29,8 @@ from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.segments import Segment
 from spiking_controller.training.replay_memory import ReplayMemory
 
+FIRST_SECONDS: Final = 10.0
+"""After the change, of which every control step is kept, s; to the end of the goal that is under way then."""
 VERSIONS_KEPT: Final = 50
 """In the folder of a run, as the trainer node does."""
 
@@ -39,6 +41,7 @@ class AdaptationRun:
     Attributes:
         rows: of the goals so far.
         footprints: likewise.
+        first_steps: control steps after the change, see FIRST_SECONDS.
         running: the networks that drive the arm.
         events: versions that were let out, took over, were refused or rolled back.
     """
@@ -57,14 +60,16 @@ class AdaptationRun:
         self.plan = plan
         self.rows: list[GoalRow] = []
         self.footprints: list[Footprint] = []
+        self.first_steps: list[Step] = []
         self._directory = directory
         self.events: list[Event] = []
         self._first = checkpoint
+        self._change = change_of(plan.change, len(checkpoint.task.arm.joint_names))
         self._codec = ObservationCodec(checkpoint.task)
         self.loop = ClosedLoop(
             checkpoint,
             TrackingWatch(plan.rollback_factor, plan.rollback_goals),
-            ControllerSettings(),
+            ControllerSettings(disturbance_gain=float(plan.observer == "on")),
             plan.experience.segment_steps,
         )
         # Every arm of the experiment draws the same goals.
@@ -100,11 +105,14 @@ class AdaptationRun:
         """One goal, and what happens between it and the next."""
         plan = self.plan
         if self.goal == plan.change_at:
-            self.loop.change(CHANGES[plan.change])
+            self.loop.change(*self._change)
             self._note("change", f"the arm changes: {plan.change}.")
+            self.first_steps += self.loop.hold(plan.hold).steps
         if plan.learning == "harmed" and self.goal == self._spoil_at:
             self._harm_candidate()
         outcome = self.loop.reach(self._goals[self.goal], plan.goal_duration)
+        if self.goal >= plan.change_at and self._since_change(outcome.start) < FIRST_SECONDS:
+            self.first_steps += outcome.steps
         row = self._measure(outcome)
         self.rows.append(row)
         if plan.learning != "off":
@@ -128,23 +136,28 @@ class AdaptationRun:
             self._versions.close()
 
     def without_integral(self) -> dict[str, float]:
-        """Median final error over the measured goals without the set-point integral, from home, m.
+        """Median final error over the measured goals with the networks alone, from home, m: no integral, no observer.
 
         Returns:
             `before` and `after`: of the first networks on the arm as it was and as it is; `end`: of the running ones.
         """
-        changed = CHANGES[self.plan.change]
+        changed = self._change
         cases = {
-            "before": (self._first, ArmCondition()),
+            "before": (self._first, Change(ArmCondition())),
             "after": (self._first, changed),
             "end": (self.running, changed),
         }
         errors = {}
         for phase, (checkpoint, condition) in cases.items():
-            loop = ClosedLoop(checkpoint, TrackingWatch(0.0, 1), ControllerSettings(integral_gain=0.0))
-            loop.change(condition)
+            alone = ControllerSettings(integral_gain=0.0, disturbance_gain=0.0)
+            loop = ClosedLoop(checkpoint, TrackingWatch(0.0, 1), alone)
+            loop.change(*condition)
             errors[phase] = float(np.median(loop.errors(self._block, self.plan.goal_duration)))
         return errors
+
+    def step_since_change(self, step: Step) -> Step:
+        """The step with its time counted from the change."""
+        return step._replace(time=self._since_change(step.time))
 
     def _since_change(self, time: float) -> float:
         return time - self.plan.change_at * self.plan.goal_duration
@@ -158,9 +171,9 @@ class AdaptationRun:
         return Footprint(self._since_change(self.loop.time), kilobytes / 1e3, sum(file.st_size for file in files) / 1e6)
 
     def _measure(self, outcome: GoalOutcome) -> GoalRow:
-        running, first = (
-            self._prediction_error(checkpoint, outcome.segments) for checkpoint in (self.running, self._first)
-        )
+        running = self._prediction_error(self.running, outcome.segments)
+        is_first = self.running is self._first
+        first = running if is_first else self._prediction_error(self._first, outcome.segments)
         return GoalRow(
             self.goal,
             self._since_change(outcome.start),

@@ -11,7 +11,6 @@ import snntorch
 import torch
 from torch import Tensor, nn
 
-from spiking_controller.errors import ConfigError
 from spiking_controller.snn.network import SpikingNetwork
 from spiking_controller.snn.neurons import Backend
 from spiking_controller.snn.surrogate import spike_function
@@ -22,24 +21,28 @@ class SnntorchState(NamedTuple):
 
     Attributes:
         synaptic, membrane: of each hidden layer.
-        mean_spikes: of each hidden layer over the last control step.
-        readout_synaptic, readout_membrane: of the readout.
+        fed_back: of each hidden layer the mean spikes of the last control step, or with tick-wise recurrence the spikes
+            of its last tick.
+        readout_synaptic, readout_membrane: of the readout; as in `snn.state.NetworkState`.
+        held_features: of the control step before, [batch, inputs], where features come late.
     """
 
     synaptic: tuple[Tensor, ...]
     membrane: tuple[Tensor, ...]
-    mean_spikes: tuple[Tensor, ...]
+    fed_back: tuple[Tensor, ...]
     readout_synaptic: Tensor
     readout_membrane: Tensor
+    held_features: Tensor
 
     def detach(self) -> "SnntorchState":
         """The same state without its history."""
         return SnntorchState(
             tuple(layer.detach() for layer in self.synaptic),
             tuple(layer.detach() for layer in self.membrane),
-            tuple(layer.detach() for layer in self.mean_spikes),
+            tuple(layer.detach() for layer in self.fed_back),
             self.readout_synaptic.detach(),
             self.readout_membrane.detach(),
+            self.held_features.detach(),
         )
 
 
@@ -69,12 +72,8 @@ class SnntorchNetwork(nn.Module):
         Args:
             original: the network.
             tuned: take out of the ticks what need not be in them; the values stay the same.
-        Raises:
-            ConfigError: the network is recurrent from tick to tick.
         """
         super().__init__()
-        if original.config.recurrence == "tick":
-            raise ConfigError("recurrence 'tick' has no counterpart from snntorch modules; choose none or step.")
         self._tuned = tuned
         self.config = original.config
         self.inputs = original.inputs
@@ -129,11 +128,22 @@ class SnntorchNetwork(nn.Module):
         for decay in (neuron.alpha, neuron.beta):
             decay.clamp_(0.0, math.exp(-self.config.tick / longest_tau))
 
+    def resting_potential(self, features: Tensor, effective: None) -> tuple[Tensor, ...]:
+        """Where the membranes of each layer settle while no neuron fires; see `SpikingNetwork.resting_potential`."""
+        del effective
+        drives = [self.input(features), *(list(between.parameters())[-1] for between in self.between)]
+        rest = []
+        for drive, neuron in zip(drives, self.neurons, strict=True):
+            assert isinstance(neuron, snntorch.Synaptic)
+            rest.append(drive / ((1.0 - neuron.alpha) * (1.0 - neuron.beta)))
+        return tuple(rest)
+
     def initial_state(self, batch: int) -> SnntorchState:
         """The state at the start of an episode, for `batch` independent copies."""
         layers = tuple(self.input.weight.new_zeros(batch, neurons) for neurons in self.config.hidden)
         readout = self.input.weight.new_zeros(batch, self.outputs)
-        return SnntorchState(layers, layers, layers, readout, readout)
+        held = self.input.weight.new_zeros(batch, self.inputs)
+        return SnntorchState(layers, layers, layers, readout, readout, held)
 
     def unroll(
         self, features: Tensor, state: SnntorchState, effective: None
@@ -141,8 +151,9 @@ class SnntorchNetwork(nn.Module):
         """Many control steps from features [steps, batch, inputs]; see `SpikingNetwork.unroll`."""
         del effective
         readouts, activity, state = [], [], state.detach()
-        for drive in self.input(features) if self._tuned else features:
-            readout, state, spikes = self._step(drive, state)
+        drives = self.input(features) if self._tuned else features
+        for now, drive in zip(features, drives, strict=True):
+            readout, state, spikes = self._step(drive, state, now)
             readouts.append(readout)
             activity.append([layer.mean(0) for layer in spikes])
         by_layer = tuple(torch.stack(layer) for layer in zip(*activity, strict=True))
@@ -153,37 +164,52 @@ class SnntorchNetwork(nn.Module):
     ) -> tuple[Tensor, SnntorchState, tuple[Tensor, ...]]:
         """One control step from features [batch, inputs]; see `SpikingNetwork.step`."""
         del effective
-        return self._step(self.input(features) if self._tuned else features, state)
+        return self._step(self.input(features) if self._tuned else features, state, features)
 
-    def _step(self, source: Tensor, state: SnntorchState) -> tuple[Tensor, SnntorchState, tuple[Tensor, ...]]:
+    def _step(
+        self, source: Tensor, state: SnntorchState, features: Tensor
+    ) -> tuple[Tensor, SnntorchState, tuple[Tensor, ...]]:
         """One control step, from the first layer's drive, [batch, neurons], if tuned, else from the features."""
+        config = self.config
         synaptic, membrane = list(state.synaptic), list(state.membrane)
         readout_synaptic, readout_membrane = state.readout_synaptic, state.readout_membrane
-        feedback = self._feedback(state) if self._tuned else []
+        late = state.held_features
+        if self._tuned and config.delay > 0:
+            late = self.input(late)
+        is_tick_wise = config.recurrence == "tick"
+        feedback = self._feedback(state.fed_back) if self._tuned and not is_tick_wise else []
+        first_read = len(self.neurons) - len(self.readout)
         recorded: tuple[list[Tensor], ...] = tuple([] for _ in self.neurons)
-        for _ in range(self.config.ticks):
+        last, potential = state.fed_back, readout_membrane
+        for tick in range(config.ticks):
             output = torch.zeros(())
-            if not self._tuned:
-                feedback = self._feedback(state)
+            if is_tick_wise or not self._tuned:
+                feedback = self._feedback(last if is_tick_wise else state.fed_back)
             for index, neuron in enumerate(self.neurons):
                 if index:
                     drive = self.between[index - 1](recorded[index - 1][-1])
                 else:
-                    drive = source if self._tuned else self.input(source)
-                if feedback:
+                    now = late if tick < config.delay else source
+                    drive = now if self._tuned else self.input(now)
+                if index < len(feedback):
                     drive = drive + feedback[index]
                 spikes, synaptic[index], membrane[index] = neuron(drive, synaptic[index], membrane[index])
                 recorded[index].append(spikes)
-                output = output + self.readout[index](spikes)
-            _, readout_synaptic, readout_membrane = self.readout_neuron(output, readout_synaptic, readout_membrane)
+                if index >= first_read:
+                    output = output + self.readout[index - first_read](spikes)
+            _, readout_synaptic, potential = self.readout_neuron(output, readout_synaptic, readout_membrane)
+            readout_membrane = torch.tanh(potential) if config.readout_leak == "output" else potential
+            last = tuple(layer[-1] for layer in recorded)
         spikes_by_layer = tuple(torch.stack(layer) for layer in recorded)
-        mean_spikes = tuple(layer.mean(0) for layer in spikes_by_layer) if feedback else state.mean_spikes
-        after = SnntorchState(tuple(synaptic), tuple(membrane), mean_spikes, readout_synaptic, readout_membrane)
-        return readout_membrane, after, spikes_by_layer
+        fed_back = state.fed_back
+        if len(self.recurrent) > 0:
+            fed_back = last if is_tick_wise else tuple(layer.mean(0) for layer in spikes_by_layer)
+        after = SnntorchState(tuple(synaptic), tuple(membrane), fed_back, readout_synaptic, readout_membrane, features)
+        return potential, after, spikes_by_layer
 
-    def _feedback(self, state: SnntorchState) -> list[Tensor]:
-        """What each layer receives from its spikes of the step before; none without recurrence."""
-        return [project(spikes) for project, spikes in zip(self.recurrent, state.mean_spikes, strict=False)]
+    def _feedback(self, fed_back: tuple[Tensor, ...]) -> list[Tensor]:
+        """What each recurrent layer receives of its own spikes."""
+        return [project(spikes) for project, spikes in zip(self.recurrent, fed_back, strict=False)]
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:

@@ -18,7 +18,8 @@ from spiking_controller.networks.checkpoint import build_networks
 from spiking_controller.networks.config import ModelUpdates, PolicyUpdates, TrainingConfig
 from spiking_controller.networks.forward_model import ForwardModel
 from spiking_controller.networks.policy import Policy
-from spiking_controller.snn.network import NetworkConfig, SpikingNetwork
+from spiking_controller.snn.config import NetworkConfig
+from spiking_controller.snn.network import SpikingNetwork
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import run_episodes
 from spiking_controller.tasks.goals import sample_goals
@@ -33,6 +34,8 @@ _EPISODES: Final = 16
 _SEED: Final = 1
 
 Update = Literal["forward model", "policy"]
+Networks = Literal["shipped", "paper"]
+Clock = Literal["wall", "processor"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Size:
 
 @dataclass(frozen=True)
 class UpdateTimes:
-    """Wall time of single updates of one kind at one size, s, in the order of measuring; three were taken in a row.
+    """Time of single updates of one kind at one size, s, in the order of measuring; three were taken in a row.
 
     Attributes:
         size, update: what was measured.
@@ -71,25 +74,32 @@ class UpdateTimes:
         return statistics.median(self.tuned) / statistics.median(self.ours)
 
 
-def benchmark_config(size: Size) -> TrainingConfig:
+def benchmark_config(size: Size, networks: Networks = "shipped") -> TrainingConfig:
     """The networks and updates that are measured, on the Panda.
 
     The structure is that of the shipped networks: a policy of two layers with latent compression, a recurrent forward
-    model of one. An update of the forward model runs through 45 recorded steps, the first five of which set the
-    neurons' state; one of the policy sets it on five recorded steps without gradient and then imagines 45. The
-    neurons are plain LIF, on both sides, because snntorch has no adaptive ones.
+    model of one. Or it is the paper's (config/train/panda_reach_paper.yaml): two layers each without compression, a
+    forward model whose first layer is recurrent from tick to tick, late features, readouts of the last layer, of which
+    the policy's leaks from its output. An update of the forward model runs through 45 recorded steps, the first five of
+    which set the neurons' state; one of the policy sets it on five recorded steps without gradient and then imagines
+    45. The neurons are plain LIF, on both sides, because snntorch has no adaptive ones.
     """
     base = TrainingConfig(task="panda_reach", seed=_SEED)
-    network = NetworkConfig(
+    policy = NetworkConfig(
         hidden=(size.hidden, size.hidden),
         neuron="lif",
         ticks=TICKS,
         tick=base.reach_task.control_period / TICKS,
     )
+    model = replace(policy, hidden=(size.hidden,), recurrence="step")
+    if networks == "paper":
+        policy = replace(policy, rank=0, readout_layers="last", delay=3, input_gains="per_input")
+        model = replace(policy, recurrence="tick", recurrent_layers="first")
+        policy = replace(policy, readout_leak="output")
     return replace(
         base,
-        policy=network,
-        forward_model=replace(network, hidden=(size.hidden,), recurrence="step"),
+        policy=policy,
+        forward_model=model,
         model_updates=ModelUpdates(batch=size.batch, warm_up=_WARM_UP, unroll=CONTROL_STEPS - _WARM_UP),
         policy_updates=PolicyUpdates(batch=size.batch, warm_up=_WARM_UP, unroll=CONTROL_STEPS),
     )
@@ -104,8 +114,12 @@ def with_snntorch_modules(policy: Policy, model: ForwardModel, *, tuned: bool) -
     return policy, model
 
 
-def measure_updates(size: Size, repeats: int) -> tuple[UpdateTimes, UpdateTimes]:
+def measure_updates(
+    size: Size, repeats: int, networks: Networks = "shipped", clock: Clock = "wall"
+) -> tuple[UpdateTimes, UpdateTimes]:
     """Time `repeats` updates of each network with ours and with snntorch's modules, in turn, on the same data.
+
+    Processor time counts what all threads of this process have used; other programs then matter less.
 
     The data are windows of a few noise-driven episodes of the simulated Panda. One update of each kind goes ahead
     unmeasured: it compiles kernels and fills PyTorch's memory pools.
@@ -113,16 +127,16 @@ def measure_updates(size: Size, repeats: int) -> tuple[UpdateTimes, UpdateTimes]
     Returns:
         The forward model's times and the policy's.
     """
-    config = benchmark_config(size)
+    config = benchmark_config(size, networks)
     memory = _recorded_episodes(config)
     reachable = sample_goals(config.reach_task, np.random.default_rng(_SEED), _EPISODES * size.batch)
     sides = []
-    for networks in (
+    for both in (
         build_networks(config),
         with_snntorch_modules(*build_networks(config), tuned=False),
         with_snntorch_modules(*build_networks(config), tuned=True),
     ):
-        updater = Updater(config, *networks, reachable)
+        updater = Updater(config, *both, reachable)
         updater.model.fit_scale(
             torch.from_numpy(memory.observation[:, :-1].reshape(-1, memory.observation.shape[-1])),
             torch.from_numpy(memory.observation[:, 1:].reshape(-1, memory.observation.shape[-1])),
@@ -132,9 +146,9 @@ def measure_updates(size: Size, repeats: int) -> tuple[UpdateTimes, UpdateTimes]
     policy_times: tuple[list[float], ...] = ([], [], [])
     for _ in range(repeats + 1):
         for (updater, rng), taken in zip(sides, model_times, strict=True):
-            taken.append(_seconds(updater.update_model, memory, rng))
+            taken.append(_seconds(updater.update_model, memory, rng, clock))
         for (updater, rng), taken in zip(sides, policy_times, strict=True):
-            taken.append(_seconds(updater.update_policy, memory, rng))
+            taken.append(_seconds(updater.update_policy, memory, rng, clock))
     return (
         UpdateTimes(size, "forward model", *(tuple(taken[1:]) for taken in model_times)),
         UpdateTimes(size, "policy", *(tuple(taken[1:]) for taken in policy_times)),
@@ -155,11 +169,15 @@ def _recorded_episodes(config: TrainingConfig) -> ReplayMemory:
 
 
 def _seconds(
-    update: Callable[[ReplayMemory, np.random.Generator, float], object], memory: ReplayMemory, rng: np.random.Generator
+    update: Callable[[ReplayMemory, np.random.Generator, float], object],
+    memory: ReplayMemory,
+    rng: np.random.Generator,
+    clock: Clock,
 ) -> float:
-    began = time.perf_counter()
+    read = time.process_time if clock == "processor" else time.perf_counter
+    began = read()
     update(memory, rng, 0.0)
-    return time.perf_counter() - began
+    return read() - began
 
 
 def software_versions() -> dict[str, str]:
