@@ -43,6 +43,10 @@ COMMANDS = {
     "compare": CommandEntry(
         "spiking_controller.commands.compare", "measure several checkpoints on the same goals, in one table"
     ),
+    "deploy": CommandEntry(
+        "spiking_controller.commands.deploy", "turn a checkpoint into what a chip runs, and measure the difference"
+    ),
+    "export": CommandEntry("spiking_controller.commands.export", "write a policy for other run times: ONNX, NIR"),
     "replay": CommandEntry("spiking_controller.commands.replay", "judge checkpoints on what a bag recorded"),
     "benchmark train": CommandEntry(
         "spiking_controller.commands.benchmark_train",
@@ -68,19 +72,37 @@ COMMANDS = {
     "keys": CommandEntry(
         "spiking_controller.commands.keys", "make keys to sign networks with, show their fingerprints"
     ),
+    "view": CommandEntry("spiking_controller.commands.view", "open a page in the browser: see the arm and touch it"),
+    "arm check": CommandEntry(
+        "spiking_controller.commands.arm_check", "say what is missing in an arm's file, and what was made of it"
+    ),
+    "arm show": CommandEntry(
+        "spiking_controller.commands.arm_show", "draw an arm at home and with its hand at random goals"
+    ),
+    "urdf": CommandEntry("spiking_controller.commands.urdf", "write an arm's description as URDF, from its MJCF"),
     "play": CommandEntry("spiking_controller.commands.play", "publish a bag's topics with their timing"),
 }
 
-GROUPS = {"benchmark": "measure how fast this machine trains and controls"}
+GROUPS = {
+    "arm": "make an arm of your own",
+    "benchmark": "measure how fast this machine trains and controls",
+}
 """Commands of two words: the line that `--help` shows for the first."""
 
 _ROS_FIX = "source a ROS 2 installation, or run `pip install 'spiking_controller[ros]'`"
 _VIZ_FIX = "run `pip install 'spiking_controller[viz]'`"
+_VIEW_FIX = "run `pip install 'spiking_controller[view]'`"
+_EXPORT_FIX = "run `pip install 'spiking_controller[export]'`"
 _SWEEP_FIX = "run `pip install 'spiking_controller[sweep]'`"
 # Top-level modules that an extra brings: what to do when one is missing.
 _OPTIONAL_MODULES = {
     "matplotlib": _VIZ_FIX,
+    "nir": _EXPORT_FIX,
+    "onnx": _EXPORT_FIX,
+    "onnxscript": _EXPORT_FIX,
     "PIL": _VIZ_FIX,
+    "trimesh": _VIEW_FIX,
+    "viser": _VIEW_FIX,
     "pandas": _SWEEP_FIX,
     "ray": _SWEEP_FIX,
     **dict.fromkeys(
@@ -89,12 +111,14 @@ _OPTIONAL_MODULES = {
             "diagnostic_msgs",
             "geometry_msgs",
             "lifecycle_msgs",
+            "nav_msgs",
             "rcl_interfaces",
             "rclpy",
             "rosgraph_msgs",
             "sensor_msgs",
             "std_msgs",
             "std_srvs",
+            "visualization_msgs",
         ),
         _ROS_FIX,
     ),

@@ -18,7 +18,7 @@ from spiking_controller.training.stopping import InterruptCatcher
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `ablate`."""
-    parser.add_argument("study", help="a study file, or the name of a shipped one: planar or panda")
+    parser.add_argument("study", help="a study file, or the name of a shipped one in config/ablation, such as planar")
     parser.add_argument(
         "--jobs", type=int, metavar="N", help="runs side by side, one core each (default: as many as there are cores)"
     )

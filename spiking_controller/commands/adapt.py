@@ -1,15 +1,15 @@
-"""`spiking_controller adapt`: the arm changes while it works, with and without learning."""
+"""`spiking_controller adapt`: the arm changes while it works, with and without observer, with and without learning."""
 
 import argparse
+import itertools
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from spiking_controller.errors import ConfigError
 from spiking_controller.evaluation.evaluate import evaluate_checkpoint
-from spiking_controller.experiments.adaptation.plan import CHANGES, LEARNING, AdaptationPlan
+from spiking_controller.experiments.adaptation.plan import CHANGES, LEARNING, OBSERVER, AdaptationPlan
 from spiking_controller.experiments.adaptation.report import write_report
 from spiking_controller.experiments.adaptation.results import (
     check_same_plan,
@@ -19,8 +19,8 @@ from spiking_controller.experiments.adaptation.results import (
     save_run,
 )
 from spiking_controller.experiments.adaptation.run import AdaptationRun
-from spiking_controller.networks.checkpoint import Checkpoint, load_checkpoint
-from spiking_controller.resources import share_path
+from spiking_controller.networks.checkpoint import Checkpoint, load_checkpoint_of
+from spiking_controller.robots.arm import get_arm
 
 HELD_OUT_GOALS = 400
 
@@ -28,17 +28,28 @@ HELD_OUT_GOALS = 400
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `adapt`."""
     parser.add_argument(
-        "--change", nargs="+", choices=list(CHANGES), default=["payload", "friction", "motor"], help="what happens"
+        "--change",
+        nargs="+",
+        choices=list(CHANGES),
+        default=["payload", "push", "friction", "motor"],
+        help="what happens",
     )
     parser.add_argument(
         "--learning", nargs="+", choices=LEARNING, default=list(LEARNING), help="harmed: on, with harm injected"
     )
+    parser.add_argument(
+        "--observer", nargs="+", choices=OBSERVER, default=list(OBSERVER), help="takes off what was not predicted"
+    )
     parser.add_argument("--minutes", type=float, default=15.0, help="simulated time after the change")
+    parser.add_argument(
+        "--goals", type=int, default=AdaptationPlan.block, metavar="N", help="of a measurement (default: 20)"
+    )
     parser.add_argument(
         "--update-period", type=float, default=AdaptationPlan.update_period, metavar="S", help="simulated; of learning"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], metavar="SEED", help="of goals and learning")
-    parser.add_argument("--checkpoint", type=Path, help="of the Panda, to start with (default: the shipped one)")
+    parser.add_argument("--arm", default="panda", help="the arm: a name, or the path of an arm's file (default: panda)")
+    parser.add_argument("--checkpoint", type=Path, help="networks of the arm, to start with (default: the arm's)")
     parser.add_argument("--out", type=Path, default=Path("out/adaptation"), metavar="DIR", help="where to write")
     parser.add_argument("--only-report", action="store_true", help="run nothing; tables and figures of what is there")
 
@@ -50,21 +61,23 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         ConfigError: a wrong option.
-        ModelContractError: the checkpoint cannot be used.
+        ModelContractError: the checkpoint cannot be used, or is for another arm.
+        RobotModelError: there is no such arm.
     """
     if not args.only_report:
         torch.set_num_threads(1)
-        checkpoint = load_checkpoint(args.checkpoint or share_path("models", "panda_reach.safetensors"))
-        if checkpoint.task.name != "panda_reach":
-            raise ConfigError(f"{checkpoint.source}: task is {checkpoint.task.name!r}; give networks of panda_reach.")
+        checkpoint = load_checkpoint_of(get_arm(args.arm), args.checkpoint or "")
         for seed in args.seeds:
             for change in args.change:
-                for learning in args.learning:
+                for learning, observer in itertools.product(args.learning, args.observer):
                     plan = AdaptationPlan(
                         change=change,
                         learning=learning,
+                        observer=observer,
                         seed=seed,
                         minutes=args.minutes,
+                        block=args.goals,
+                        lead=args.goals,
                         update_period=args.update_period,
                     )
                     _carry_out(checkpoint, plan, run_directory(args.out, plan))

@@ -7,7 +7,7 @@ import re
 import statistics
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import torch
 
@@ -16,6 +16,8 @@ from spiking_controller.evaluation.tables import plain_table
 from spiking_controller.experiments.benchmarks.training_benchmark import (
     CONTROL_STEPS,
     TICKS,
+    Clock,
+    Networks,
     Size,
     UpdateTimes,
     measure_updates,
@@ -37,6 +39,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HIDDENxBATCH",
         help=f"neurons per layer and windows per update (default: {' '.join(_SIZES)})",
     )
+    parser.add_argument(
+        "--networks",
+        choices=get_args(Networks),
+        default="shipped",
+        help="structure of the networks: that of the shipped ones, or the paper's, recurrent from tick to tick "
+        "(default: shipped)",
+    )
+    parser.add_argument(
+        "--clock",
+        choices=get_args(Clock),
+        default="wall",
+        help="time that passes, or that the processor works for this program, for busy machines (default: wall)",
+    )
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="updates per median (default: 5)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="PyTorch threads (default: 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure to this file")
@@ -49,12 +64,14 @@ def _size(text: str) -> Size:
     return Size(int(match[1]), int(match[2]))
 
 
-def _report(results: list[UpdateTimes], repeats: int, processor_fraction: float) -> dict[str, Any]:
+def _report(results: list[UpdateTimes], args: argparse.Namespace, processor_fraction: float) -> dict[str, Any]:
     return {
         "benchmark": "train",
+        "networks": args.networks,
+        "clock": args.clock,
         "control_steps": CONTROL_STEPS,
         "ticks": TICKS,
-        "repeats": repeats,
+        "repeats": args.repeats,
         "threads": torch.get_num_threads(),
         "processor": processor_name(),
         "cores": os.cpu_count(),
@@ -85,6 +102,7 @@ def table(report: dict[str, Any]) -> str:
     lines = [
         f"Seconds per update, median of {report['repeats']}: {report['control_steps']} control steps of "
         f"{report['ticks']} ticks, PyTorch threads: {report['threads']}",
+        f"Structure of the networks: {report['networks']}; clock: {report['clock']}",
         f"{report['processor']}, {report['cores']} cores; {versions}",
         "",
         plain_table(
@@ -105,7 +123,7 @@ def table(report: dict[str, Any]) -> str:
             labels=(2,),
         ),
     ]
-    if report["processor_share"] < _IDLE_FRACTION:
+    if report["processor_share"] < _IDLE_FRACTION and report["clock"] == "wall":
         lines += [
             "",
             "Other programs took processor time: this one had a core for "
@@ -125,9 +143,9 @@ def run(args: argparse.Namespace) -> int:
     sizes = [_size(text) for text in args.sizes]
     torch.set_num_threads(args.threads)
     began, processor_began = time.perf_counter(), time.process_time()
-    results = [times for size in sizes for times in measure_updates(size, args.repeats)]
+    results = [times for size in sizes for times in measure_updates(size, args.repeats, args.networks, args.clock)]
     fraction = (time.process_time() - processor_began) / (time.perf_counter() - began)
-    report = _report(results, args.repeats, fraction)
+    report = _report(results, args, fraction)
     print(table(report))
     if args.json:
         write_atomically(args.json, (json.dumps(report, indent=2) + "\n").encode())

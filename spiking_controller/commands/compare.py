@@ -13,6 +13,7 @@ from spiking_controller.evaluation.comparison import HeldOut, checkpoint_column,
 from spiking_controller.evaluation.evaluate import HELD_OUT_SEED
 from spiking_controller.files import write_atomically
 from spiking_controller.networks.checkpoint import load_checkpoint
+from spiking_controller.tasks.reach import get_task
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,13 +59,14 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     checkpoints = [load_checkpoint(path) for path in args.checkpoints]
     task = common_task(checkpoints)
-    held_out = HeldOut.draw(task, args.goals, args.seeds)
+    reference = checkpoints[0].config.task
+    held_out = HeldOut.draw(reference, args.goals, args.seeds)
     names = args.names or column_names(checkpoints)
     columns = [
         checkpoint_column(checkpoint, name, held_out) for checkpoint, name in zip(checkpoints, names, strict=True)
     ]
     if args.classical:
-        columns.append(classical_column(task, held_out))
+        columns.append(classical_column(get_task(reference), held_out))
     text = table(columns)
     print(f"{task}: {len(held_out.goal)} goals, random starts, seed {', '.join(map(str, args.seeds))}\n\n{text}")
     if args.markdown:

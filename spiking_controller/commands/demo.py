@@ -21,14 +21,15 @@ from spiking_controller.evaluation.demo import report as live_report
 from spiking_controller.evaluation.demo.plots import draw_distance, draw_spikes
 from spiking_controller.evaluation.demo.recording import Recording
 from spiking_controller.evaluation.demo.rendering import RenderingError, render
+from spiking_controller.networks.checkpoint import load_checkpoint_of
 from spiking_controller.nodes.clients.goal_sender import GoalSender
 from spiking_controller.nodes.clients.graph import SILENCE_LIMIT, START_LIMIT, Graph, GraphError, keep_to_ourselves
 from spiking_controller.nodes.common.process import create_executor, start_ros
 from spiking_controller.resources import share_path
+from spiking_controller.robots.arm import get_arm
 from spiking_controller.tasks.goals import sample_goals
-from spiking_controller.tasks.reach import ReachTask, get_task
+from spiking_controller.tasks.reach import ReachTask
 
-TASK = "panda_reach"
 GOAL_DURATION = 4.0
 """How long each goal is held, s of stamped time."""
 REST = 1.5
@@ -42,12 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for figures, animation and report")
     parser.add_argument("--seed", type=int, default=7, help="of the goals, which are drawn over the whole workspace")
     parser.add_argument("--goals", type=int, default=8, help="how many goals")
-    parser.add_argument("--model", type=Path, help="checkpoint to run; default: the shipped one")
+    parser.add_argument("--arm", default="panda", help="the arm: a name, or the path of an arm's file")
+    parser.add_argument("--model", type=Path, help="checkpoint to run; default: that of the arm")
     parser.add_argument(
         "--real-time-factor",
         type=float,
         help="simulated seconds per second; default: 1, and with --lock-step as fast as it goes",
     )
+    parser.add_argument("--view", action="store_true", help="also serve a page for the browser: see the demo live")
     parser.add_argument("--lock-step", action="store_true", help="simulation and controller wait for each other")
 
 
@@ -56,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         ConfigError: an option has an impossible value, or ROS does not start in this environment.
+        ModelContractError: the checkpoint cannot be used.
+        RobotModelError: there is no such arm.
         GraphError: the graph does not come up or dies.
     """
     if args.goals < 1:
@@ -63,8 +68,9 @@ def run(args: argparse.Namespace) -> int:
     if args.seed < 0:
         raise ConfigError(f"--seed {args.seed} is negative; give 0 or more.")
     keep_to_ourselves()
-    task = get_task(TASK)
+    task = load_checkpoint_of(get_arm(args.arm), args.model or "").task
     goals = sample_goals(task, np.random.default_rng(args.seed), args.goals)
+    goals = np.pad(goals, ((0, 0), (0, 3 - task.goal_dimensions)))
     args.out.mkdir(parents=True, exist_ok=True)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
@@ -94,8 +100,9 @@ def run(args: argparse.Namespace) -> int:
 def _record(args: argparse.Namespace, task: ReachTask, goals: np.ndarray) -> Recording:
     """Bring the graph up, send the goals, take the graph down."""
     factor = args.real_time_factor if args.real_time_factor is not None else 0.0 if args.lock_step else 1.0
-    options = ["--real-time-factor", str(factor), "--params-file", str(_parameters(args))]
+    options = ["--arm", task.arm_name, "--real-time-factor", str(factor), "--params-file", str(_parameters(args))]
     options += ["--model", str(args.model)] if args.model else []
+    options += ["--view", "true"] if args.view else []
     print(f"Starting the graph (ROS domain {os.environ['ROS_DOMAIN_ID']})", flush=True)
     graph = Graph(command_line(options), args.out / "graph.log")
     try:
@@ -105,6 +112,8 @@ def _record(args: argparse.Namespace, task: ReachTask, goals: np.ndarray) -> Rec
         executor.add_node(sender)
         try:
             _wait_until_active(graph, sender, executor)
+            if args.view:
+                print(f"See it live: {graph.page_address()}", flush=True)
             _send_goals(graph, sender, executor)
             return sender.recording()
         finally:

@@ -8,18 +8,16 @@ from typing import Any
 
 import torch
 
-from spiking_controller.errors import ConfigError
+from spiking_controller.errors import ConfigError, ModelContractError, RobotModelError
 from spiking_controller.evaluation.checkpoint_names import common_task
 from spiking_controller.evaluation.replay.evaluator import ReplayEvaluator, ReplaySettings
 from spiking_controller.evaluation.replay.report import paired_differences, tables
 from spiking_controller.evaluation.tables import text, to_json
 from spiking_controller.files import write_atomically
-from spiking_controller.networks.checkpoint import Checkpoint, load_checkpoint
-from spiking_controller.resources import share_path
+from spiking_controller.networks.checkpoint import Checkpoint, load_checkpoint, load_checkpoint_of
+from spiking_controller.robots.arm import get_arm
 from spiking_controller.streams.bag_reader import opened
 from spiking_controller.streams.bag_stream import BagStream, StreamOptions, find_stream, recorded_about
-
-_SHIPPED = {"panda": "panda_reach.safetensors", "planar_arm": "planar_reach.safetensors"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -138,7 +136,11 @@ def replay(
 
 
 def _shipped(arm: str | None) -> Checkpoint:
-    return load_checkpoint(share_path("models", _SHIPPED.get(arm or "panda", _SHIPPED["panda"])))
+    """Networks of the recorded arm; of the Panda where the bag does not name one."""
+    try:
+        return load_checkpoint_of(get_arm(arm or "panda"))
+    except (RobotModelError, ModelContractError) as error:
+        raise ConfigError(f"the bag was recorded with the arm '{arm}': {error} Or give --model.") from None
 
 
 def _topics(stream: BagStream) -> dict[str, Any]:

@@ -10,28 +10,44 @@ import torch
 from tqdm import tqdm
 
 from spiking_controller.errors import ConfigError
+from spiking_controller.networks.checkpoint import Checkpoint, load_checkpoint
 from spiking_controller.networks.config import TrainingConfig, load_config
 from spiking_controller.resources import share_path
+from spiking_controller.robots.arm import is_arm_file
 from spiking_controller.tasks.reach import get_task
 from spiking_controller.tasks.segments import Segment
 from spiking_controller.training.stopping import InterruptCatcher
 from spiking_controller.training.training_run import Progress, TrainingRun
 
+ANY_ARM = "any_arm"
+"""The configuration in config/train for an arm's file."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `train`."""
-    parser.add_argument("task", help="panda_reach or planar_reach")
+    parser.add_argument("task", help="panda_reach, fr3_reach or planar_reach, or the path of an arm's file")
     parser.add_argument(
         "--config",
         type=Path,
         metavar="F",
-        help="training configuration: a .yaml file, or the name of one in config/train (default: TASK)",
+        help="training configuration: a .yaml file, or the name of one in config/train (default: TASK, with an arm's "
+        "file any_arm, or with --from the checkpoint's own)",
+    )
+    parser.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="CKPT",
+        help="start with the weights of a checkpoint instead of random ones; everything else of the run is new",
     )
     parser.add_argument(
         "--seed", type=int, metavar="N", help="seed of everything random (default: the configuration's)"
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder of the run (default: runs/NAME-seedN, named after the file)"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder of the run (default: runs/NAME-seedN, named after the file; with --from runs/NAME-tuned-seedN)",
     )
     parser.add_argument(
         "--resume", action="store_true", help="continue the run in the folder exactly where it was saved"
@@ -53,16 +69,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _config(args: argparse.Namespace) -> TrainingConfig:
-    get_task(args.task)
-    path = args.config
+def _config(args: argparse.Namespace, checkpoint: Checkpoint | None) -> TrainingConfig:
+    task = get_task(args.task)
+    path, own = args.config, is_arm_file(args.task)
     if path is None and args.resume and args.out is not None and (args.out / "config.yaml").is_file():
         path = args.out / "config.yaml"
-    path = path or Path(args.task)
-    if not path.suffix:
-        path = share_path("config", "train", f"{path}.yaml")
-    config = load_config(path)
-    if config.task != args.task:
+    if path is None and checkpoint is not None:
+        path, config = args.source, checkpoint.config
+    else:
+        path = path or Path(ANY_ARM if own else args.task)
+        if not path.suffix:
+            path = share_path("config", "train", f"{path}.yaml")
+        config = load_config(path, task.arm_name if own else None)
+    if get_task(config.task).name != task.name:
         raise ConfigError(f"{path}: is a configuration for task '{config.task}'; give it with that task's name.")
     return config if args.seed is None else replace(config, seed=args.seed)
 
@@ -109,12 +128,17 @@ def run(args: argparse.Namespace) -> int:
     """Train; returns the exit code.
 
     Raises:
-        ConfigError: unknown task, wrong configuration, or a folder that does not fit.
+        ConfigError: unknown task, wrong configuration, or a folder or checkpoint that does not fit.
+        RobotModelError: the arm's file is wrong.
+        ModelContractError: the checkpoint to start from cannot be used.
     """
     if args.threads < 1:
         raise ConfigError(f"--threads {args.threads} must be at least 1.")
-    config = _config(args)
-    name = args.config.stem if args.config else config.task
+    if args.source and args.resume:
+        raise ConfigError("--from counts only at the start of a run, whose weights --resume continues; leave it out.")
+    checkpoint = load_checkpoint(args.source) if args.source else None
+    config = _config(args, checkpoint)
+    name = f"{args.config.stem if args.config else config.reach_task.name}{'-tuned' if checkpoint else ''}"
     directory = args.out or Path("runs") / f"{name}-seed{config.seed}"
     torch.set_num_threads(args.threads)
     if args.bags and args.resume:
@@ -125,6 +149,7 @@ def run(args: argparse.Namespace) -> int:
         resume=args.resume,
         simulate_beside=not args.one_process,
         recorded=_recorded(args.bags, config),
+        source=checkpoint,
     )
     interactive = sys.stderr.isatty()
     with (
@@ -149,6 +174,6 @@ def run(args: argparse.Namespace) -> int:
     done = training.iteration >= config.iterations
     print(f"{'Finished' if done else 'Stopped'} after {training.iteration} of {config.iterations} iterations.")
     if not done:
-        print(f"Continue with: spiking_controller train {config.task} --out {directory} --resume")
+        print(f"Continue with: spiking_controller train {args.task} --out {directory} --resume")
     print(f"Checkpoint: {training.checkpoint}")
     return 0

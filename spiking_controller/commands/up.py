@@ -6,22 +6,26 @@ outlives this one, not even if it is killed.
 
 import argparse
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from spiking_controller.errors import ConfigError
+from spiking_controller.nodes.common.arm_parameters import arm_in
 from spiking_controller.nodes.common.child_process import start_process
 from spiking_controller.nodes.common.process import StopRequest, caught_signals, check_domain
 from spiking_controller.nodes.torque_watchdog import COMMANDS, UNCHECKED_COMMANDS
 from spiking_controller.resources import share_path
+from spiking_controller.viewing.rviz import rviz_configuration
 
 NODE_MODULES = {
     "mujoco_bridge": "spiking_controller.nodes.bridge.node",
@@ -30,6 +34,10 @@ NODE_MODULES = {
     "trainer": "spiking_controller.nodes.trainer",
     "recorder": "spiking_controller.nodes.recorder",
     "evaluator": "spiking_controller.nodes.evaluator",
+    "description": "spiking_controller.nodes.description",
+    "imagination": "spiking_controller.nodes.imagination",
+    "markers": "spiking_controller.nodes.markers",
+    "viewer": "spiking_controller.nodes.viewer.node",
 }
 """What `python -m` starts each node with, by the node's name."""
 WATCHED = f"controller:{COMMANDS}:={UNCHECKED_COMMANDS}"
@@ -37,7 +45,7 @@ WATCHED = f"controller:{COMMANDS}:={UNCHECKED_COMMANDS}"
 STOP_TIMEOUT = 8.0
 """A node that has not ended this long after it was asked to is killed, s."""
 NEEDED = ("controller", "torque_watchdog", "mujoco_bridge")
-"""Control goes on without a trainer or a recorder that has died."""
+"""Control goes on without any of the others."""
 
 
 Parameters = dict[str, bool | float | str]
@@ -54,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     def option(name: str, **settings: Any) -> None:
         parser.add_argument(f"--{name}", **settings)
 
-    option("arm", choices=("panda", "planar_arm"), help="the arm; by default as in params-file")
+    option("arm", help="the arm: a name, or the path of an arm's file; by default as in params-file")
     option("model", help="checkpoint of the networks; by default as in params-file, else the shipped one")
     option("namespace", default="", help="ROS namespace of all nodes, for several arms side by side")
     option("use-sim-time", type=boolean, default=True, metavar="BOOL", help="the nodes follow the simulated clock")
@@ -78,6 +86,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also start the torque watchdog between controller and bridge",
     )
     option("train", type=boolean, default=False, metavar="BOOL", help="also start the online trainer")
+    option(
+        "description",
+        type=boolean,
+        default=True,
+        metavar="BOOL",
+        help="also publish robot_description, /tf and /tf_static, so that tools can draw the arm",
+    )
+    option(
+        "markers",
+        type=boolean,
+        default=False,
+        metavar="BOOL",
+        help="also publish markers, the imagined future and the spikes as a picture, for RViz and Foxglove",
+    )
+    option("rviz", type=boolean, default=False, metavar="BOOL", help="also start RViz, and the markers for it")
+    option(
+        "view",
+        type=boolean,
+        default=False,
+        metavar="BOOL",
+        help="also serve a page for the browser on this machine, and print its address",
+    )
     option("record", metavar="DIR", help="record the graph into this folder; by default do not")
     option("params-file", type=Path, help="parameters of all nodes; by default the shipped config/panda.yaml")
 
@@ -96,6 +126,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"params-file: there is no file {parameter_file}; give the path of a ROS parameter file.")
     if args.record and Path(args.record).exists():
         raise ConfigError(f"record: {args.record} exists already; give --record a folder that does not exist yet.")
+    if args.view and find_spec("viser") is None:
+        raise ConfigError("view: viser is not installed; run `pip install 'spiking_controller[view]'`.")
     nodes = planned_nodes(args)
     namespace = f"/{args.namespace.strip('/')}" if args.namespace else ""
     # A file, since `--param` would lose against what the parameter file says to a node by name.
@@ -108,7 +140,16 @@ def run(args: argparse.Namespace) -> int:
             arguments += ["--remap", f"__ns:={namespace}", "--remap", "/clock:=clock"]
         if args.watchdog:
             arguments += ["--remap", WATCHED]
-        return supervise(list(nodes), arguments, stop)
+        if not args.rviz:
+            return supervise(list(nodes), arguments, stop)
+        with tempfile.NamedTemporaryFile("w", suffix=".rviz") as shown:
+            shown.write(rviz_configuration(args.arm or arm_in(parameter_file), namespace))
+            shown.flush()
+            viewer = _start_rviz(Path(shown.name), namespace)
+            try:
+                return supervise(list(nodes), arguments, stop)
+            finally:
+                _end(viewer)
 
 
 def planned_nodes(args: argparse.Namespace) -> dict[str, Parameters]:
@@ -126,6 +167,14 @@ def planned_nodes(args: argparse.Namespace) -> dict[str, Parameters]:
         nodes["torque_watchdog"] = arm | sim_time
     if args.train:
         nodes["trainer"] = dict(control)
+    if args.description:
+        nodes["description"] = given(arm=args.arm)
+    if args.markers or args.rviz or args.view:
+        nodes["imagination"] = dict(control)
+    if args.markers or args.rviz:
+        nodes["markers"] = given(arm=args.arm)
+    if args.view:
+        nodes["viewer"] = given(arm=args.arm)
     if args.record:
         nodes["recorder"] = arm | sim_time | given(directory=args.record)
     bridge = given(
@@ -163,6 +212,19 @@ def supervise(names: Sequence[str], ros_arguments: Sequence[str], stop: StopRequ
 
 def _start(name: str, ros_arguments: Sequence[str]) -> "subprocess.Popen[bytes]":
     return start_process([sys.executable, "-m", NODE_MODULES[name], "--ros-args", *ros_arguments])
+
+
+def _start_rviz(configuration: Path, namespace: str) -> "subprocess.Popen[bytes]":
+    """RViz with a configuration; control goes on when somebody closes it.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    program = shutil.which("rviz2")
+    if program is None:
+        raise ConfigError("rviz: there is no rviz2 here; source a ROS 2 installation that has it, or leave --rviz out.")
+    remap = ["--ros-args", "--remap", f"__ns:={namespace}"] if namespace else []
+    return start_process([program, "-d", str(configuration), *remap])
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

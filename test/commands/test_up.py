@@ -16,10 +16,19 @@ import yaml
 
 from spiking_controller.commands import up
 from spiking_controller.errors import ConfigError
-from spiking_controller.nodes import evaluator, recorder, torque_watchdog, trainer
+from spiking_controller.nodes import (
+    description,
+    evaluator,
+    imagination,
+    markers,
+    recorder,
+    torque_watchdog,
+    trainer,
+)
 from spiking_controller.nodes.bridge import node as mujoco_bridge
 from spiking_controller.nodes.common.parameters import FOR_ALL_NODES
 from spiking_controller.nodes.controller import node as controller
+from spiking_controller.nodes.viewer import node as viewer
 from spiking_controller.resources import share_path
 
 GOAL = (0.45, -0.25, 0.45)
@@ -87,7 +96,7 @@ def test_up_runs_the_graph_in_a_namespace_and_ends_it_without_torque(start: Any,
     graph = start("--namespace", "left", "--real-time-factor", "0.9")
     probe.set_in_motion(*GOAL)
     children = graph.children()
-    assert children.keys() == {"controller", "mujoco_bridge"}
+    assert children.keys() == {"controller", "mujoco_bridge", "description"}
     graph.process.send_signal(signal.SIGINT)
     assert graph.process.wait(60) == 0
     assert_gone(children.values())
@@ -117,7 +126,7 @@ def test_control_goes_on_when_the_recorder_dies(start: Any, probe: Any, tmp_path
 def test_no_node_outlives_a_killed_up(start: Any) -> None:
     graph = start()
     end = time.monotonic() + 60.0
-    while len(children := graph.children()) < 2 or "" in children:
+    while len(children := graph.children()) < 3 or "" in children:
         assert time.monotonic() < end
         time.sleep(0.05)
     graph.process.kill()
@@ -130,7 +139,7 @@ def test_with_a_watchdog_a_killed_controller_leaves_no_torque(start: Any, make_p
     graph = start("--namespace", "left", "--watchdog", "true")
     probe.set_in_motion(*GOAL)
     children = graph.children()
-    assert children.keys() == {"controller", "torque_watchdog", "mujoco_bridge"}
+    assert children.keys() == {"controller", "torque_watchdog", "mujoco_bridge", "description"}
     os.kill(children["controller"], signal.SIGKILL)
     assert graph.process.wait(60) == 1
     probe.wait_for_rest("the last torque, which is zero")
@@ -159,11 +168,12 @@ def parsed(*options: str) -> argparse.Namespace:
 
 
 def test_only_what_is_asked_for_is_started_and_overridden() -> None:
-    assert up.planned_nodes(parsed()) == {"controller": {"use_sim_time": True}, "mujoco_bridge": {}}
+    assert up.planned_nodes(parsed()) == {"controller": {"use_sim_time": True}, "description": {}, "mujoco_bridge": {}}
+    assert list(up.planned_nodes(parsed("--description", "false"))) == ["controller", "mujoco_bridge"]
     nodes = up.planned_nodes(
         parsed("--train", "true", "--record", "2024", "--model", "m.safetensors", "--headless", "false")
     )
-    assert list(nodes) == ["controller", "trainer", "recorder", "mujoco_bridge"]
+    assert list(nodes) == ["controller", "trainer", "description", "recorder", "mujoco_bridge"]
     assert nodes["controller"]["checkpoint"] == "m.safetensors"
     assert nodes["recorder"]["directory"] == "2024"
     assert nodes["mujoco_bridge"] == {"headless": False}
@@ -176,11 +186,51 @@ def test_what_says_which_arm_it_is_goes_to_all_nodes() -> None:
             *("--watchdog", "true", "--train", "true", "--record", "bag"),
         )
     )
+    assert nodes.pop("description") == {"arm": "planar_arm"}
     assert list(nodes) == ["controller", "torque_watchdog", "trainer", "recorder", "mujoco_bridge"]
     arm = {"arm": "planar_arm", "gravity_compensation": False}
     assert all(parameters.items() >= arm.items() for parameters in nodes.values())
     # ROS reads no YAML references, which come from dictionaries that two nodes share.
     assert "&" not in yaml.safe_dump(nodes)
+
+
+def test_what_rviz_and_foxglove_show_runs_beside_control() -> None:
+    for option in ("--markers", "--rviz"):
+        nodes = up.planned_nodes(parsed(option, "true", "--model", "m.safetensors"))
+        assert list(nodes) == ["controller", "description", "imagination", "markers", "mujoco_bridge"]
+        assert nodes["imagination"] == nodes["controller"]
+
+
+def test_the_page_comes_with_the_imagined_future() -> None:
+    nodes = up.planned_nodes(parsed("--view", "true", "--arm", "planar_arm"))
+    assert list(nodes) == ["controller", "description", "imagination", "viewer", "mujoco_bridge"]
+    assert nodes["viewer"] == {"arm": "planar_arm"}
+
+
+def test_rviz_that_is_not_installed_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ConfigError, match="there is no rviz2 here; source a ROS 2 installation that has it"):
+        up.run(parsed("--rviz", "true"))
+
+
+def test_rviz_shows_the_arm_of_the_namespace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program, given = tmp_path / "rviz2", tmp_path / "given"
+    program.write_text(f'#!/bin/sh\ncp "$2" {given}.part && echo "$@" >> {given}.part && mv {given}.part {given}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+
+    def wait_for_rviz(*arguments: Any) -> int:
+        end = time.monotonic() + 30.0
+        while not given.exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        return 0
+
+    monkeypatch.setattr(up, "supervise", wait_for_rviz)
+    assert up.run(parsed("--rviz", "true", "--namespace", "left", "--arm", "planar_arm")) == 0
+    text = given.read_text()
+    assert "Fixed Frame: left/planar_base" in text
+    assert 'TF Prefix: "left"' in text
+    assert "__ns:=/left" in text
 
 
 def test_the_bridges_options_go_to_the_bridge() -> None:
@@ -204,7 +254,21 @@ def test_the_launch_file_needs_the_same_nodes() -> None:
     assert set(ast.literal_eval(launch_file("NEEDED"))) == set(up.NEEDED)
 
 
-@pytest.mark.parametrize("node", [controller, evaluator, mujoco_bridge, recorder, torque_watchdog, trainer])
+@pytest.mark.parametrize(
+    "node",
+    [
+        controller,
+        description,
+        evaluator,
+        imagination,
+        markers,
+        mujoco_bridge,
+        recorder,
+        torque_watchdog,
+        trainer,
+        viewer,
+    ],
+)
 def test_the_parameter_file_documents_every_parameter_with_its_default(node: Any) -> None:
     written = yaml.safe_load(share_path("config", "panda.yaml").read_text())
     name = NODES[node.__name__]
