@@ -43,7 +43,7 @@ ARGUMENTS = [
     ("loop", "false", "Start the bag again at its end: true or false. Each round is judged for itself."),
     ("player", "", "ros2bag or spiking_controller; empty: ros2 bag where it is installed, else this package's own."),
     ("json", "", "Write the figures of the last complete round to this file; empty: do not."),
-    ("arm", "", "The arm: panda or planar_arm; empty: as in params_file, panda."),
+    ("arm", "", "The arm: panda, fr3, planar_arm, or an arm's file; empty: as in params_file, panda."),
     ("namespace", "", "ROS namespace in which the bag has its topics."),
     ("torque", "", "The torques that acted: commanded or measured; empty: as in params_file, commanded."),
     ("effort", "", "Whether these are with-gravity or without-gravity; empty: as in params_file, auto."),
