@@ -5,6 +5,7 @@
 #   make quick   the tests that start no ROS nodes and train no networks
 #   make lint    ruff and mypy
 #   make docs    the documentation site, in site/
+#   make picture the README's picture of the page (needs Chromium)
 #   make clean   remove the virtual environment and everything built
 
 PYTHON ?= python3
@@ -16,7 +17,8 @@ DEMO_ARGS ?=
 PYTEST_ARGS ?=
 WORKERS ?= 2
 # Tests run beside each other. Those of the live graph come last and by themselves: they need the processors in time, and
-# the kernels are compiled by then. Those that share a graph stay together.
+# the kernels are compiled by then. Those that share a graph stay together. A browser that draws by software takes all
+# that there is, so those of the page come alone.
 BESIDE = --numprocesses $(WORKERS) --dist loadscope
 BESIDE_GRAPHS = --numprocesses $(WORKERS) --dist loadgroup
 
@@ -28,17 +30,19 @@ ROS_EXTRA := $(if $(SYSTEM_ROS),,ros$(comma))
 RUN := $(VENV)/bin/python -m
 PIP := $(RUN) pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test quick lint docs clean
+.PHONY: help demo test quick lint docs picture clean
 help:
 	@sed -n '/^#   make/s/^#   //p' Makefile
 
 demo: $(VENV)/.ready
 	$(VENV)/bin/spiking_controller demo $(DEMO_ARGS)
+	@echo "To see the demo live, in a browser: make demo DEMO_ARGS=--view"
 
 test: $(VENV)/.ready-dev
 ifeq ($(strip $(PYTEST_ARGS)),)
 	$(RUN) pytest $(BESIDE) -m "not graph"
-	$(RUN) pytest $(BESIDE_GRAPHS) -m graph
+	$(RUN) pytest $(BESIDE_GRAPHS) -m "graph and not browser"
+	$(RUN) pytest -m browser
 else
 	$(RUN) pytest $(PYTEST_ARGS)
 endif
@@ -48,6 +52,9 @@ quick: $(VENV)/.ready-dev
 
 docs: $(VENV)/.ready-docs
 	$(RUN) mkdocs build --strict
+
+picture: $(VENV)/.ready-dev
+	$(VENV)/bin/python docs/page_picture.py
 
 lint: $(VENV)/.ready-dev
 	$(RUN) ruff check .
@@ -59,7 +66,7 @@ $(VENV)/.ready: setup.py setup.cfg pyproject.toml
 	@echo "Setting up $(VENV) (some minutes the first time)"
 	$(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
 	$(PIP) $(TORCH)
-	$(PIP) --editable '.[$(ROS_EXTRA)viz]'
+	$(PIP) --editable '.[$(ROS_EXTRA)viz,view]'
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready

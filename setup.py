@@ -37,11 +37,17 @@ ROS = [
 ]
 SIGN = ["cryptography>=42"]
 VIZ = ["matplotlib>=3.8", "pillow>=10.1"]
+# The guard of the page uses internals of viser (viewing/guard.py).
+VIEW = ["trimesh>=4.4", "viser>=1.1.1,<1.2", "websockets>=13.1,<17"]
 # Ray from the version on that keeps to the loopback interface when it is told to.
 SWEEP = [*VIZ, "pandas>=2.1", "ray>=2.60", "scipy>=1.15"]
+# onnxruntime runs what `export` writes; PyTorch writes ONNX through onnxscript.
+EXPORT = ["nir>=1.0.6", "onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.5"]
 DEV = [
+    *EXPORT,
     *SIGN,
     *SWEEP,
+    *VIEW,
     "example-robot-data>=4.3",
     "hypothesis>=6.90",
     "mcap>=1.2",
@@ -50,9 +56,11 @@ DEV = [
     "neurobench>=2.3",
     "pandas-stubs",
     "pin>=3.1",
+    "playwright>=1.48",
     "pytest>=8.0",
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
+    "rockpool>=3.1",
     "ruff>=0.6",
     "types-PyYAML",
     "types-setuptools",
@@ -98,7 +106,16 @@ setup(
         "torch>=2.4",
         "tqdm>=4.64",
     ],
-    extras_require={"ros": ROS, "sign": SIGN, "viz": VIZ, "sweep": SWEEP, "dev": DEV, "docs": DOCS},
+    extras_require={
+        "ros": ROS,
+        "sign": SIGN,
+        "view": VIEW,
+        "viz": VIZ,
+        "export": EXPORT,
+        "sweep": SWEEP,
+        "dev": DEV,
+        "docs": DOCS,
+    },
     entry_points={
         "console_scripts": [
             f"spiking_controller = {PACKAGE}.cli:main",
@@ -108,6 +125,10 @@ setup(
             f"trainer = {PACKAGE}.nodes.trainer:main",
             f"recorder = {PACKAGE}.nodes.recorder:main",
             f"evaluator = {PACKAGE}.nodes.evaluator:main",
+            f"description = {PACKAGE}.nodes.description:main",
+            f"imagination = {PACKAGE}.nodes.imagination:main",
+            f"markers = {PACKAGE}.nodes.markers:main",
+            f"viewer = {PACKAGE}.nodes.viewer.node:main",
         ]
     },
     zip_safe=False,

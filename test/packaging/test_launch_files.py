@@ -13,6 +13,7 @@ import pytest
 from spiking_controller.commands.up import NEEDED
 from spiking_controller.nodes.common.needed_process import fail_launch
 from spiking_controller.nodes.torque_watchdog import COMMANDS, UNCHECKED_COMMANDS
+from spiking_controller.robots.arm import get_arm
 
 ARGUMENTS = {
     "panda.launch.py": {
@@ -21,11 +22,16 @@ ARGUMENTS = {
         "namespace",
         "watchdog",
         "train",
+        "description",
+        "markers",
+        "rviz",
+        "view",
         "record",
         "headless",
         "params_file",
         "payload_mass",
     },
+    "fr3.launch.py": {"arm"},
     "replay.launch.py": {"bag", "model", "rate", "loop", "player", "json", "params_file"},
 }
 MODULES = (
@@ -74,6 +80,7 @@ def launch(root: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     sys.modules["launch.actions"].DeclareLaunchArgument = DeclareLaunchArgument  # type: ignore[attr-defined]
     packages = sys.modules["ament_index_python.packages"]
     packages.get_package_share_directory = lambda package: str(root)  # type: ignore[attr-defined]
+    packages.get_packages_with_prefixes = dict  # type: ignore[attr-defined]
     return DeclareLaunchArgument
 
 
@@ -83,6 +90,24 @@ def test_a_launch_file_declares_its_arguments(name: str, root: Path, launch: Any
     declared = {entity.name for entity in description.entities if isinstance(entity, launch)}
     assert len(description.entities) == len(declared) + 1, "and what starts the nodes"
     assert ARGUMENTS[name] <= declared
+
+
+@pytest.mark.skipif(WITH_ROS, reason="only the stand-in shows what a node was made with")
+def test_the_fr3s_launch_file_is_the_pandas_with_bridge_networks_and_description_of_an_fr3(
+    root: Path, launch: Any
+) -> None:
+    arm, included = runpy.run_path(str(root / "launch" / "fr3.launch.py"))["generate_launch_description"]().entities
+    assert (arm.name, arm.options["default_value"]) == ("arm", "fr3")
+    packages = sys.modules["ament_index_python.packages"]
+    packages.get_packages_with_prefixes = lambda: {"robot_state_publisher": "/opt/ros"}  # type: ignore[attr-defined]
+    content = runpy.run_path(included.name)
+    given = {name: value for name, value, _ in content["ARGUMENTS"]} | {"arm": arm.options["default_value"]}
+    started = content["nodes"](SimpleNamespace(launch_configurations=given))
+    nodes = {node.options["executable"]: node.options for node in started}
+    for name in ("mujoco_bridge", "controller"):
+        assert nodes[name]["parameters"][-1]["arm"].name.name == "arm", "the launch argument, not the file, decides"
+    assert '<robot name="fr3">' in nodes["robot_state_publisher"]["parameters"][0]["robot_description"].name
+    assert get_arm("fr3").checkpoint.is_file()  # type: ignore[union-attr]
 
 
 @pytest.mark.skipif(WITH_ROS, reason="only the stand-in shows what a node was made with")
@@ -101,6 +126,49 @@ def test_nodes_that_control_needs_fail_the_launch_and_a_watchdog_gets_the_contro
     assert {name for name, options in nodes.items() if remap in options["remappings"]} == (
         {"controller"} if watchdog == "true" else set()
     )
+
+
+@pytest.mark.skipif(WITH_ROS, reason="only the stand-in shows what a node was made with")
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_the_arm_is_described_by_ros_or_where_that_is_absent_by_our_own_node(
+    is_installed: bool, root: Path, launch: Any
+) -> None:
+    packages = sys.modules["ament_index_python.packages"]
+    packages.get_packages_with_prefixes = (  # type: ignore[attr-defined]
+        lambda: {"robot_state_publisher": "/opt/ros"} if is_installed else {}
+    )
+    content = runpy.run_path(str(root / "launch" / "panda.launch.py"))
+    given = {name: value for name, value, _ in content["ARGUMENTS"]}
+    started = content["nodes"](SimpleNamespace(launch_configurations=given | {"namespace": "left"}))
+    nodes = {node.options["executable"]: node.options for node in started}
+    assert ("robot_state_publisher" in nodes, "description" in nodes) == (is_installed, not is_installed)
+    if is_installed:
+        parameters = nodes["robot_state_publisher"]["parameters"][0]
+        assert parameters["frame_prefix"] == "left/"
+        assert '<robot name="panda">' in parameters["robot_description"].name
+    without = content["nodes"](SimpleNamespace(launch_configurations=given | {"description": "false"}))
+    assert {node.options["executable"] for node in without} == {"mujoco_bridge", "controller"}
+
+
+@pytest.mark.skipif(WITH_ROS, reason="only the stand-in shows what a node was made with")
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_rviz_comes_with_markers_and_knows_the_namespace_or_says_why_not(
+    is_installed: bool, root: Path, launch: Any
+) -> None:
+    packages = sys.modules["ament_index_python.packages"]
+    packages.get_packages_with_prefixes = lambda: {"rviz2": "/opt/ros"} if is_installed else {}  # type: ignore[attr-defined]
+    content = runpy.run_path(str(root / "launch" / "panda.launch.py"))
+    given = {name: value for name, value, _ in content["ARGUMENTS"]} | {"rviz": "true", "namespace": "left"}
+    started = content["nodes"](SimpleNamespace(launch_configurations=given))
+    nodes = {node.options["executable"]: node.options for node in started if "executable" in node.options}
+    assert {"markers", "imagination"} <= nodes.keys()
+    if not is_installed:
+        assert "rviz2 is not installed" in started[-1].options["msg"]
+        return
+    written = Path(nodes["rviz2"]["arguments"][1])
+    assert "Fixed Frame: left/panda_link0" in written.read_text()
+    assert 'TF Prefix: "left"' in written.read_text()
+    written.unlink()
 
 
 def test_a_process_that_ends_by_itself_fails_the_launch_and_one_that_was_asked_to_does_not() -> None:

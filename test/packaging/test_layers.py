@@ -14,7 +14,7 @@ LAYERS = (
     ("commands",),
     ("experiments",),
     ("nodes",),
-    ("online", "evaluation"),
+    ("online", "evaluation", "viewing"),
     ("training", "streams"),
     ("networks", "control"),
     ("tasks",),
@@ -36,13 +36,16 @@ ROS = {
     "launch",
     "launch_ros",
     "lifecycle_msgs",
+    "nav_msgs",
     "rcl_interfaces",
     "rclpy",
     "rosgraph_msgs",
     "sensor_msgs",
     "std_msgs",
     "std_srvs",
+    "tf2_msgs",
     "tf2_ros",
+    "visualization_msgs",
 }
 MODULE_NAME = re.compile(rf"\b{PACKAGE}(?:\.[a-z_][a-z0-9_]*)+")
 

@@ -16,10 +16,11 @@ ROSDEP_KEYS = {
     "pillow": "python3-pil",
     "pyyaml": "python3-yaml",
     "tensorboard": "python3-tensorboard-pip",
+    "trimesh": "python3-trimesh-pip",
 }
 # Which ROS package brings a module, where the two differ in name.
 ROS_PACKAGES = {"tf2_ros": "tf2_ros_py"}
-WITHOUT_ROSDEP_KEY = {"dacite", "ray", "rosbags", "safetensors", "snntorch"}
+WITHOUT_ROSDEP_KEY = {"dacite", "ray", "rosbags", "safetensors", "snntorch", "viser"}
 # Which distribution brings a module, where the two differ in name.
 DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml"}
 
@@ -66,7 +67,14 @@ def test_every_import_is_declared_to_pip_or_to_ros(
     imported = {ROS_PACKAGES.get(name, name) for name in imported}
     foreign = imported - set(sys.stdlib_module_names) - {"spiking_controller"}
     extras = setup_arguments["extras_require"]
-    requirements = [*setup_arguments["install_requires"], *extras["sign"], *extras["viz"], *extras["sweep"]]
+    requirements = [
+        *setup_arguments["install_requires"],
+        *extras["export"],
+        *extras["sign"],
+        *extras["view"],
+        *extras["viz"],
+        *extras["sweep"],
+    ]
     from_pip = {distribution_name(text) for text in requirements}
     unknown = {name for name in foreign if DISTRIBUTIONS.get(name, name) not in from_pip} - declared(manifest)
     assert not unknown, f"add to setup.py or package.xml: {sorted(unknown)}"
@@ -77,13 +85,19 @@ def test_every_python_requirement_has_its_rosdep_key(
 ) -> None:
     names = {distribution_name(text) for text in setup_arguments["install_requires"]}
     extras = setup_arguments["extras_require"]
-    names |= {distribution_name(text) for text in (*extras["sign"], *extras["viz"], *extras["sweep"])}
+    names |= {distribution_name(text) for text in (*extras["sign"], *extras["view"], *extras["viz"], *extras["sweep"])}
     keys = {ROSDEP_KEYS.get(name, f"python3-{name}") for name in names - WITHOUT_ROSDEP_KEY}
     assert keys <= declared(manifest), f"add to package.xml: {sorted(keys - declared(manifest))}"
 
 
 def test_pip_brings_nothing_of_ros_unless_the_extra_is_asked_for(setup_arguments: dict[str, Any]) -> None:
     extras = setup_arguments["extras_require"]
-    without_ros = [*setup_arguments["install_requires"], *extras["dev"], *extras["viz"], *extras["sweep"]]
+    without_ros = [
+        *setup_arguments["install_requires"],
+        *extras["dev"],
+        *extras["view"],
+        *extras["viz"],
+        *extras["sweep"],
+    ]
     assert not [text for text in without_ros if distribution_name(text).startswith(("ros-", "rclpy"))]
     assert "ros-jazzy-rclpy" in extras["ros"]
