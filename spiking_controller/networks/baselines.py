@@ -72,11 +72,25 @@ class _Baseline(nn.Module, ABC):
     backend: Backend = "torch"
     compiled = False
 
-    def __init__(self, config: BaselineConfig, inputs: int, outputs: int) -> None:
+    def __init__(self, config: BaselineConfig, inputs: int, outputs: int, seed: int) -> None:
+        """Initialise as PyTorch does: uniformly, within 1/sqrt(inputs of the layer), or 1/sqrt(neurons) in a GRU.
+
+        Args:
+            config: sizes.
+            inputs, outputs: number of features and of readout values.
+            seed: of the initial weights.
+        """
         super().__init__()
         self.config = config
         self.inputs = inputs
         self.outputs = outputs
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._build()
+
+    @abstractmethod
+    def _build(self) -> None:
+        """Make the layers."""
 
     def effective(self) -> None:
         """Nothing: the parameters are used as they are."""
@@ -119,21 +133,10 @@ class GRUNetwork(_Baseline):
     networks is.
     """
 
-    def __init__(self, config: GRUConfig, inputs: int, outputs: int, seed: int) -> None:
-        """Initialise as PyTorch does, uniformly in ±1/sqrt(neurons).
-
-        Args:
-            config: sizes.
-            inputs, outputs: number of features and of readout values.
-            seed: of the initial weights.
-        """
-        super().__init__(config, inputs, outputs)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.cells = nn.ModuleList(
-                nn.GRUCell(before, after) for before, after in pairwise((inputs, *config.hidden))
-            )
-            self.readout = nn.Linear(config.hidden[-1], outputs)
+    def _build(self) -> None:
+        sizes = (self.inputs, *self.config.hidden)
+        self.cells = nn.ModuleList(nn.GRUCell(before, after) for before, after in pairwise(sizes))
+        self.readout = nn.Linear(sizes[-1], self.outputs)
 
     def initial_state(self, batch: int) -> GRUState:
         """The state at the start of an episode, for `batch` independent copies."""
@@ -161,18 +164,8 @@ class GRUNetwork(_Baseline):
 class MLPNetwork(_Baseline):
     """Features -> fully connected layers with rectified linear units -> linear readout."""
 
-    def __init__(self, config: MLPConfig, inputs: int, outputs: int, seed: int) -> None:
-        """Initialise as PyTorch does, uniformly in ±1/sqrt(inputs of the layer).
-
-        Args:
-            config: sizes.
-            inputs, outputs: number of features and of readout values.
-            seed: of the initial weights.
-        """
-        super().__init__(config, inputs, outputs)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.layers = _perceptron((inputs, *config.hidden, outputs))
+    def _build(self) -> None:
+        self.layers = _perceptron((self.inputs, *self.config.hidden, self.outputs))
 
     def initial_state(self, batch: int) -> MLPState:
         """The empty state."""

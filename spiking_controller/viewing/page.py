@@ -38,7 +38,7 @@ UNITS = {
 }
 """Of the curves: what they are shown in, how many of these are one SI unit, and the axis' least height: noise looks
 small."""
-CURVE_HEIGHT = 60
+CURVE_HEIGHT = 50
 TIME_HEIGHT = 28
 """Of an axis with the time, on the last curve only."""
 WORDS_PERIOD = 0.25

@@ -296,10 +296,9 @@ def test_a_dragged_goal_is_reached(page: Hand, live: Graph) -> None:
     page.watch(r"([\d.]+) mm to the goal")
     page.drag_goal(before, 2, 0.15)
     page.see(lambda: live.goal[2] > before[2] + 0.08)
+    # Far from the goal first: what was written before the drag is no arrival.
+    page.see(lambda: max(page.watched(), default=0.0) > 20.0)
     page.see(lambda: page.distance() < 10.0)
-    distances = page.watched()
-    assert max(distances) > 50.0
-    assert min(distances[int(np.argmax(distances)) :]) < 10.0, "the distance fell"
     np.testing.assert_allclose(live.goal[:2], before[:2], atol=0.01)
     live.wait_for(lambda: live.distance() < 0.03, "the arm at the dragged goal")
 
