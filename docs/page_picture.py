@@ -5,9 +5,11 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import rclpy
-from geometry_msgs.msg import PointStamped
-from playwright.sync_api import Page, sync_playwright
+from geometry_msgs.msg import PointStamped, PoseStamped
+from playwright.sync_api import sync_playwright
+from rclpy.node import Node
 from std_srvs.srv import SetBool
 
 from spiking_controller.commands.up import command_line
@@ -36,8 +38,7 @@ def main() -> int:
     options = ["--view", "true", "--lock-step", "true", "--real-time-factor", "0.3"]
     graph = Graph(command_line(options), log)
     rclpy.init()
-    node = rclpy.create_node("page_picture")
-    publisher = node.create_publisher(PointStamped, "goal_point", messages.RELIABLE)
+    photographer = Photographer()
     try:
         address = graph.page_address()
         with sync_playwright() as playwright:
@@ -47,19 +48,16 @@ def main() -> int:
             page.get_by_text("mm to the goal").wait_for(timeout=120_000)
             page.evaluate("document.querySelectorAll('.mantine-Notification-root').forEach(each => each.remove())")
             page.get_by_role("tab", name="Curves").click()
-            _send(publisher, GOALS[0])
-            page.wait_for_timeout(500)
-            _wait_for_distance(page, 0.0, 10.0)
-            _send(publisher, GOALS[1])
-            _wait_for_distance(page, 100.0, 450.0)
-            pause = node.create_client(SetBool, "mujoco_bridge/pause")
-            pause.wait_for_service()
-            rclpy.spin_until_future_complete(node, pause.call_async(SetBool.Request(data=True)))
+            photographer.send_goal(GOALS[0])
+            photographer.wait_for_distance(0.0, 0.01)
+            photographer.send_goal(GOALS[1])
+            photographer.wait_for_distance(0.1, 0.45)
+            photographer.pause()
             page.wait_for_timeout(3_000)
             page.screenshot(path=str(PICTURE), timeout=120_000)
             browser.close()
     finally:
-        node.destroy_node()
+        photographer.destroy_node()
         rclpy.try_shutdown()
         graph.stop()
         log.unlink(missing_ok=True)
@@ -67,16 +65,37 @@ def main() -> int:
     return 0
 
 
-def _wait_for_distance(page: Page, least: float, most: float) -> None:
-    """Until the page says that the hand is so far from its goal, mm."""
-    distance = "parseFloat((document.body.textContent.match(/([0-9.]+) mm to the goal/) || [])[1])"
-    page.wait_for_function(f"{least} <= {distance} && {distance} <= {most}", timeout=240_000)
+class Photographer(Node):
+    """Watches the arm on its topics, which are quicker than the page that it takes the picture of."""
 
+    def __init__(self) -> None:
+        super().__init__("photographer")
+        self._goal = np.full(3, np.nan)
+        self._hand = np.full(3, np.nan)
+        self._goals = self.create_publisher(PointStamped, "goal_point", messages.RELIABLE)
+        self._pause = self.create_client(SetBool, "mujoco_bridge/pause")
+        self.create_subscription(PoseStamped, "hand_pose", self._on_hand, messages.LATEST)
 
-def _send(publisher: rclpy.publisher.Publisher, goal: tuple[float, float, float]) -> None:
-    message = PointStamped()
-    message.point.x, message.point.y, message.point.z = goal
-    publisher.publish(message)
+    def send_goal(self, goal: tuple[float, float, float]) -> None:
+        """m, in the base frame."""
+        self._goal = np.array(goal)
+        message = PointStamped()
+        message.point.x, message.point.y, message.point.z = goal
+        self._goals.publish(message)
+
+    def wait_for_distance(self, least: float, most: float) -> None:
+        """Until the hand is so far from the goal, m."""
+        while not least <= np.linalg.norm(self._hand - self._goal) <= most:
+            rclpy.spin_once(self)
+
+    def pause(self) -> None:
+        """Stop the simulated arm in its motion."""
+        self._pause.wait_for_service()
+        rclpy.spin_until_future_complete(self, self._pause.call_async(SetBool.Request(data=True)))
+
+    def _on_hand(self, message: PoseStamped) -> None:
+        position = message.pose.position
+        self._hand = np.array([position.x, position.y, position.z])
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from std_msgs.msg import String
 
 from spiking_controller.nodes.common import messages
 from spiking_controller.nodes.common.arm_parameters import ARM, JOINT_NAMES, joint_names
+from spiking_controller.nodes.common.frame_prefix import FRAME_PREFIX, frame_prefix
 from spiking_controller.nodes.common.latest import LatestMessages
 from spiking_controller.nodes.common.parameters import ParameterSpec, declare_parameters, value_of
 from spiking_controller.nodes.common.process import StopRequest, create_executor, run_bystander
@@ -22,12 +23,6 @@ from spiking_controller.robots.link_frames import LinkFrames, LinkPose
 from spiking_controller.robots.urdf import urdf
 
 TF = QoSProfile(depth=100)
-FROM_NAMESPACE = "from_namespace"
-FRAME_PREFIX = ParameterSpec(
-    "frame_prefix",
-    FROM_NAMESPACE,
-    "Before every frame's name, such as left/; from_namespace: the node's namespace, nothing without one.",
-)
 
 PARAMETERS = [
     ARM,
@@ -100,15 +95,6 @@ class Description(Node):
                 for link in links
             ],
         )
-
-
-def frame_prefix(node: Node) -> str:
-    """What stands before the names of frames; the node has the parameter `FRAME_PREFIX`."""
-    given = str(value_of(node, "frame_prefix"))
-    if given != FROM_NAMESPACE:
-        return given
-    namespace = node.get_namespace().strip("/")
-    return f"{namespace}/" if namespace else ""
 
 
 def main(args: list[str] | None = None) -> int:

@@ -25,11 +25,11 @@ from spiking_controller.networks.checkpoint import Checkpoint, parse_checkpoint
 from spiking_controller.networks.future import Future, FutureImagination
 from spiking_controller.nodes.common import messages
 from spiking_controller.nodes.common.arm_parameters import joint_names
+from spiking_controller.nodes.common.frame_prefix import FRAME_PREFIX, frame_prefix
 from spiking_controller.nodes.common.latest import LatestMessages
 from spiking_controller.nodes.common.model_parameters import MODEL_PARAMETERS, load_model
 from spiking_controller.nodes.common.parameters import ParameterSpec, declare_parameters, value_of
 from spiking_controller.nodes.common.process import StopRequest, create_executor, run_bystander
-from spiking_controller.nodes.description import FRAME_PREFIX, frame_prefix
 from spiking_controller.units import NANOSECONDS
 
 PAST = 10

@@ -21,10 +21,10 @@ from visualization_msgs.msg import Marker, MarkerArray
 from spiking_controller.evaluation.raster import SpikeRaster
 from spiking_controller.nodes.common import messages
 from spiking_controller.nodes.common.arm_parameters import ARM, JOINT_NAMES, joint_names
+from spiking_controller.nodes.common.frame_prefix import FRAME_PREFIX, frame_prefix
 from spiking_controller.nodes.common.latest import LatestMessages
 from spiking_controller.nodes.common.parameters import ParameterSpec, declare_parameters, value_of
 from spiking_controller.nodes.common.process import StopRequest, create_executor, run_bystander
-from spiking_controller.nodes.description import FRAME_PREFIX, frame_prefix
 from spiking_controller.robots.arm import get_arm
 from spiking_controller.robots.link_frames import JointAxes
 

@@ -161,10 +161,10 @@ class StepStream:
         Args:
             time: its stamp, ns; 0, or one far from the joint states' time: from now on.
             point: m, [3].
-            frame: of the point; empty stands for the arm's base frame.
+            frame: of the point, with or without a prefix; empty stands for the arm's base frame.
             accepted: by the controller. Others are checked as it would check them.
         """
-        if frame.removeprefix("/") not in ("", self.task.arm.base_frame):
+        if frame.rpartition("/")[2] not in ("", self.task.arm.base_frame):
             self.counts[f"goal in the frame {frame}"] += 1
             return
         goal = np.asarray(point, dtype=np.float64)[: self.task.goal_dimensions]

@@ -302,5 +302,7 @@ def test_two_arms_in_one_graph_each_go_to_their_own_goals(graph: Any, make_probe
     assert probes["right"].distance(OTHER_GOAL) < 0.05
     lefts = (GOAL, THIRD_GOAL)
     assert not any((goal.point.x, goal.point.y, goal.point.z) in lefts for goal in probes["right"].goals)
-    for probe in probes.values():
+    for name, probe in probes.items():
+        frames = {message.header.frame_id for message in (probe.goals[-1], probe.hand_poses[-1])}
+        assert frames == {f"{name}/panda_link0"}
         probe.assert_every_torque_is_legal()

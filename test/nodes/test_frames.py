@@ -48,8 +48,8 @@ def tf2(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def known_frames(namespace: str = "/") -> Frames:
-    return Frames(SimpleNamespace(get_namespace=lambda: namespace), "panda_link0")  # type: ignore[arg-type]
+def known_frames(prefix: str = "") -> Frames:
+    return Frames(SimpleNamespace(), "panda_link0", prefix)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("frame", ["", "panda_link0", "/panda_link0"])
@@ -59,7 +59,7 @@ def test_a_point_in_the_base_frame_stays_as_it_is(frame: str) -> None:
 
 @pytest.mark.parametrize("frame", ["", "panda_link0", "left/panda_link0", "/left/panda_link0"])
 def test_in_a_namespace_the_base_frame_may_have_it_as_prefix(frame: str) -> None:
-    np.testing.assert_array_equal(known_frames("/left").in_base_frame(POINT, frame), [1.0, 0.0, 0.5])
+    np.testing.assert_array_equal(known_frames("left/").in_base_frame(POINT, frame), [1.0, 0.0, 0.5])
 
 
 def test_without_tf2_another_frame_is_refused_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:

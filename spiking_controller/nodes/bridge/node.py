@@ -26,6 +26,7 @@ from std_srvs.srv import SetBool, Trigger
 from spiking_controller.errors import ConfigError
 from spiking_controller.nodes.common import messages
 from spiking_controller.nodes.common.arm_parameters import ARM
+from spiking_controller.nodes.common.frame_prefix import FRAME_PREFIX, frame_prefix
 from spiking_controller.nodes.common.parameters import ParameterSpec, declare_parameters, follow_changes, value_of
 from spiking_controller.nodes.common.process import (
     StopRequest,
@@ -43,6 +44,7 @@ _ONE_OR_EACH = "one number for all joints, or one for each"
 
 PARAMETERS = [
     ARM,
+    FRAME_PREFIX,
     ParameterSpec("state_rate", 500.0, "Joint states per simulated second, Hz.", 10.0, 2000.0),
     ParameterSpec(
         "real_time_factor",
@@ -171,7 +173,8 @@ class MujocoBridge(Node):
         self._state_message = JointState(name=list(arm.joint_names))
         self._clock_message = ClockMessage()
         self._hand_message = PoseStamped()
-        self._hand_message.header.frame_id = arm.base_frame
+        self._prefix = frame_prefix(self)
+        self._hand_message.header.frame_id = self._prefix + arm.base_frame
         self.create_subscription(Float64MultiArray, "effort_controller/commands", self._on_command, messages.COMMAND)
         self.create_subscription(WrenchStamped, "~/push", self._on_push, messages.RELIABLE)
         self.create_service(Trigger, "~/reset", self._on_reset)
@@ -269,7 +272,7 @@ class MujocoBridge(Node):
             self._simulation.push(
                 (force.x, force.y, force.z),
                 (torque.x, torque.y, torque.z),
-                message.header.frame_id,
+                message.header.frame_id.removeprefix("/").removeprefix(self._prefix),
                 self._push_duration,
             )
         except ConfigError as error:

@@ -20,11 +20,15 @@ except ImportError:
 class Frames:
     """Knows the arm's base frame, and by tf2 the others."""
 
-    def __init__(self, node: Node, base_frame: str) -> None:
-        """Listen to /tf, if tf2 is there, in the node's own executor."""
-        namespace = node.get_namespace().strip("/")
-        # As robot_state_publisher and nodes/description.py name it in a namespace.
-        self._base_frames = [f"{namespace}/{base_frame}", base_frame] if namespace else [base_frame]
+    def __init__(self, node: Node, base_frame: str, prefix: str = "") -> None:
+        """Listen to /tf, if tf2 is there, in the node's own executor.
+
+        Args:
+            node: in whose executor.
+            base_frame: of the arm.
+            prefix: before its name, which may be left out.
+        """
+        self._base_frames = [prefix + base_frame, base_frame] if prefix else [base_frame]
         self._buffer: Any = None
         if tf2_ros is not None:
             self._buffer = tf2_ros.Buffer()

@@ -15,6 +15,7 @@ from spiking_controller.control.goals import GoalChecker
 from spiking_controller.control.moving_goal import GoalTrack
 from spiking_controller.errors import GoalError
 from spiking_controller.nodes.common import messages
+from spiking_controller.nodes.common.frame_prefix import frame_prefix
 from spiking_controller.nodes.controller.frames import Frames
 from spiking_controller.tasks.reach import ReachTask
 
@@ -60,9 +61,10 @@ class GoalInput:
         """
         self.counts: Counter[str] = Counter()
         self._node = node
-        self._base_frame = task.arm.base_frame
+        prefix = frame_prefix(node)
+        self._base_frame = prefix + task.arm.base_frame
         self._checker = GoalChecker(task)
-        self._frames = Frames(node, self._base_frame)
+        self._frames = Frames(node, task.arm.base_frame, prefix)
         self._take = take
         self._refused = refused
         self._clock = clock

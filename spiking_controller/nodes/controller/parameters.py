@@ -2,6 +2,7 @@
 
 from spiking_controller.control.controller import CONTACT_REACTIONS
 from spiking_controller.control.exploration import LARGEST
+from spiking_controller.nodes.common.frame_prefix import FRAME_PREFIX
 from spiking_controller.nodes.common.model_parameters import MODEL_PARAMETERS
 from spiking_controller.nodes.common.parameters import ParameterSpec
 from spiking_controller.robots.hardware import AS_TRAINED
@@ -9,6 +10,7 @@ from spiking_controller.robots.hardware import AS_TRAINED
 PARAMETERS = [
     ParameterSpec("autostart", True, "Configure and activate at start; false: wait for a lifecycle manager."),
     *MODEL_PARAMETERS,
+    FRAME_PREFIX,
     ParameterSpec(
         "hardware",
         AS_TRAINED,

@@ -33,7 +33,7 @@ class ControllerReport:
         Args:
             node: in whose name; what goes out at every control step goes out only while it is active.
             arm: name of the arm.
-            base_frame: in which forces are given.
+            base_frame: in which forces are given, with its prefix.
             joint_names: of all joints, as the driver calls them, [n].
             controlled_joints: m, how many of them the networks drive.
         """

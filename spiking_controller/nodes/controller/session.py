@@ -28,6 +28,7 @@ from spiking_controller.control.supervisor import RAMP_PERIOD, FaultBegan, Fault
 from spiking_controller.control.update_times import UpdateTimes
 from spiking_controller.nodes.common import messages
 from spiking_controller.nodes.common.arm_parameters import joint_names
+from spiking_controller.nodes.common.frame_prefix import frame_prefix
 from spiking_controller.nodes.common.model_parameters import load_model
 from spiking_controller.nodes.common.parameters import value_of
 from spiking_controller.nodes.common.process import keep_from_garbage_collector
@@ -82,7 +83,8 @@ class ControllerSession:
         self._logged: dict[str, float] = {}
         self._goal_published_of = 0
 
-        self._report = ControllerReport(node, task.arm.name, task.arm.base_frame, names, task.controlled_joints)
+        base_frame = frame_prefix(node) + task.arm.base_frame
+        self._report = ControllerReport(node, task.arm.name, base_frame, names, task.controlled_joints)
         self._goals = GoalInput(
             node, task, self._take_goal, self._publish_diagnostics, lambda: self._supervisor.latest_time
         )
