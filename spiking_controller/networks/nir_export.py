@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from spiking_controller.errors import ConfigError
 from spiking_controller.networks.checkpoint import Checkpoint
 from spiking_controller.networks.policy import Policy
-from spiking_controller.snn.config import NetworkConfig
+from spiking_controller.snn.config import NetworkConfig, ReadoutLeak, Reset
 from spiking_controller.snn.network import SpikingNetwork
 
 FloatArray = NDArray[np.float64]
@@ -21,6 +21,14 @@ DIALECTS: Final[dict[Dialect, str]] = {
     "rockpool": "syn = exp(-dt/tau_syn)*(syn + in); mem = exp(-dt/tau_mem)*mem + syn",
 }
 """How an importer steps CubaLIF from tick to tick; `in` is the output of the Affine node before it."""
+_RESETS: Final[dict[Reset, str]] = {
+    "subtract": "mem = mem - 1 after a spike",
+    "zero": "mem = 0 after a spike",
+}
+_READOUTS: Final[dict[ReadoutLeak, str]] = {
+    "membrane": "mem = keep_membrane*mem + (1 - keep_membrane)*syn; action = tanh(size*gain*mem) after the last tick",
+    "output": "mem = keep_membrane*tanh(mem) + (1 - keep_membrane)*gain*syn; action = tanh(size*mem) after the last tick",
+}
 
 
 class NirExport(NamedTuple):
@@ -119,17 +127,19 @@ def _sidecar(
         "ticks_per_control_step": config.ticks,
         "control_period": contract.control_period,
         "spike": "mem > 1, at most one per tick",
-        "reset": "mem = mem - 1 after a spike",
+        "reset": _RESETS[config.reset],
         "delay": "none: a layer receives the spikes of the layer before in the same tick",
         "input": "the features, computed once per control step and constant over its ticks",
+        "input_delay_ticks": config.delay,
+        "one_tick_per_layer": _one_tick_per_layer(config),
         "features": _features(checkpoint.policy),
         "observation": contract.observation,
         "joint_names": contract.joint_names,
         "controlled_joints": contract.controlled_joints,
         "readout": {
             "where": "on the host, at every tick",
-            "equations": "c = sum over layers of weights @ spikes; syn = keep_synaptic*syn + c; "
-            "mem = keep_membrane*mem + (1 - keep_membrane)*syn; action = tanh(size*gain*mem) after the last tick",
+            "equations": f"c = sum over layers of weights @ spikes; syn = keep_synaptic*syn + c; "
+            f"{_READOUTS[config.readout_leak]}",
             "size": "s of the features' normalisation; 1 without one",
             "weights": readout,
             "keep_synaptic": _double(keep[0]).tolist(),
@@ -141,6 +151,17 @@ def _sidecar(
             "torque_scale": checkpoint.task.torque_scale.tolist(),
             "damping": contract.damping,
         },
+    }
+
+
+def _one_tick_per_layer(config: NetworkConfig) -> dict[str, Any] | None:
+    """Delays that make the same network of layers that receive spikes one tick late; None if its input is too early."""
+    late = len(config.hidden) - 1
+    if config.delay < late:
+        return None
+    return {
+        "input_delay_ticks": config.delay - late,
+        "readout_delay_ticks": {f"spikes_{number + 1}": late - number for number in range(late + 1)},
     }
 
 

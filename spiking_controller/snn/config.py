@@ -12,6 +12,7 @@ from spiking_controller.snn.neurons import Threshold
 from spiking_controller.snn.surrogate import surrogate_derivative
 
 NeuronModel = Literal["adaptive_lif", "lif"]
+Reset = Literal["subtract", "zero"]
 Recurrence = Literal["none", "step", "tick"]
 RecurrentLayers = Literal["all", "first"]
 ReadoutLayers = Literal["all", "last"]
@@ -32,6 +33,8 @@ class NetworkConfig:
         recurrent_layers: which layers do so: "all", or the "first" alone (the paper).
         rank: latent dimension of spike-to-spike weights (layer to layer and recurrent); 0 for full matrices.
         neuron: "adaptive_lif" or "lif".
+        reset: what a spike does to the membrane: "subtract" the threshold from it, or set it to "zero", as most
+            neuromorphic chips do.
         surrogate: name of the surrogate derivative: "gaussian", "multi_gaussian", "superspike" or "sigmoid".
         initialisation: of the weights, see `initialisation`: "fluctuation", "kaiming" or "uniform".
         ticks: SNN ticks per control step, K; at most 31, see `compiled.kernels`.
@@ -71,6 +74,7 @@ class NetworkConfig:
     recurrent_layers: RecurrentLayers = "all"
     rank: int = 32
     neuron: NeuronModel = "adaptive_lif"
+    reset: Reset = "subtract"
     surrogate: str = "multi_gaussian"
     initialisation: Initialisation = "fluctuation"
     ticks: int = 4
@@ -106,6 +110,7 @@ class NetworkConfig:
             raise ConfigError(f"hidden = {self.hidden!r} must list at least one layer of at least one neuron.")
         for name, kinds in (
             ("neuron", NeuronModel),
+            ("reset", Reset),
             ("recurrence", Recurrence),
             ("recurrent_layers", RecurrentLayers),
             ("readout_layers", ReadoutLayers),
@@ -177,8 +182,9 @@ class NetworkConfig:
 
     @property
     def threshold(self) -> Threshold:
-        """How the firing threshold moves, per tick."""
+        """How the firing threshold moves, per tick, and what a spike takes off the membrane."""
+        clears = self.reset == "zero"
         if self.neuron == "lif":
-            return Threshold()
+            return Threshold(clears=clears)
         floor = -math.inf if self.threshold_floor is None else self.threshold_floor
-        return Threshold(1.0, self.threshold_decay * self.tick, self.adaptation_strength, floor)
+        return Threshold(1.0, self.threshold_decay * self.tick, self.adaptation_strength, floor, clears)

@@ -38,19 +38,21 @@ class LIFDecay(NamedTuple):
 
 
 class Threshold(NamedTuple):
-    """How the firing threshold moves (dimensionless; the membrane is in units of the resting threshold).
+    """How the firing threshold moves, and what a spike takes off the membrane (in units of the resting threshold).
 
     Attributes:
         rest: value of the base right after a spike.
         decrement: linear decay of the base per tick.
         adaptation_strength: ξ, how much one unit of the adaptation variable raises the threshold.
         floor: lowest value of the base.
+        clears: whether a spike sets the membrane to zero, instead of subtracting the threshold.
     """
 
     rest: float = 1.0
     decrement: float = 0.0
     adaptation_strength: float = 0.0
     floor: float = -math.inf
+    clears: bool = False
 
     @property
     def moves(self) -> bool:
@@ -79,12 +81,13 @@ def adaptive_lif_step(
         base  <- max(base - decrement, floor)              (no gradient)
         ϑ      = base + ξ·a
         spike  = H(mem - ϑ)
-        mem   <- mem - ϑ·spike             (reset, no gradient)
+        mem   <- mem - ϑ·spike             (reset, no gradient through ϑ·spike)
         a     <- β_ada·a + spike
         base  <- rest if spike
 
-    If the threshold does not move, ϑ = rest, and a and base stay as they are. In fixed point, every value of the state
-    is rounded when it is written.
+    If the threshold does not move, ϑ = rest, and a and base stay as they are. If a spike clears the membrane, the reset
+    is mem <- mem·(1 - spike), likewise without a gradient through the spike. In fixed point, every value of the state is
+    rounded when it is written.
 
     Args:
         drive: weighted input of this tick, [batch, neurons].
@@ -101,7 +104,7 @@ def adaptive_lif_step(
     membrane = written(decay.membrane * state.membrane + (1.0 - decay.membrane) * synaptic)
     if not threshold.moves:
         spikes = spike_function(surrogate)(membrane - threshold.rest)
-        reset = written(membrane - threshold.rest * spikes.detach())
+        reset = written(_reset(membrane, threshold.rest, spikes.detach(), threshold))
         return spikes, LIFState(synaptic, reset, state.adaptation, state.threshold_base)
     lowered = written((state.threshold_base - threshold.decrement).clamp(min=threshold.floor))
     level = lowered + threshold.adaptation_strength * state.adaptation
@@ -109,10 +112,15 @@ def adaptive_lif_step(
     fired = spikes.detach()
     return spikes, LIFState(
         synaptic,
-        written(membrane - (level * fired).detach()),
+        written(_reset(membrane, level.detach(), fired, threshold)),
         written(decay.adaptation * state.adaptation + spikes),
         torch.where(fired > 0, torch.full_like(lowered, threshold.rest), lowered),
     )
+
+
+def _reset(membrane: Tensor, level: Tensor | float, fired: Tensor, threshold: Threshold) -> Tensor:
+    """The membrane after spikes `fired` at the threshold `level`, before it is rounded."""
+    return membrane * (1.0 - fired) if threshold.clears else membrane - level * fired
 
 
 def _as_it_is(values: Tensor) -> Tensor:
@@ -127,7 +135,15 @@ def kernel_neurons(decay: LIFDecay, threshold: Threshold, fixed_point: FixedPoin
     rounding = kernels.Rounding(0.0, 0.0, 0.0)
     if fixed_point is not None:
         rounding = kernels.Rounding(fixed_point.quantum, float(fixed_point.lowest), float(fixed_point.highest))
-    return kernels.Neurons(factors, threshold.rest, threshold.decrement, threshold.adaptation_strength, floor, rounding)
+    return kernels.Neurons(
+        factors,
+        threshold.rest,
+        threshold.decrement,
+        threshold.adaptation_strength,
+        floor,
+        threshold.clears,
+        rounding,
+    )
 
 
 def scan(

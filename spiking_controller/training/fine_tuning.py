@@ -13,6 +13,8 @@ NETWORK_KEYS_THAT_MAY_DIFFER: Final = frozenset(
     {
         "ticks",
         "tick",
+        "delay",
+        "reset",
         "surrogate",
         "initialisation",
         "rate",

@@ -64,7 +64,16 @@ def test_the_gradient_goes_straight_through_the_rounding() -> None:
     assert torch.equal(weight.grad, 2.0 * round_rows(weight.detach(), 4))
 
 
-@pytest.mark.parametrize("threshold", [ADAPTIVE, ADAPTIVE._replace(floor=0.8), Threshold()])
+@pytest.mark.parametrize(
+    "threshold",
+    [
+        ADAPTIVE,
+        ADAPTIVE._replace(floor=0.8),
+        ADAPTIVE._replace(clears=True),
+        Threshold(),
+        Threshold(clears=True),
+    ],
+)
 @pytest.mark.parametrize("ticks", [5, 16, 31])
 @pytest.mark.parametrize("fixed_point", [SIXTEEN, FixedPoint(6, 4), FixedPoint(24, 12)])
 def test_the_kernel_equals_the_reference_bit_for_bit(threshold: Threshold, ticks: int, fixed_point: FixedPoint) -> None:
@@ -113,6 +122,7 @@ def run(network: SpikingNetwork, inputs: torch.Tensor) -> tuple[torch.Tensor, Ne
         ON_CHIP,
         replace(ON_CHIP, neuron="lif"),
         replace(ON_CHIP, neuron="lif", recurrence="step"),
+        replace(ON_CHIP, neuron="lif", reset="zero"),
         replace(ON_CHIP, recurrence="tick"),
         replace(ON_CHIP, ticks=16, tick=0.00125, hidden=(24,)),
     ],

@@ -25,6 +25,7 @@ PAPER = replace(
     input_gains="per_input",
 )
 FLOORED = replace(RECURRENT, threshold_floor=0.9)
+CLEARING = replace(RECURRENT, neuron="lif", reset="zero")
 BACKENDS: tuple[Backend, ...] = ("torch", "fused")
 KINDS = ["fluctuation", "kaiming", "uniform"]
 
@@ -45,7 +46,15 @@ def unroll(network: SpikingNetwork, inputs: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     "config",
-    [RECURRENT, NetworkConfig(hidden=(24,), neuron="lif", rank=0), TICK_WISE, replace(TICK_WISE, rank=0), PAPER],
+    [
+        RECURRENT,
+        NetworkConfig(hidden=(24,), neuron="lif", rank=0),
+        TICK_WISE,
+        replace(TICK_WISE, rank=0),
+        PAPER,
+        CLEARING,
+        replace(TICK_WISE, reset="zero"),
+    ],
 )
 def test_compiled_steps_without_gradients_equal_the_reference(config: NetworkConfig) -> None:
     with torch.no_grad():
@@ -67,6 +76,8 @@ def test_compiled_steps_without_gradients_equal_the_reference(config: NetworkCon
         FLOORED,
         NetworkConfig(hidden=(24, 20), neuron="lif", rank=0),
         TICK_WISE,
+        CLEARING,
+        replace(FLOORED, reset="zero"),
     ],
 )
 def test_steps_of_one_network_equal_the_reference_in_readout_spikes_and_state(config: NetworkConfig) -> None:
@@ -147,6 +158,12 @@ def test_a_step_with_gradients_takes_the_reference_whatever_its_batch() -> None:
         *(replace(TICK_WISE, surrogate=name) for name in ("gaussian", "superspike", "sigmoid")),
         NetworkConfig(hidden=(24, 20, 16), rank=6),
         NetworkConfig(hidden=(24,), neuron="lif", rank=0),
+        CLEARING,
+        replace(CLEARING, hidden=(24, 300), delay=1),
+        replace(CLEARING, surrogate="superspike"),
+        replace(FLOORED, reset="zero"),
+        replace(TICK_WISE, neuron="lif", reset="zero"),
+        replace(PAPER, reset="zero"),
     ],
 )
 def test_a_compiled_unroll_equals_the_reference_in_values_and_gradients(config: NetworkConfig) -> None:
@@ -425,6 +442,7 @@ def test_a_step_does_not_change_the_state_it_was_given() -> None:
     [
         ({"hidden": ()}, "at least one layer"),
         ({"neuron": "izhikevich"}, "neuron 'izhikevich' is unknown; choose one of: adaptive_lif, lif"),
+        ({"reset": "hold"}, "reset 'hold' is unknown; choose one of: subtract, zero"),
         ({"recurrence": "always"}, "recurrence 'always' is unknown; choose one of: none, step, tick"),
         ({"initialisation": "zero"}, "initialisation 'zero' is unknown"),
         ({"time_constants": "learned"}, "time_constants 'learned' is unknown"),

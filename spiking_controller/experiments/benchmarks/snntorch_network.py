@@ -93,7 +93,7 @@ class SnntorchNetwork(nn.Module):
                 for index, expand in enumerate(original.recurrent_expand)
             )
             self.neurons = nn.ModuleList(
-                self._neuron(decay.synaptic, decay.membrane, "subtract") for decay in effective.decays
+                self._neuron(decay.synaptic, decay.membrane, self.config.reset) for decay in effective.decays
             )
             decay_synaptic, decay_membrane = torch.exp(-self.config.tick * torch.exp(-original.readout_log_tau))
             gain = ((1.0 - decay_membrane) * effective.output_gain).unsqueeze(1)

@@ -63,10 +63,12 @@ _SYNAPTIC, _MEMBRANE, _ADAPTATION, _BASE, _MEAN = (field * _BLOCK for field in r
 _STATE: Final = 5 * _BLOCK
 # A record of a tick in the backward pass begins with the state before the tick, as above. The surrogate derivative
 # follows, and is later overwritten by the gradient of the drive. The gradients of the state overwrite what is no longer
-# needed by then; the previous tick still needs the synaptic current.
+# needed by then; the previous tick still needs the synaptic current. Where spikes clear the membrane, the record ends
+# with the share of the membrane's gradient that passes through the reset, zero or one.
 _SLOPE: Final = 4 * _BLOCK
 _GRAD_SYNAPTIC, _GRAD_MEMBRANE, _GRAD_ADAPTATION = _BASE, _MEMBRANE, _ADAPTATION
-_RECORD: Final = 5 * _BLOCK
+_PASSES: Final = 5 * _BLOCK
+_RECORD: Final = 6 * _BLOCK
 # Offsets in the parameters of a block, or in their gradients: the decay factors, and for gradients the bias.
 _DECAY_SYNAPTIC, _DECAY_MEMBRANE, _DECAY_ADAPTATION, _BIAS = (field * _BLOCK for field in range(4))
 _ONE: Final = np.float32(1.0)
@@ -97,6 +99,7 @@ class Neurons(NamedTuple):
         decay: factors per tick of synaptic current, membrane and adaptation, [3, neurons].
         rest, decrement, adaptation_strength: see `neurons.Threshold`.
         floor: likewise, but finite.
+        clears: see `neurons.Threshold`.
         rounding: of their state.
     """
 
@@ -105,6 +108,7 @@ class Neurons(NamedTuple):
     decrement: float
     adaptation_strength: float
     floor: float
+    clears: bool
     rounding: Rounding
 
 
@@ -352,8 +356,17 @@ def _moves(levels):  # type: ignore[no-untyped-def]
 
 
 @njit(**_INLINE)
-def _tick(state, drive, decays, levels, share, bit, pattern):  # type: ignore[no-untyped-def]
+def _tick(state, drive, decays, levels, clears, share, bit, pattern):  # type: ignore[no-untyped-def]
     """One tick of a block: changes its state, and sets that bit of `pattern` where a neuron fires."""
+    _charge_and_fire(state, drive, decays, levels, share, bit, pattern)
+    if clears:
+        for i in range(drive.shape[0]):
+            state[_MEMBRANE + i] = _ZERO if pattern[i] & bit else state[_MEMBRANE + i]
+
+
+@njit(**_INLINE)
+def _charge_and_fire(state, drive, decays, levels, share, bit, pattern):  # type: ignore[no-untyped-def]
+    """`_tick` where a spike subtracts the threshold."""
     rest, decrement, strength, floor = levels
     if not _moves(levels):
         for i in range(drive.shape[0]):
@@ -426,7 +439,7 @@ def _rounded_ticks(drive, state, neurons, ticks, after, mean_spikes, pattern):  
                 threshold = base + strength * adaptation
             fires = charged > threshold
             spike = _ONE if fires else _ZERO
-            membrane = _nearest(charged - threshold * spike, grid)
+            membrane = _nearest(charged - (charged if neurons.clears else threshold) * spike, grid)
             if moves:
                 adaptation = _nearest(decay_adaptation * adaptation + spike, grid)
                 base = rest if fires else base
@@ -562,7 +575,7 @@ def scan_forward(
             pattern[:] = _NO_BIT
             for tick in range(ticks):
                 now = drive[row, 0 if constant else tick, block]
-                _tick(scratch, now, decays[number], levels, share, np.int32(1 << tick), pattern)
+                _tick(scratch, now, decays[number], levels, neurons.clears, share, np.int32(1 << tick), pattern)
             _write_state(scratch, result.state, row, block)
             _write(scratch, _MEAN, result.mean_spikes[row, block])
         end = _list_fired(patterns, active, bits, fired.neurons, end, fired.ends[row])
@@ -571,8 +584,20 @@ def scan_forward(
 
 
 @njit(**_INLINE)
-def _tick_again(records, drive, decays, levels, surrogate):  # type: ignore[no-untyped-def]
+def _tick_again(records, drive, decays, levels, clears, surrogate):  # type: ignore[no-untyped-def]
     """`_tick` in the backward pass: from one record into the next; leaves the surrogate derivative in the first."""
+    _charge_and_fire_again(records, drive, decays, levels)
+    if clears:
+        for i in range(drive.shape[0]):
+            passes = _ZERO if records[_SLOPE + i] > _ZERO else _ONE
+            records[_PASSES + i] = passes
+            records[_RECORD + _MEMBRANE + i] *= passes
+    _apply_surrogate(records[_SLOPE : _SLOPE + drive.shape[0]], surrogate)
+
+
+@njit(**_INLINE)
+def _charge_and_fire_again(records, drive, decays, levels):  # type: ignore[no-untyped-def]
+    """`_tick_again` where a spike subtracts the threshold; leaves membrane - threshold in place of the derivative."""
     rest, decrement, strength, floor = levels
     if not _moves(levels):
         for i in range(drive.shape[0]):
@@ -583,7 +608,6 @@ def _tick_again(records, drive, decays, levels, surrogate):  # type: ignore[no-u
             records[_RECORD + _SYNAPTIC + i] = current
             records[_RECORD + _MEMBRANE + i] = above if above > _ZERO else charged
             records[_SLOPE + i] = above
-        _apply_surrogate(records[_SLOPE : _SLOPE + drive.shape[0]], surrogate)
         return
     for i in range(drive.shape[0]):
         keep = decays[_DECAY_MEMBRANE + i]
@@ -598,12 +622,14 @@ def _tick_again(records, drive, decays, levels, surrogate):  # type: ignore[no-u
         records[_RECORD + _ADAPTATION + i] = decays[_DECAY_ADAPTATION + i] * records[_ADAPTATION + i] + spike
         records[_RECORD + _BASE + i] = rest if above > _ZERO else base
         records[_SLOPE + i] = above
-    _apply_surrogate(records[_SLOPE : _SLOPE + drive.shape[0]], surrogate)
 
 
 @njit(**_INLINE)
-def _tick_back(records, grad_spikes, decays, levels, learns, grad_block):  # type: ignore[no-untyped-def]
+def _tick_back(records, grad_spikes, decays, levels, clears, learns, grad_block):  # type: ignore[no-untyped-def]
     """The way back through one tick of a block: from the gradients in its second record to those in its first."""
+    if clears:
+        for i in range(grad_spikes.shape[0]):
+            records[_RECORD + _GRAD_MEMBRANE + i] *= records[_PASSES + i]
     # With literals each call compiles to a loop of its own, free of branches.
     if _moves(levels):
         if learns:
@@ -680,7 +706,7 @@ def scan_backward(
     size = readout.shape[1]
     share = np.float32(1.0 / ticks)
     constant = drive.shape[1] == 1
-    levels = _levels(neurons)
+    levels, clears = _levels(neurons), neurons.clears
     decays, grad_blocks = _by_block(neurons.decay), _by_block(grad_layer.neurons)
     records = np.empty((ticks + 1) * _RECORD, np.float32)
     last = records[ticks * _RECORD :]
@@ -693,11 +719,12 @@ def scan_backward(
             _read_state(records, state, row, block)
             for tick in range(ticks):
                 now = drive[row, 0 if constant else tick, block]
-                _tick_again(records[tick * _RECORD :], now, decays[number], levels, surrogate)
+                _tick_again(records[tick * _RECORD :], now, decays[number], levels, clears, surrogate)
             _read_grad_state(last, grad.state, row, block)
             for tick in range(ticks - 1, -1, -1):
                 pair = records[tick * _RECORD :]
-                _tick_back(pair, grad_spikes[tick, block], decays[number], levels, learns, grad_blocks[number])
+                g_spikes, g_parameters = grad_spikes[tick, block], grad_blocks[number]
+                _tick_back(pair, g_spikes, decays[number], levels, clears, learns, g_parameters)
                 g_drive = grad_drive[row, 0 if constant else tick, block]
                 if constant and tick < ticks - 1:
                     for i in range(g_drive.shape[0]):
@@ -810,7 +837,8 @@ def tick_wise_forward(
             now_fired[:] = _NO_BIT
             for number in range(decays.shape[0]):
                 block = slice(number * _BLOCK, min((number + 1) * _BLOCK, size))
-                _tick(states[number], now[block], decays[number], levels, share, np.int32(1), now_fired[block])
+                own, bit = states[number], np.int32(1)
+                _tick(own, now[block], decays[number], levels, neurons.clears, share, bit, now_fired[block])
             last_spikes[row] = now_fired
             end += _find(now_fired, fired.neurons[end:])
             fired.ends[row, tick] = end
@@ -844,7 +872,8 @@ def tick_wise_again(
             own = records[row, number]
             _read_state(own, state, row, block)
             for tick in range(ticks):
-                _tick_again(own[tick * _RECORD :], drive[row, tick, block], decays[number], levels, surrogate)
+                now = drive[row, tick, block]
+                _tick_again(own[tick * _RECORD :], now, decays[number], levels, neurons.clears, surrogate)
             _read_grad_state(own[ticks * _RECORD :], grad_state, row, block)
 
 
@@ -885,7 +914,8 @@ def tick_wise_back(
         for number in range(decays.shape[0]):
             block = slice(number * _BLOCK, min((number + 1) * _BLOCK, size))
             pair = records[row, number, tick * _RECORD :]
-            _tick_back(pair, g_spikes[block], decays[number], levels, learns, grad_blocks[number])
+            g_parameters = grad_blocks[number]
+            _tick_back(pair, g_spikes[block], decays[number], levels, neurons.clears, learns, g_parameters)
             _write(pair, _SLOPE, grad_now[row, block])
             if tick == 0:
                 _write_grad_state(pair, grad.state, row, block)
