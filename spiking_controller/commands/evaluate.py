@@ -104,6 +104,7 @@ _FOLLOW = (
     ("distance, p90", "p90_m"),
     ("behind", "behind_m"),
     ("outside", "outside_m"),
+    ("beyond the last goal when no more come", "overshoot_m"),
 )
 _COSTS = (
     ("parameters", "parameters"),

@@ -17,7 +17,7 @@ from spiking_controller.files import write_atomically
 from spiking_controller.networks.checkpoint import Checkpoint, load_checkpoint, load_checkpoint_of
 from spiking_controller.robots.arm import get_arm
 from spiking_controller.streams.bag_reader import opened
-from spiking_controller.streams.bag_stream import BagStream, StreamOptions, find_stream, recorded_about
+from spiking_controller.streams.bag_stream import BagStream, StreamOptions, find_stream, recorded_arm
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -114,7 +114,7 @@ def replay(
         ModelContractError: a checkpoint cannot be used.
     """
     with opened(path) as bag:
-        checkpoints = [load_checkpoint(model) for model in models] or [_shipped(recorded_about(bag).get("arm"))]
+        checkpoints = [load_checkpoint(model) for model in models] or [_shipped(recorded_arm(bag))]
         common_task(checkpoints)
         task = checkpoints[0].task
         stream = find_stream(bag, task.arm, options)
@@ -136,7 +136,7 @@ def replay(
 
 
 def _shipped(arm: str | None) -> Checkpoint:
-    """Networks of the recorded arm; of the Panda where the bag does not name one."""
+    """Networks of the recorded arm; of the Panda where the bag does not tell."""
     try:
         return load_checkpoint_of(get_arm(arm or "panda"))
     except (RobotModelError, ModelContractError) as error:

@@ -20,10 +20,12 @@ WINDOW: Final = 0.25
 """The motion is that of the goals of so much time, s,"""
 FEWEST: Final = 4
 """and of at least so many."""
+LATENESS: Final = 1.2
+"""After so many intervals the next goal is late, and less and less of the motion is believed."""
 PATIENCE: Final = 2.0
-"""A goal that stays away for so many intervals,"""
+"""A goal that stays away for so many intervals"""
 SHORTEST_PATIENCE: Final = 0.1
-"""and for this time, s, has stopped."""
+"""and this time, s, has stopped where it was last."""
 DOUBT: Final = 4.0
 """So many times the noise power is taken off that of the estimated motion."""
 
@@ -43,13 +45,24 @@ class GoalMotion(NamedTuple):
 
 
 class _Fit(NamedTuple):
-    """goal(t) = place + velocity·t + acceleration·t²/2, t since the latest goal, s; each trusted by a share, 0 to 1."""
+    """goal(t) = place + velocity·t + acceleration·t²/2, t since the latest goal, s; each trusted by a share, 0 to 1.
+
+    The next goal is late from the age `late` of the latest one on, and is no longer awaited after `patience`, s.
+    """
 
     place: FloatArray
     velocity: FloatArray
     acceleration: FloatArray
     velocity_share: float
     acceleration_share: float
+    late: float
+    patience: float
+
+    def fraction_at(self, age: float) -> float:
+        """How much of the motion is still believed when the latest goal is so old, s."""
+        if not 0.0 <= age <= self.patience:
+            return 0.0
+        return 1.0 if age <= self.late else (self.patience - age) / (self.patience - self.late)
 
 
 class GoalTrack:
@@ -65,7 +78,6 @@ class GoalTrack:
         self._times: deque[int] = deque()
         self._goals: deque[FloatArray] = deque()
         self._fit: _Fit | None = None
-        self._patience = 0.0
 
     def reset(self) -> None:
         """Forget all goals; the next one goes on with none."""
@@ -113,10 +125,11 @@ class GoalTrack:
         if fit is None:
             return None
         age = (time - self._times[-1]) / NANOSECONDS
-        if not 0.0 <= age <= self._patience:
+        fraction = fit.fraction_at(age)
+        if fraction == 0.0:
             return None
         ahead = age + latency
-        share, bent = fit.velocity_share, fit.acceleration_share
+        share, bent = fraction * fit.velocity_share, fit.acceleration_share
         acceleration = bent * fit.acceleration
         velocity = fit.velocity + ahead * acceleration
         place = fit.place + ahead * fit.velocity + 0.5 * ahead**2 * acceleration
@@ -145,13 +158,15 @@ class GoalTrack:
         # Sum over the coordinates of the variance of one goal.
         noise = float(np.square(residual).sum()) / (count - 3)
         interval = -float(times[0]) / (count - 1)
-        self._patience = min(max(PATIENCE * interval, SHORTEST_PATIENCE), LONGEST_INTERVAL)
+        patience = min(max(PATIENCE * interval, SHORTEST_PATIENCE), LONGEST_INTERVAL)
         return _Fit(
             place,
             velocity,
             2.0 * half_acceleration,
             _share(velocity, noise * covariance[1, 1]),
             _share(half_acceleration, noise * covariance[2, 2]),
+            LATENESS * interval,
+            patience,
         )
 
 

@@ -28,6 +28,8 @@ SETTLING_TIME: Final = 2.0
 """The goal moves for so long before anything is measured, s."""
 DURATION: Final = 5.0
 """Time that is measured, s."""
+STOPPING_TIME: Final = 1.0
+"""Then no more goals come, and the hand is watched for so long, s."""
 _CHECKED: Final = 16
 """Points of a circle that must be reachable."""
 _MOST_DRAWS: Final = 10_000
@@ -63,12 +65,15 @@ class Followed(NamedTuple):
         median_m, p90_m: distance from the hand to the goal.
         behind_m: how far along the circle the hand is behind, mean.
         outside_m: how far it is outside the circle, mean.
+        overshoot_m: how far the hand runs beyond the last goal, in the direction of its motion, when the stream breaks
+            off.
     """
 
     median_m: float
     p90_m: float
     behind_m: float
     outside_m: float
+    overshoot_m: float
 
 
 def sample_circles(task: ReachTask, rng: np.random.Generator, count: int) -> list[Circle]:
@@ -123,7 +128,8 @@ def follow_goal(
 ) -> Followed:
     """Follow a goal that is streamed while it goes round a circle, in lock-step, with the code of the live controller.
 
-    The distance is that to the goal's true place, which has moved on since it was sent.
+    The distance is that to the goal's true place, which has moved on since it was sent. In the end the stream breaks
+    off.
 
     Args:
         checkpoint: with the networks.
@@ -152,7 +158,20 @@ def follow_goal(
         error = hand - circle.at(angle)
         along = circle.outwards(angle + 0.5 * np.pi)
         rows.append((np.linalg.norm(error), -error @ along, error @ circle.outwards(angle)))
+    last = speed * (sent - 1) / rate / RADIUS
+    beyond = 0.0
+    while loop.time < SETTLING_TIME + DURATION + STOPPING_TIME:
+        sample = loop.step()
+        if sample is None:
+            continue
+        loop.controller.report()
+        hand = task.arm.chain.position(sample.joint_position)[: task.goal_dimensions]
+        beyond = max(beyond, float((hand - circle.at(last)) @ circle.outwards(last + 0.5 * np.pi)))
     distance, behind, outside = np.array(rows).T
     return Followed(
-        float(np.median(distance)), float(np.quantile(distance, 0.9)), float(behind.mean()), float(outside.mean())
+        float(np.median(distance)),
+        float(np.quantile(distance, 0.9)),
+        float(behind.mean()),
+        float(outside.mean()),
+        beyond,
     )

@@ -17,7 +17,7 @@ FloatArray = NDArray[np.float64]
 Dialect = Literal["exact", "euler", "rockpool"]
 DIALECTS: Final[dict[Dialect, str]] = {
     "exact": "syn = exp(-dt/tau_syn)*syn + in; mem = exp(-dt/tau_mem)*mem + (1 - exp(-dt/tau_mem))*syn",
-    "euler": "syn = syn + in; mem = mem + dt/tau_mem*(syn - mem); spikes; syn = syn - dt/tau_syn*syn",
+    "euler": "syn = syn + dt/tau_syn*(w_in*in - syn); mem = mem + dt/tau_mem*(syn - mem)",
     "rockpool": "syn = exp(-dt/tau_syn)*(syn + in); mem = exp(-dt/tau_mem)*mem + syn",
 }
 """How an importer steps CubaLIF from tick to tick; `in` is the output of the Affine node before it."""
@@ -26,8 +26,8 @@ _RESETS: Final[dict[Reset, str]] = {
     "zero": "mem = 0 after a spike",
 }
 _READOUTS: Final[dict[ReadoutLeak, str]] = {
-    "membrane": "mem = keep_membrane*mem + (1 - keep_membrane)*syn; action = tanh(size*gain*mem) after the last tick",
-    "output": "mem = keep_membrane*tanh(mem) + (1 - keep_membrane)*gain*syn; action = tanh(size*mem) after the last tick",
+    "membrane": "mem = keep_membrane*mem + (1 - keep_membrane)*syn; action = tanh(size*gain*mem)",
+    "output": "mem = keep_membrane*tanh(mem) + (1 - keep_membrane)*gain*syn; action = tanh(size*mem)",
 }
 
 
@@ -54,6 +54,11 @@ def to_nir(checkpoint: Checkpoint, dialect: Dialect) -> NirExport:
     """
     policy = checkpoint.policy
     config = _plain(checkpoint)
+    if config.reset == "zero" and dialect == "rockpool":
+        raise ConfigError(
+            f"{checkpoint.source}: a spike sets the membrane to zero, but in Rockpool it subtracts the threshold; take "
+            "another dialect, or train with `reset: subtract`."
+        )
     network = policy.network
     assert isinstance(network, SpikingNetwork)
     with torch.no_grad():
@@ -73,10 +78,11 @@ def to_nir(checkpoint: Checkpoint, dialect: Dialect) -> NirExport:
         scale = (1.0 - membrane) / synaptic if dialect == "rockpool" else np.ones_like(membrane)
         tau_synaptic, tau_membrane = (_time_constant(keep, config.tick, dialect) for keep in (synaptic, membrane))
         ones = np.ones_like(membrane)
+        gain = tau_synaptic / config.tick if dialect == "euler" else ones
         number = index + 1
         nodes[f"weights_{number}"] = nir.Affine(scale[:, None] * _double(weight), scale * _double(weights.bias[index]))
         nodes[f"layer_{number}"] = nir.CubaLIF(
-            tau_syn=tau_synaptic, tau_mem=tau_membrane, r=ones, v_leak=0.0 * ones, v_threshold=ones
+            tau_syn=tau_synaptic, tau_mem=tau_membrane, r=ones, v_leak=0.0 * ones, v_threshold=ones, w_in=gain
         )
         nodes[f"spikes_{number}"] = nir.Output(output_type={"output": np.array([ones.size])})
         edges += [
@@ -139,7 +145,7 @@ def _sidecar(
         "readout": {
             "where": "on the host, at every tick",
             "equations": f"c = sum over layers of weights @ spikes; syn = keep_synaptic*syn + c; "
-            f"{_READOUTS[config.readout_leak]}",
+            f"{_READOUTS[config.readout_leak]} after the last tick",
             "size": "s of the features' normalisation; 1 without one",
             "weights": readout,
             "keep_synaptic": _double(keep[0]).tolist(),

@@ -86,8 +86,8 @@ def adaptive_lif_step(
         base  <- rest if spike
 
     If the threshold does not move, ϑ = rest, and a and base stay as they are. If a spike clears the membrane, the reset
-    is mem <- mem·(1 - spike), likewise without a gradient through the spike. In fixed point, every value of the state is
-    rounded when it is written.
+    is mem <- mem·(1 - spike), likewise without a gradient through the spike. In fixed point, every value of the state
+    is rounded when it is written.
 
     Args:
         drive: weighted input of this tick, [batch, neurons].

@@ -14,7 +14,7 @@ from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader
 
 from spiking_controller.errors import ConfigError
-from spiking_controller.robots.arm import Arm
+from spiking_controller.robots.arm import Arm, get_arm, shipped_arms
 from spiking_controller.robots.gravity import GravityModel
 from spiking_controller.streams.bag_reader import read, unreadable_topics
 from spiking_controller.streams.message_feed import (
@@ -125,6 +125,25 @@ class BagStream:
 def recorded_about(bag: Reader) -> dict[str, str]:
     """What the recorder of this package says of the run in metadata.yaml; empty for other bags."""
     return {str(key): str(value) for key, value in (bag.storage.metadata.custom or {}).items()}
+
+
+def recorded_arm(bag: Reader) -> str | None:
+    """The arm that was recorded: what the recorder of this package noted, else the shipped one whose joints are named.
+
+    Raises:
+        ConfigError: the bag is damaged.
+    """
+    noted = recorded_about(bag).get("arm")
+    if noted:
+        return noted
+    held = {connection.topic for connection in _readable(bag) if connection.msgtype == JOINT_STATE}
+    names = {
+        name
+        for topic in held
+        for connection, _, data in _first(bag, topic)
+        for name in _decoded(bag, connection, data).name
+    }
+    return next((arm for arm in shipped_arms() if names.issuperset(get_arm(arm).joint_names)), None)
 
 
 def find_stream(bag: Reader, arm: Arm, options: StreamOptions | None = None) -> BagStream:

@@ -1,12 +1,14 @@
 """Whoever steps the NIR graph as its dialect says gets every spike of the package, and the action from the sidecar."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import nir
 import numpy as np
 import pytest
+import snntorch
 import torch
 from numpy.typing import NDArray
 from rockpool.nn.modules.torch.lif_torch import LIFTorch, StepPWL
@@ -24,14 +26,17 @@ from spiking_controller.networks.checkpoint import (
 from spiking_controller.networks.config import TrainingConfig
 from spiking_controller.networks.nir_export import Dialect, to_nir
 from spiking_controller.resources import share_path
-from spiking_controller.snn.config import NetworkConfig
+from spiking_controller.snn.config import NetworkConfig, Reset
 from spiking_controller.tasks.environment import ReachVectorEnv
 
 EPISODES = 10
 
 
 class Recorded(NamedTuple):
-    """Ten closed-loop episodes: features [ticks, episodes, features], spikes of both layers, last actions and s."""
+    """Ten closed-loop episodes: features [ticks, episodes, features], spikes of both layers, last actions and s.
+
+    The features are those that the first layer receives at each tick.
+    """
 
     features: NDArray[np.float64]
     spikes: list[NDArray[np.float64]]
@@ -45,7 +50,27 @@ def checkpoint() -> Checkpoint:
 
 
 @pytest.fixture(scope="module")
+def on_chip(checkpoint: Checkpoint) -> Checkpoint:
+    """The same weights in neurons that a spike sets to zero, with room for a tick of delay between the layers."""
+    policy = replace(checkpoint.config.policy, reset="zero", delay=1)  # type: ignore[type-var]
+    config = replace(checkpoint.config, policy=policy)
+    networks = build_networks(config)
+    for network, trained in zip(networks, (checkpoint.policy, checkpoint.forward_model), strict=True):
+        network.load_state_dict(trained.state_dict())
+    return parse_checkpoint(dump_checkpoint(*networks, config), "on_chip.safetensors")
+
+
+@pytest.fixture(scope="module")
 def recorded(checkpoint: Checkpoint) -> Recorded:
+    return record(checkpoint)
+
+
+@pytest.fixture(scope="module")
+def recorded_on_chip(on_chip: Checkpoint) -> Recorded:
+    return record(on_chip)
+
+
+def record(checkpoint: Checkpoint) -> Recorded:
     env = ReachVectorEnv(checkpoint.task, EPISODES)
     seen, _ = env.reset(seed=3)
     policy, agent = checkpoint.policy, SpikingAgent(checkpoint.policy)
@@ -65,24 +90,30 @@ def recorded(checkpoint: Checkpoint) -> Recorded:
         seen, *_ = env.step(action)
     assert policy.normalisation is not None
     size = policy.normalisation.size(inputs).numpy()
-    return Recorded(np.array(features, dtype=np.float64), [np.array(one) for one in spikes], action, size)
+    received = delayed(np.array(features, dtype=np.float64), policy.network.config.delay)
+    return Recorded(received, [np.array(one) for one in spikes], action, size)
 
 
-def stepped(lif: nir.CubaLIF, drive: NDArray[np.float64], dt: float, dialect: Dialect) -> NDArray[np.float64]:
-    """Spikes of CubaLIF with subtractive reset for the drive [ticks, batch, neurons], float64."""
+def delayed(signal: NDArray[np.float64], ticks: int) -> NDArray[np.float64]:
+    """A signal [ticks, ...] that comes late; zeros at first."""
+    return np.concatenate((np.zeros_like(signal[:ticks]), signal[: len(signal) - ticks]))
+
+
+def stepped(
+    lif: nir.CubaLIF, drive: NDArray[np.float64], dt: float, dialect: Dialect, reset: Reset = "subtract"
+) -> NDArray[np.float64]:
+    """Spikes of CubaLIF for the drive [ticks, batch, neurons], float64."""
     if dialect == "rockpool":
         return rockpool(lif, drive, dt)
     is_euler = dialect == "euler"
     mix = dt / lif.tau_mem if is_euler else 1.0 - np.exp(-dt / lif.tau_mem)
-    keep = 1.0 - dt / lif.tau_syn if is_euler else np.exp(-dt / lif.tau_syn)
+    keep = np.exp(-dt / lif.tau_syn)
     syn, mem, spikes = np.zeros(drive.shape[1:]), np.zeros(drive.shape[1:]), []
     for now in drive:
-        syn = syn + now if is_euler else keep * syn + now
+        syn = syn + dt / lif.tau_syn * (lif.w_in * now - syn) if is_euler else keep * syn + now
         mem = mem + mix * (lif.r * syn + lif.v_leak - mem)
         spikes.append((mem > lif.v_threshold).astype(np.float64))
-        mem = mem - lif.v_threshold * spikes[-1]
-        if is_euler:
-            syn = keep * syn
+        mem = mem * (1.0 - spikes[-1]) if reset == "zero" else mem - lif.v_threshold * spikes[-1]
     return np.array(spikes)
 
 
@@ -113,6 +144,98 @@ def rockpool(lif: nir.CubaLIF, drive: NDArray[np.float64], dt: float) -> NDArray
     return np.asarray(spikes.numpy().swapaxes(0, 1), dtype=np.float64)
 
 
+@pytest.fixture
+def norse(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """norse's importer in float64; its own float32 flips neurons within rounding of their threshold.
+
+    Where norse is not installed, tests with it are skipped: it needs torchvision, of which PyPI has no build for
+    PyTorch's CPU build.
+    """
+    importer = pytest.importorskip("norse.torch.utils.import_nir")
+    monkeypatch.setattr(importer, "_to_tensor", lambda values: torch.as_tensor(values).double())
+    return importer
+
+
+def in_norse(
+    norse: Any, weights: nir.Affine, lif: nir.CubaLIF, signal: NDArray[np.float64], dt: float, reset: Reset
+) -> NDArray[np.float64]:
+    """Spikes of one layer as norse reads it from NIR, for the signal [ticks, batch, inputs]."""
+    nodes = {"input": nir.Input(np.array([signal.shape[2]])), "weights": weights, "lif": lif}
+    nodes["output"] = nir.Output(np.array([lif.tau_mem.size]))
+    graph = nir.NIRGraph(nodes, [("input", "weights"), ("weights", "lif"), ("lif", "output")])
+    method = norse.reset.reset_value if reset == "zero" else norse.reset.reset_subtract
+    module = norse.from_nir(graph, reset_method=method, dt=dt)
+    state, spikes = None, []
+    with torch.no_grad():
+        for now in torch.tensor(signal):
+            fired, state = module(now, state)
+            spikes.append(fired.numpy())
+    return np.array(spikes)
+
+
+@pytest.mark.parametrize("reset", ["subtract", "zero"])
+def test_no_spike_differs_in_norse(norse: Any, request: pytest.FixtureRequest, reset: Reset) -> None:
+    suffix = "" if reset == "subtract" else "_on_chip"
+    checkpoint = request.getfixturevalue("on_chip" if suffix else "checkpoint")
+    recorded = request.getfixturevalue(f"recorded{suffix}")
+    graph, sidecar = to_nir(checkpoint, "euler")
+    signal = recorded.features
+    for layer in (0, 1):
+        weights, lif = graph.nodes[f"weights_{layer + 1}"], graph.nodes[f"layer_{layer + 1}"]
+        signal = in_norse(norse, weights, lif, signal, sidecar["dt"], reset)
+        assert recorded.spikes[layer].sum() > 5_000
+        assert int((signal != recorded.spikes[layer]).sum()) == 0
+
+
+@pytest.mark.parametrize("dialect", ["exact", "euler"])
+def test_no_spike_differs_where_a_spike_sets_the_membrane_to_zero(
+    on_chip: Checkpoint, recorded_on_chip: Recorded, dialect: Dialect
+) -> None:
+    graph, sidecar = to_nir(on_chip, dialect)
+    assert (sidecar["reset"], sidecar["input_delay_ticks"]) == ("mem = 0 after a spike", 1)
+    signal = recorded_on_chip.features
+    for layer in (0, 1):
+        weights, lif = graph.nodes[f"weights_{layer + 1}"], graph.nodes[f"layer_{layer + 1}"]
+        drive = signal @ weights.weight.T + weights.bias
+        signal = stepped(lif, drive, sidecar["dt"], dialect, "zero")
+        assert recorded_on_chip.spikes[layer].sum() > 5_000
+        assert int((signal != recorded_on_chip.spikes[layer]).sum()) == 0
+        if dialect == "exact":
+            assert int((in_snntorch(lif, drive, sidecar["dt"]) != signal).sum()) == 0
+
+
+def in_snntorch(lif: nir.CubaLIF, drive: NDArray[np.float64], dt: float) -> NDArray[np.float64]:
+    """Spikes of snntorch's own neurons, which it sets to zero; drive [ticks, batch, neurons], float64."""
+    beta = np.exp(-dt / lif.tau_mem)
+    neuron = snntorch.Synaptic(
+        torch.tensor(np.exp(-dt / lif.tau_syn)), torch.tensor(beta), reset_mechanism="zero", reset_delay=False
+    )
+    synaptic = membrane = torch.zeros(drive.shape[1:], dtype=torch.float64)
+    spikes = []
+    with torch.no_grad():
+        for now in torch.tensor((1.0 - beta) * drive):
+            fired, synaptic, membrane = neuron(now, synaptic, membrane)
+            spikes.append(fired.numpy())
+    return np.array(spikes)
+
+
+def test_with_a_tick_between_the_layers_the_spikes_come_when_the_sidecar_says(
+    on_chip: Checkpoint, recorded_on_chip: Recorded
+) -> None:
+    """Apart from the first second: biases act from the first tick, before the first features and spikes come."""
+    graph, sidecar = to_nir(on_chip, "exact")
+    delays = sidecar["one_tick_per_layer"]
+    assert delays == {"input_delay_ticks": 0, "readout_delay_ticks": {"spikes_1": 1, "spikes_2": 0}}
+    signal = np.roll(recorded_on_chip.features, -1, axis=0)  # as they are computed, without delay
+    for layer in (0, 1):
+        weights, lif = graph.nodes[f"weights_{layer + 1}"], graph.nodes[f"layer_{layer + 1}"]
+        spikes = stepped(lif, signal @ weights.weight.T + weights.bias, sidecar["dt"], "exact", "zero")
+        read_out = delayed(spikes, delays["readout_delay_ticks"][f"spikes_{layer + 1}"])
+        assert recorded_on_chip.spikes[layer][200:].sum() > 500
+        assert int((read_out[200:] != recorded_on_chip.spikes[layer][200:]).sum()) == 0
+        signal = delayed(spikes, 1)
+
+
 @pytest.mark.parametrize("dialect", ["exact", "euler", "rockpool"])
 def test_no_spike_differs_over_800_ticks_of_ten_episodes(
     checkpoint: Checkpoint, recorded: Recorded, dialect: Dialect
@@ -139,6 +262,11 @@ def test_the_action_follows_from_the_spikes_and_the_sidecar(checkpoint: Checkpoi
         mem = keep_membrane * mem + (1.0 - keep_membrane) * syn
     action = np.tanh(recorded.size * np.array(readout["gain"]) * mem)
     np.testing.assert_allclose(action, recorded.action, atol=1e-5)
+
+
+def test_a_reset_to_zero_is_refused_in_the_dialect_of_rockpool_which_subtracts(on_chip: Checkpoint) -> None:
+    with pytest.raises(ConfigError, match=r"on_chip.safetensors: .* in Rockpool it subtracts the threshold"):
+        to_nir(on_chip, "rockpool")
 
 
 @pytest.mark.parametrize(

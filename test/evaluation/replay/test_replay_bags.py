@@ -147,7 +147,14 @@ def permuted_with_fingers(state: State) -> State:
 
 
 def other_names(state: State) -> State:
-    return replace(state, names=tuple(name.replace("panda", "fr3") for name in state.names))
+    return replace(state, names=tuple(name.replace("panda", "left") for name in state.names))
+
+
+def test_the_joints_of_a_bag_tell_the_arm_whose_networks_are_judged(states: list[State], tmp_path: Path) -> None:
+    for arm in ("panda", "fr3"):
+        named = [replace(state, names=get_arm(arm).joint_names) for state in states[:500]]
+        evaluator, _ = replay(write(tmp_path / arm, named), [], NO_OPTIONS)
+        assert evaluator.metrics()["checkpoints"][0]["source"] == str(get_arm(arm).checkpoint)
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
