@@ -52,8 +52,9 @@ def checkpoint() -> Checkpoint:
 @pytest.fixture(scope="module")
 def on_chip(checkpoint: Checkpoint) -> Checkpoint:
     """The same weights in neurons that a spike sets to zero, with room for a tick of delay between the layers."""
-    policy = replace(checkpoint.config.policy, reset="zero", delay=1)  # type: ignore[type-var]
-    config = replace(checkpoint.config, policy=policy)
+    before = checkpoint.config.policy
+    assert isinstance(before, NetworkConfig)
+    config = replace(checkpoint.config, policy=replace(before, reset="zero", delay=1))
     networks = build_networks(config)
     for network, trained in zip(networks, (checkpoint.policy, checkpoint.forward_model), strict=True):
         network.load_state_dict(trained.state_dict())
@@ -90,7 +91,9 @@ def record(checkpoint: Checkpoint) -> Recorded:
         seen, *_ = env.step(action)
     assert policy.normalisation is not None
     size = policy.normalisation.size(inputs).numpy()
-    received = delayed(np.array(features, dtype=np.float64), policy.network.config.delay)
+    config = checkpoint.config.policy
+    assert isinstance(config, NetworkConfig)
+    received = delayed(np.array(features, dtype=np.float64), config.delay)
     return Recorded(received, [np.array(one) for one in spikes], action, size)
 
 
