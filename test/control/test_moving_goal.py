@@ -82,6 +82,18 @@ def test_a_jump_a_pause_and_a_jump_of_time_start_anew() -> None:
     assert not track.add(150 * MS, np.full(3, np.nan))
 
 
+def test_a_goal_that_is_late_is_believed_to_move_less_and_less() -> None:
+    track, velocity = GoalTrack(), np.array([0.2, 0.0, 0.0])
+    for index in range(10):
+        track.add(50 * index * MS, START + 0.05 * index * velocity)
+    last = START + 0.45 * velocity
+    for age, fraction in ((50, 1.0), (60, 1.0), (80, 0.5), (90, 0.25)):
+        motion = track.at((450 + age) * MS)
+        assert motion is not None
+        np.testing.assert_allclose(motion.velocity, fraction * velocity, atol=1e-6)
+        np.testing.assert_allclose(motion.position, last + fraction * 0.001 * age * velocity, atol=1e-6)
+
+
 def test_a_goal_of_which_no_more_is_heard_stops() -> None:
     track = GoalTrack()
     for index in range(10):

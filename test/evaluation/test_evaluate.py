@@ -136,6 +136,7 @@ def test_the_hand_follows_a_goal_that_moves() -> None:
         follow_goal(checkpoint, circle, 0.2, RATE, ControllerSettings(following_gain=gain)) for gain in (1.0, 0.0)
     )
     assert led.median_m < 0.008
+    assert led.overshoot_m < 0.03
     assert chased.median_m > 0.025
 
 
