@@ -52,8 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--disturb",
         type=int,
         metavar="N",
-        help="also disturb N arms in each of several ways (loads, pushes, contacts), and let others reach for an hour "
-        "in which every contact is a false alarm, likewise",
+        help="also disturb N arms in each of several ways (loads, pushes, contacts), let others reach for an hour in "
+        f"which every contact is a false alarm, and send {disturbing.UNCHANGED_GOALS} N unchanged ones to a goal each "
+        "with and without the observer, likewise",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure to this file")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="PyTorch threads (default: 1)")
@@ -210,6 +211,12 @@ def disturb_table(disturbed: dict[str, Any]) -> str:
             [f"noticed at all, {moving}", _share(noticed, np.inf)],
         ]
     rows.append([f"false alarms in {contacts['minutes']:g} min of reaching", f"{contacts['false_alarms']}"])
+    unchanged = disturbed["unchanged"]
+    errors = [
+        [f"final error {how} the observer", *(_cell(float(np.quantile(unchanged[name], q)), "m") for q in (0.5, 0.9))]
+        for how, name in (("with", "observed_m"), ("without", "alone_m"))
+    ]
+    noticed = sum(unchanged["noticed"])
     heads = [
         f"picked up, {disturbed['arms']} arms",
         "moved, median",
@@ -219,7 +226,13 @@ def disturb_table(disturbed: dict[str, Any]) -> str:
         "mass off, median",
         "within 10 %",
     ]
-    return "\n\n".join((plain_table(heads, loads), plain_table(["pushed and touched", ""], rows)))
+    title = f"unchanged arm, {len(unchanged['noticed'])} goals; the observer acted at {noticed}"
+    tables = (
+        plain_table(heads, loads),
+        plain_table(["pushed and touched", ""], rows),
+        plain_table([title, "median", "p90"], errors),
+    )
+    return "\n\n".join(tables)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spiking_controller.control.controller import StepReport
+from spiking_controller.control.controller import ControllerSettings, StepReport
 from spiking_controller.evaluation.lock_step import FOR_EVER, LockStep, over_arms
 from spiking_controller.networks.checkpoint import Checkpoint
 from spiking_controller.robots.simulation import ArmCondition
@@ -45,6 +45,11 @@ GOAL_TIME: Final = 4.0
 ALARM_TRIALS: Final = 12
 """Arms that reach without being touched, side by side."""
 
+UNCHANGED_GOALS: Final = 8
+"""For each of the other trials so many arms as the networks know them go to a goal, with and without the observer."""
+FINAL_TIME: Final = 0.5
+"""A final error is the mean over so long, s, as in `tasks.metrics`."""
+
 
 class Carried(NamedTuple):
     """One arm that picked a load up while it held a goal.
@@ -67,6 +72,19 @@ class Touched(NamedTuple):
     false_alarms: int
 
 
+class Unchanged(NamedTuple):
+    """One arm as its networks know it, with a goal.
+
+    Attributes:
+        observed_m, alone_m: final error with and without the observer.
+        noticed: whether the observer added anything. Where it did not, the torques are the same to the last bit.
+    """
+
+    observed_m: float
+    alone_m: float
+    noticed: bool
+
+
 def disturb(checkpoint: Checkpoint, *, seed: int, arms: int, minutes: float) -> dict[str, Any]:
     """Disturb many arms, simulated side by side, one on each processor.
 
@@ -78,7 +96,8 @@ def disturb(checkpoint: Checkpoint, *, seed: int, arms: int, minutes: float) -> 
     Returns:
         Plain data. `loads`: for each of LOADS its `kg` and, as lists over arms, the fields of `Carried`. `push`:
         `newton` and a list `distance_m`. `contacts`: for "rest" and "motion" lists of the fields of `Touched`;
-        `minutes` and `false_alarms` of reaching.
+        `minutes` and `false_alarms` of reaching. `unchanged`: lists of the fields of `Unchanged`, over
+        UNCHANGED_GOALS · `arms` arms.
     """
     task = checkpoint.task
     rng = np.random.default_rng([seed, *b"disturb"])
@@ -104,6 +123,9 @@ def disturb(checkpoint: Checkpoint, *, seed: int, arms: int, minutes: float) -> 
     alarms = over_arms(
         reach_untouched, [(checkpoint, seed, 60.0 * minutes / ALARM_TRIALS, n) for n in range(ALARM_TRIALS)]
     )
+    count = UNCHANGED_GOALS * arms
+    starts = zip(sample_joint_position(task, rng, count), sample_goals(task, rng, count), strict=True)
+    unchanged = over_arms(reach_unchanged, [(checkpoint, *start) for start in starts])
     return {
         "arms": arms,
         "loads": [
@@ -117,19 +139,26 @@ def disturb(checkpoint: Checkpoint, *, seed: int, arms: int, minutes: float) -> 
             "minutes": minutes,
             "false_alarms": sum(alarms),
         },
+        "unchanged": _lists(Unchanged, unchanged),
     }
 
 
-def _lists(kind: type[Carried] | type[Touched], rows: list[Any]) -> dict[str, list[float]]:
+def _lists(kind: type[Carried] | type[Touched] | type[Unchanged], rows: list[Any]) -> dict[str, list[float]]:
     return {name: [getattr(row, name) for row in rows] for name in kind._fields}
 
 
 class _Trial:
     """One arm in lock-step; every control step is reported."""
 
-    def __init__(self, checkpoint: Checkpoint, posture: FloatArray, noise_seed: int = 0) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        posture: FloatArray,
+        noise_seed: int = 0,
+        settings: ControllerSettings | None = None,
+    ) -> None:
         task = checkpoint.task
-        self.loop = LockStep.of(checkpoint, posture, seed=noise_seed)
+        self.loop = LockStep.of(checkpoint, posture, settings, noise_seed)
         self.go(task.arm.chain.position(posture)[: task.goal_dimensions])
 
     def burden(self) -> None:
@@ -223,3 +252,20 @@ def reach_untouched(checkpoint: Checkpoint, seed: int, duration: float, number: 
         trial.go(goal)
         alarms += _contacts(trial.run(GOAL_TIME))
     return alarms
+
+
+def reach_unchanged(checkpoint: Checkpoint, posture: FloatArray, goal: FloatArray) -> Unchanged:
+    """Go from a posture, rad, [n], to a goal, m, [d], for GOAL_TIME, with the observer and, if it acts, without."""
+
+    def reach(settings: ControllerSettings) -> tuple[float, bool]:
+        """The final error, m, and whether the observer added anything."""
+        trial = _Trial(checkpoint, posture, settings=settings)
+        trial.go(goal)
+        reports = trial.run(GOAL_TIME)
+        last = reports[-round(FINAL_TIME / checkpoint.task.control_period) :]
+        acted = any(report.disturbance is not None and report.disturbance.torque.any() for report in reports)
+        return float(np.mean([report.tracking_error for report in last])), acted
+
+    observed, noticed = reach(ControllerSettings())
+    alone, _ = reach(ControllerSettings(disturbance_gain=0.0)) if noticed else (observed, False)
+    return Unchanged(observed, alone, noticed)

@@ -1,5 +1,7 @@
 """Loads, pushes and contacts on an arm that the live controller's code drives, and the table of what came of them."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from spiking_controller.commands.evaluate import disturb_table
 from spiking_controller.evaluation import disturbing
 from spiking_controller.networks.checkpoint import Checkpoint, load_checkpoint
 from spiking_controller.resources import share_path
+from spiking_controller.robots.simulation import ArmCondition
 
 GOAL = np.array([0.5, -0.3, 0.35])
 
@@ -42,6 +45,27 @@ def test_a_touch_is_noticed_with_a_load_and_noise(checkpoint: Checkpoint, home: 
     assert nothing == disturbing.Touched(None, 0)
 
 
+def test_an_unchanged_arm_reaches_its_goal_as_without_the_observer(
+    checkpoint: Checkpoint, home: disturbing.FloatArray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet = disturbing.reach_unchanged(checkpoint, home, GOAL)
+    assert quiet.observed_m < 0.002
+    assert not quiet.noticed
+    assert quiet.alone_m == quiet.observed_m
+    # An arm that is not the one that the networks know: what the observer adds is compared with nothing added.
+    started = disturbing.LockStep.of
+
+    def loaded(*arguments: Any) -> disturbing.LockStep:
+        loop = started(*arguments)
+        loop.arm.apply(ArmCondition(payload_mass=2.0))
+        return loop
+
+    monkeypatch.setattr(disturbing.LockStep, "of", loaded)
+    changed = disturbing.reach_unchanged(checkpoint, home, GOAL)
+    assert changed.noticed
+    assert changed.alone_m > 10.0 * changed.observed_m
+
+
 def test_the_table_counts_what_came_too_late_or_never() -> None:
     noticed = {"noticed_after_s": [0.02, 0.08, None, 0.06], "false_alarms": [0, 0, 0, 0]}
     table = disturb_table(
@@ -50,6 +74,11 @@ def test_the_table_counts_what_came_too_late_or_never() -> None:
             "loads": [{"kg": 2.0, "moved_m": [0.01, 0.03], "back_after_s": [0.5, None], "mass_kg": [2.1, 2.5]}],
             "push": {"newton": 15.0, "distance_m": [0.001, 0.02]},
             "contacts": {"rest": noticed, "motion": noticed, "minutes": 60.0, "false_alarms": 3},
+            "unchanged": {
+                "observed_m": [0.001, 0.002, 0.004],
+                "alone_m": [0.001, 0.002, 0.003],
+                "noticed": [False, False, True],
+            },
         }
     )
     load, *rest = (" ".join(line.split()) for line in table.splitlines() if line and "picked up" not in line)
@@ -58,3 +87,6 @@ def test_the_table_counts_what_came_too_late_or_never() -> None:
     assert any(line == "contacts noticed within 60 ms, rest 50 %" for line in rest)
     assert any(line == "noticed at all, motion 75 %" for line in rest)
     assert any(line.endswith("60 min of reaching 3") for line in rest)
+    assert "unchanged arm, 3 goals; the observer acted at 1 median p90" in rest
+    assert "final error with the observer 0.002 m 0.0036 m" in rest
+    assert "final error without the observer 0.002 m 0.0028 m" in rest
