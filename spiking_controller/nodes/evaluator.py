@@ -34,6 +34,7 @@ from spiking_controller.nodes.common.parameters import ParameterSpec, declare_pa
 from spiking_controller.nodes.common.process import StopRequest, executed, run_process, spin_until_stopped
 from spiking_controller.streams.message_feed import (
     ACCEPTED_GOAL,
+    DISTURBANCE,
     PREDICTION,
     PREDICTION_ERROR,
     TORQUE,
@@ -118,6 +119,7 @@ class Evaluator(Node):
         topics = ArmTopics(
             name(JOINT_STATES),
             None if measured else name(TORQUE),
+            name(DISTURBANCE),
             (self._accepted_goals, *map(name, ASKED_GOALS)),
             name(PREDICTION),
             name(PREDICTION_ERROR),
@@ -145,6 +147,7 @@ class Evaluator(Node):
         self._joint_states = JointStateInput(self, self._listening(JointState, JOINT_STATES))
         if not measured:
             self._listen(JointState, TORQUE, BEST_EFFORT)
+        self._listen(JointState, DISTURBANCE, BEST_EFFORT)
         self._listen(JointState, PREDICTION, BEST_EFFORT)
         self._listen(Float64, PREDICTION_ERROR, BEST_EFFORT)
         self._listen(PointStamped, ACCEPTED_GOAL, EVERY_LATCHED)

@@ -19,6 +19,7 @@ from spiking_controller.robots.gravity import GravityModel
 from spiking_controller.streams.bag_reader import read, unreadable_topics
 from spiking_controller.streams.message_feed import (
     ACCEPTED_GOAL,
+    DISTURBANCE,
     JOINT_STATE,
     POINT,
     POSE,
@@ -194,7 +195,10 @@ def find_stream(bag: Reader, arm: Arm, options: StreamOptions | None = None) -> 
     if goals:
         notes.append(f"goals are those on {' and '.join(goals)}.")
     gravity = _includes_gravity(bag, arm, options.effort, torque, efforts, notes)
-    topics = ArmTopics(topic, torque, goals, predictions, errors)
+    taken_off = beside(DISTURBANCE, JOINT_STATE)
+    if taken_off is not None:
+        notes.append(f"what the controller took off the torques is on {taken_off} and is added again.")
+    topics = ArmTopics(topic, torque, taken_off, goals, predictions, errors)
     return BagStream(topics, names, has_effort, gravity, period, notes)
 
 

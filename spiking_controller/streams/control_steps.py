@@ -21,7 +21,7 @@ FloatArray = NDArray[np.float64]
 PERIOD_TOLERANCE = 0.25
 """Control steps may lie apart by this fraction more or less than the control period, with drivers that jitter."""
 LONGEST_HOLD = NANOSECONDS // 10
-"""A measured torque stands for so long where none follows, ns."""
+"""A measured torque, or what was taken off it, stands for so long where none follows, ns."""
 
 
 class ControlStep(NamedTuple):
@@ -31,7 +31,8 @@ class ControlStep(NamedTuple):
         time: its start, ns.
         continues: it begins where the last one ended.
         observation, following: at its start and at its end, [observation].
-        torque: that acted at its end, N·m, [n], in the task's gravity convention; None where none was recorded.
+        torque: that acted at its end, N·m, [n], in the task's gravity convention, as the networks alone would have it:
+            what was taken off is added again; None where none was recorded.
         velocity: at the torque's time, rad/s, [n].
         torque_time: stamp of the torque, ns; -1 without one.
         torque_rate: mean |rate| of the controlled joints' torque within the step, N·m/s; NaN where it is not known.
@@ -91,6 +92,7 @@ class ControlStepBuilder:
         self._gravity = GravityModel(task.arm) if includes_gravity != wanted else None
         self._gravity_sign = 1.0 if wanted else -1.0
         self._torques: dict[int, FloatArray] = {}
+        self._disturbances: dict[int, FloatArray] = {}
         self._last_reported: int | None = None
         self._anchors: list[int] = []
         self._last: ArmSample | None = None
@@ -118,6 +120,16 @@ class ControlStepBuilder:
             self.dropped["torque that is not finite"] += 1
             return
         self._torques[time] = torque
+
+    def add_disturbance(self, time: int, torque: FloatArray) -> None:
+        """What the controller has taken off its torques from a control step on, N·m, [m]; `time` is its stamp, ns.
+
+        The networks know the arm without: what they did is their own torque, not the corrected one.
+        """
+        if not np.isfinite(torque).all():
+            self.dropped["disturbance that is not finite"] += 1
+            return
+        self._disturbances[time] = torque
 
     def add(self, sample: ArmSample) -> Outcome:
         """The next joint state."""
@@ -195,6 +207,10 @@ class ControlStepBuilder:
         if stamps:
             sample, torque = self._samples[time], self._torques[time]
             velocity = sample.joint_velocity
+            taken_off = self._taken_off(time)
+            if taken_off is not None:
+                torque = torque.copy()
+                torque[: taken_off.size] += taken_off
             if self._gravity is not None:
                 torque = torque + self._gravity_sign * self._gravity.torque(sample.joint_position)
         else:
@@ -206,14 +222,26 @@ class ControlStepBuilder:
         self._forget_before(min(end, time) if self._measured and stamps else end)
         return torque, velocity, time, rate
 
+    def _taken_off(self, time: int) -> FloatArray | None:
+        """What the controller had taken off a torque of that stamp, ns, if it did."""
+        latest = time - 1 if self._measured else time
+        stamps = [stamp for stamp in self._disturbances if time - LONGEST_HOLD <= stamp <= latest]
+        taken_off = self._disturbances[max(stamps)] if stamps else None
+        return taken_off if taken_off is not None and taken_off.any() else None
+
     def _forget_before(self, time: int) -> None:
-        for buffer in (self._torques, self._samples):
-            for stamp in [stamp for stamp in buffer if stamp < time]:
+        for buffer, oldest in (
+            (self._torques, time),
+            (self._samples, time),
+            (self._disturbances, time - LONGEST_HOLD),
+        ):
+            for stamp in [stamp for stamp in buffer if stamp < oldest]:
                 del buffer[stamp]
 
     def restart(self) -> None:
         """Time jumped: what is left belongs to the past."""
         self._torques.clear()
+        self._disturbances.clear()
         self._samples.clear()
         self._anchors.clear()
         self._last_reported = None

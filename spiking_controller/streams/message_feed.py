@@ -18,6 +18,7 @@ POSE = "geometry_msgs/msg/PoseStamped"
 
 # Topics of the controller, beside the joint states.
 TORQUE = "controller/torque"
+DISTURBANCE = "controller/disturbance"
 PREDICTION = "controller/prediction"
 PREDICTION_ERROR = "controller/prediction_error"
 ACCEPTED_GOAL = "controller/goal"
@@ -55,6 +56,9 @@ class Listener(Protocol):
     def add_torque(self, time: int, names: Sequence[str], torque: ArrayLike) -> None:
         """A commanded torque."""
 
+    def add_disturbance(self, time: int, names: Sequence[str], torque: ArrayLike) -> None:
+        """What the controller has taken off its torques."""
+
     def add_goal(self, time: int, point: ArrayLike, frame: str, accepted: bool) -> None:
         """A goal."""
 
@@ -71,12 +75,14 @@ class ArmTopics(NamedTuple):
     Attributes:
         joint_states: the arm's.
         torque: commanded torques; None: the efforts of the joint states are the torques.
+        disturbance: what the controller has taken off them; None where it does not tell.
         goals: of PointStamped or PoseStamped.
         predictions, prediction_errors: of the controller; None where there are none.
     """
 
     joint_states: str
     torque: str | None
+    disturbance: str | None
     goals: tuple[str, ...]
     predictions: str | None
     prediction_errors: str | None
@@ -84,7 +90,14 @@ class ArmTopics(NamedTuple):
     @property
     def all(self) -> set[str]:
         """Their names."""
-        every = (self.joint_states, self.torque, *self.goals, self.predictions, self.prediction_errors)
+        every = (
+            self.joint_states,
+            self.torque,
+            self.disturbance,
+            *self.goals,
+            self.predictions,
+            self.prediction_errors,
+        )
         return {topic for topic in every if topic is not None}
 
 
@@ -136,6 +149,8 @@ class MessageFeed:
             listener.add_joint_state(stamp, message.name, message.position, message.velocity, effort)
         elif topic == topics.torque:
             listener.add_torque(stamp, message.name, message.effort)
+        elif topic == topics.disturbance:
+            listener.add_disturbance(stamp, message.name, message.effort)
         elif topic == topics.predictions:
             listener.add_prediction(stamp)
         else:

@@ -119,17 +119,13 @@ class SegmentBuilder:
         self._bound(self._torques)
 
     def add_disturbance(self, time: int, torque: ArrayLike) -> None:
-        """What the controller has taken off the torques from a control step on, [m], N·m; `time` is its stamp, ns.
-
-        The networks know the arm without: they learn from their own action, not from the corrected one.
-        """
+        """What the controller has taken off the torques from a control step on; see `ControlStepBuilder`."""
         values = np.asarray(torque, dtype=np.float64)
         if values.shape != (self._task.controlled_joints,) or not np.isfinite(values).all():
             self._break_off("unusable disturbance")
             return
         self._disturbances[time] = values
-        while len(self._disturbances) > LONGEST_BUFFER:
-            del self._disturbances[next(iter(self._disturbances))]
+        self._bound(self._disturbances)
 
     def add_goal(self, goal: ArrayLike) -> None:
         """Another goal from now on, [d], m; a segment under way to the last one ends unfinished."""
@@ -171,7 +167,7 @@ class SegmentBuilder:
                 self._break_off("missing torque")
             elif self._goal is not None:
                 segment = self._cutter.add(step, self._goal)
-        for buffer in (self._states, self._torques):
+        for buffer in (self._states, self._torques, self._disturbances):
             for time in [time for time in buffer if time < end]:
                 del buffer[time]
         self.segments += segment is not None
@@ -180,7 +176,10 @@ class SegmentBuilder:
     def _control_step(self, start: int, end: int) -> ControlStep:
         for time, torque in self._torques.items():
             if start <= time < end:
-                self._builder.add_torque(time, self._own(torque, start))
+                self._builder.add_torque(time, torque)
+        for time, taken_off in self._disturbances.items():
+            if start <= time < end:
+                self._builder.add_disturbance(time, taken_off)
         steps: list[ControlStep] = []
         first = start if self._built_until is None else start + 1
         for time in sorted(time for time in self._states if first <= time <= end):
@@ -188,17 +187,6 @@ class SegmentBuilder:
         self._built_until = end
         (step,) = steps
         return step
-
-    def _own(self, torque: FloatArray, start: int) -> FloatArray:
-        """The torque of the networks themselves in the control step that began at `start`."""
-        for time in [time for time in self._disturbances if time < start]:
-            del self._disturbances[time]
-        disturbance = self._disturbances.get(start)
-        if disturbance is None or not disturbance.any():
-            return torque
-        own = torque.copy()
-        own[: disturbance.size] += disturbance
-        return own
 
     def _break_off(self, reason: str) -> None:
         """Drop the segment under way, if there is one."""

@@ -150,6 +150,16 @@ class StepStream:
             return
         self._builder.add_torque(time, values[index])
 
+    def add_disturbance(self, time: int, names: Sequence[str], torque: ArrayLike) -> None:
+        """What the controller has taken off its torques, N·m, one per name; see `ControlStepBuilder`."""
+        joints = self.task.controlled_joints
+        values = np.asarray(torque, dtype=np.float64)
+        wanted = self._reader.joint_names[:joints]
+        if values.shape != (len(names),) or not set(wanted) <= set(names):
+            self.counts["disturbance that lacks joints of the arm"] += 1
+            return
+        self._builder.add_disturbance(time, values[[list(names).index(name) for name in wanted]])
+
     def _find_places(self, names: tuple[str, ...]) -> list[int] | None:
         """Where the arm's joints stand among the names; None where one is missing."""
         wanted = self._reader.joint_names

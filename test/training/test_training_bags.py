@@ -6,11 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from numpy.typing import NDArray
+from rosbags.typesys import Stores, get_typestore
 
 from spiking_controller import cli
 from spiking_controller.networks.config import TrainingConfig
 from spiking_controller.streams.bag_segments import read_segments
+from spiking_controller.streams.bag_writer import BagWriter
 from spiking_controller.tasks.segments import Segment
+from spiking_controller.tasks.torque import TorqueLaw
 from spiking_controller.training.training_run import TrainingRun
 
 BAG = Path(__file__).parents[1] / "data" / "panda_three_goals"
@@ -56,6 +60,50 @@ def test_more_segments_than_there_is_room_for_are_chosen_evenly(
     memory = memory_after(config, tmp_path / "run", many)._memory
     # The first slot has gone to the first episode of the policy since.
     assert memory.goal[config.random_episodes :, 0].tolist() == [5.0 * number for number in range(room)]
+
+
+def bag_of(folder: Path, taken_off: bool, told: bool) -> list[Segment]:
+    """Segments of a bag in which the controller took something off the torques, or not, and told of it, or not."""
+    types = get_typestore(Stores.ROS2_JAZZY)
+    kinds, task = types.types, TrainingConfig("panda_reach").reach_task
+    rng, law, arm = np.random.default_rng(3), TorqueLaw(task), task.arm
+    bag = BagWriter(folder, "mcap", {}, 2**30)
+    names = ("/joint_states", "/controller/torque", "/controller/disturbance")
+    topics = [bag.add_topic(name, "sensor_msgs/msg/JointState", []) for name in names[: 3 if told else 2]]
+
+    def write(topic: int, time: int, joints: int, *values: NDArray[np.float64]) -> None:
+        header = kinds["std_msgs/msg/Header"](
+            stamp=kinds["builtin_interfaces/msg/Time"](*divmod(time, 1_000_000_000)), frame_id=""
+        )
+        parts = [*values, *[np.empty(0)] * (3 - len(values))] if topic == 0 else [np.empty(0), np.empty(0), *values]
+        message = kinds["sensor_msgs/msg/JointState"](header, list(arm.joint_names[:joints]), *parts)
+        data = bytes(types.serialize_cdr(message, "sensor_msgs/msg/JointState"))
+        bag.write(topics[topic], time, data)
+
+    home, still = np.asarray(arm.home, dtype=np.float64), np.zeros(7)
+    for step in range(202):
+        action, off = rng.uniform(-0.5, 0.5, 6), rng.uniform(-9.0, 9.0, 6)
+        for tick in range(10):
+            time = 1_000_000_000 + (10 * step + tick) * 2_000_000
+            torque = law.torque(action, home, still)
+            if taken_off:
+                torque[:6] -= off
+            write(0, time, 7, home, still)
+            write(1, time, 7, torque)
+            if told and tick == 0:
+                write(2, time, 6, off)
+    bag.close()
+    return read_segments(folder, task).segments
+
+
+def test_the_networks_own_actions_are_learned_from_without_what_was_taken_off(tmp_path: Path) -> None:
+    plain = bag_of(tmp_path / "plain", taken_off=False, told=False)
+    corrected = bag_of(tmp_path / "corrected", taken_off=True, told=True)
+    untold = bag_of(tmp_path / "untold", taken_off=True, told=False)
+    assert len(plain) == len(corrected) == len(untold) == 1
+    np.testing.assert_allclose(corrected[0].action, plain[0].action, atol=1e-6)
+    np.testing.assert_array_equal(corrected[0].observation, plain[0].observation)
+    assert np.abs(untold[0].action - plain[0].action).max() > 0.3
 
 
 def test_train_says_what_each_bag_gives(

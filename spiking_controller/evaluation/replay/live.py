@@ -94,6 +94,10 @@ class LiveEvaluation:
         """See `StepStream.add_torque`."""
         self._run.add_torque(time, names, torque)
 
+    def add_disturbance(self, time: int, names: Sequence[str], torque: ArrayLike) -> None:
+        """See `StepStream.add_disturbance`."""
+        self._run.add_disturbance(time, names, torque)
+
     def add_goal(self, time: int, point: ArrayLike, frame: str = "", accepted: bool = True) -> None:
         """See `StepStream.add_goal`."""
         self._run.add_goal(time, point, frame, accepted)

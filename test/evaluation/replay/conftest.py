@@ -27,6 +27,9 @@ class Notebook:
     def add_torque(self, time: int, *rest: Any) -> None:
         self.events.append(("add_torque", time, (time, *rest)))
 
+    def add_disturbance(self, time: int, *rest: Any) -> None:
+        self.events.append(("add_disturbance", time, (time, *rest)))
+
     def add_goal(self, time: int, *rest: Any) -> None:
         self.events.append(("add_goal", time, (time, *rest)))
 
