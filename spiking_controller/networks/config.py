@@ -32,6 +32,7 @@ class TaskOptions:
     has_rate_limit: bool | None = None
     observation_noise: float | None = None
     velocity_source: VelocitySource | None = None
+    disturbances: float | None = None
 
 
 FirstEpisodes = Literal["noise", "policy"]

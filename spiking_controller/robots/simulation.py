@@ -80,6 +80,54 @@ class ArmCondition:
                 raise ConfigError(f"{field.name} is {value}; give finite numbers that are not below zero.")
 
 
+class ConditionedModel:
+    """An arm's model that an `ArmCondition` changes; what it says of the sensors is not the model's."""
+
+    def __init__(self, model: mujoco.MjModel, arm: Arm, gravity_compensation: bool) -> None:
+        """Take a model as its description has it.
+
+        Args:
+            model: of the arm, loaded with a payload; `apply` changes it.
+            arm: which one.
+            gravity_compensation: the arm carries its own weight.
+        """
+        self.model = model
+        self._joints = len(arm.joint_names)
+        self._gravity_compensation = gravity_compensation
+        self._velocity = joint_addresses(model, arm.joint_names).velocity
+        self._motors = motors(model, arm)
+        self._payload = model.body(PAYLOAD).id
+        self._damping = model.dof_damping[self._velocity].copy()
+        self._dry_friction = model.dof_frictionloss[self._velocity].copy()
+        self._gain = model.actuator_gainprm[self._motors, 0].copy()
+
+    def apply(self, condition: ArmCondition) -> None:
+        """Change the model from now on.
+
+        Raises:
+            ConfigError: a tuple has neither one number nor one for each joint. Nothing changes then.
+        """
+        friction_factor = self._per_joint("friction_factor", condition.friction_factor)
+        dry_friction = self._per_joint("dry_friction", condition.dry_friction)
+        strength = self._per_joint("motor_strength", condition.motor_strength)
+        model = self.model
+        model.dof_damping[self._velocity] = friction_factor * self._damping
+        model.dof_frictionloss[self._velocity] = friction_factor * self._dry_friction + dry_friction
+        model.actuator_gainprm[self._motors, 0] = strength * self._gain
+        model.body_gravcomp[self._payload] = float(condition.payload_compensated and self._gravity_compensation)
+        if model.body_mass[self._payload] != condition.payload_mass:
+            model.body_mass[self._payload] = condition.payload_mass
+            # On data of its own, since it leaves the arm in another posture.
+            mujoco.mj_setConst(model, mujoco.MjData(model))
+
+    def _per_joint(self, name: str, values: Sequence[float]) -> FloatArray:
+        if len(values) not in (1, self._joints):
+            raise ConfigError(
+                f"{name} has {len(values)} numbers; give one for all joints, or {self._joints}: one for each joint."
+            )
+        return np.broadcast_to(np.asarray(values, dtype=np.float64), self._joints)
+
+
 class ArmSimulation:
     """An arm in MuJoCo that starts at home. Joint arrays are in the order of the arm's `joint_names`, [n].
 
@@ -112,21 +160,18 @@ class ArmSimulation:
         self._substeps = max(1, round(np.ceil(period / LARGEST_TIMESTEP - 1e-9)))
         self.model.opt.timestep = period / self._substeps
         self._period = round(period * NANOSECONDS)
-        self._gravity_compensation = gravity_compensation
         self._seed = seed
+        self._changeable = ConditionedModel(self.model, arm, gravity_compensation)
         self._position, self._velocity = joint_addresses(self.model, arm.joint_names)
         self._motors = motors(self.model, arm)
         self._hand = self.model.site(arm.hand_site).id
-        self._payload = self.model.body(PAYLOAD).id
+        payload = self.model.body(PAYLOAD).id
         base = self.model.body(arm.base_frame).id
         self._links = {
             self.model.body(body).name: body
             for body in range(self.model.nbody)
-            if self.model.body_rootid[body] == base and body not in (base, self._payload)
+            if self.model.body_rootid[body] == base and body not in (base, payload)
         }
-        self._described_damping = self.model.dof_damping[self._velocity].copy()
-        self._described_dry_friction = self.model.dof_frictionloss[self._velocity].copy()
-        self._described_gain = self.model.actuator_gainprm[self._motors, 0].copy()
         self._readings: deque[JointReading] = deque(maxlen=1)
         self._push: tuple[FloatArray, int | None] | None = None
         self.explosions = 0
@@ -139,29 +184,11 @@ class ArmSimulation:
         Raises:
             ConfigError: a tuple has neither one number nor one for each joint. Nothing changes then.
         """
-        friction_factor = self._per_joint("friction_factor", condition.friction_factor)
-        dry_friction = self._per_joint("dry_friction", condition.dry_friction)
-        strength = self._per_joint("motor_strength", condition.motor_strength)
+        self._changeable.apply(condition)
         self.condition = condition
-        self.model.dof_damping[self._velocity] = friction_factor * self._described_damping
-        self.model.dof_frictionloss[self._velocity] = friction_factor * self._described_dry_friction + dry_friction
-        self.model.actuator_gainprm[self._motors, 0] = strength * self._described_gain
-        self.model.body_gravcomp[self._payload] = float(condition.payload_compensated and self._gravity_compensation)
-        if self.model.body_mass[self._payload] != condition.payload_mass:
-            self.model.body_mass[self._payload] = condition.payload_mass
-            # On data of its own, since it leaves the arm in another posture.
-            mujoco.mj_setConst(self.model, mujoco.MjData(self.model))
         delay = round(condition.observation_delay * NANOSECONDS / self._period)
         # A longer delay starts from the oldest reading that there is; a shorter one skips some.
         self._readings = deque(self._readings, maxlen=delay + 1)
-
-    def _per_joint(self, name: str, values: Sequence[float]) -> FloatArray:
-        joints = len(self.arm.joint_names)
-        if len(values) not in (1, joints):
-            raise ConfigError(
-                f"{name} has {len(values)} numbers; give one for all joints, or {joints}: one for each joint."
-            )
-        return np.broadcast_to(np.asarray(values, dtype=np.float64), joints)
 
     def push(
         self, force: ArrayLike, torque: ArrayLike = (0.0, 0.0, 0.0), frame: str = "", duration: float = 0.1

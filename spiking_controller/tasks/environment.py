@@ -5,7 +5,9 @@ that the controller runs, and the torque arrives `delay_steps` physics steps aft
 caused it. The paper's tasks do with less (`ReachTask.physics`, `braking`, `has_rate_limit`).
 """
 
-from typing import Any
+import copy
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import gymnasium
 import mujoco
@@ -17,8 +19,11 @@ from mujoco.batch import Batch, SimulationError
 from numpy.typing import NDArray
 
 from spiking_controller.errors import ConfigError, GoalError
+from spiking_controller.robots.description import PAYLOAD
 from spiking_controller.robots.limits import TorqueLimiter
 from spiking_controller.robots.mujoco_model import UNSTABLE, joint_addresses, motors
+from spiking_controller.robots.simulation import ArmCondition, ConditionedModel
+from spiking_controller.tasks.disturbances import Hindrance
 from spiking_controller.tasks.goals import sample_goals, sample_joint_position
 from spiking_controller.tasks.joint_accelerations import JointAccelerations
 from spiking_controller.tasks.observation import ObservationCodec
@@ -30,6 +35,23 @@ Columns = slice | NDArray[np.intp]
 
 ABSURD_VELOCITY = 10.0
 """A joint faster than this many times its velocity limit ends the episode: the simulation has exploded."""
+
+
+class Helper(Protocol):
+    """Adds to the torques of the torque law, as a controller does beside its networks."""
+
+    def helped(self, law: FloatArray, joint_velocity: FloatArray) -> FloatArray:
+        """The torques of the law, N·m, with what is added, both [N, n]; velocities are rad/s, [N, n]."""
+
+    def note_sent(
+        self,
+        law: FloatArray,
+        wanted: FloatArray,
+        sent: FloatArray,
+        joint_position: FloatArray,
+        joint_velocity: FloatArray,
+    ) -> None:
+        """A physics period passes with torques `sent`, which are those `wanted` after the limits, N·m, [N, n] each."""
 
 
 class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]]):
@@ -52,6 +74,9 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
         "torque"             [N, n], the last torque on the joints, N·m
         "torque_rate"        [N], mean absolute rate of the controlled joints' torque, N·m/s
         "filter_intervened"  [N], share of physics steps in which the limiter changed the torque
+
+    Attributes:
+        helper: who adds to the torque law's torques; nobody at first.
     """
 
     # Gymnasium declares this as an instance variable, so it cannot be a ClassVar.
@@ -82,6 +107,7 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
             raise ConfigError(f"num_envs is {num_envs}; give at least 1.")
         self.num_envs = num_envs
         self.random_start = random_start
+        self.helper: Helper | None = None
         self.codec = ObservationCodec(self.task)
 
         arm = self.task.arm
@@ -104,6 +130,9 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
         else:
             model = self._model()
             self._batch = Batch(model, num_envs, nthread=threads)
+            if self.task.disturbances > 0.0:
+                self._payload = model.body(PAYLOAD).id
+                self._wrench = self._batch.bind("xfrc_applied")
             self._position_columns, self._velocity_columns = map(_columns, joint_addresses(model, arm.joint_names))
             self._motor_columns = _columns(motors(model, arm))
         self._qpos = self._batch.bind("qpos")
@@ -117,6 +146,7 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
         self._limited_torque = np.zeros(shape)
         self._applied_torque = np.zeros(shape)
         self._seen_position = np.zeros(shape)
+        self._hindrances = [Hindrance(ArmCondition())] * num_envs
         self._terminated = np.zeros(num_envs, dtype=bool)
         self._elapsed = np.full(num_envs, self.task.steps_per_episode)
 
@@ -143,7 +173,8 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
     def _model(self) -> mujoco.MjModel:
         """The arm's model as the task wants it."""
         task, arm = self.task, self.task.arm
-        model = arm.load_model(gravity_compensation=task.gravity_convention == "compensated", visuals=False)
+        compensated = task.gravity_convention == "compensated"
+        model = arm.load_model(compensated, visuals=False, payload=task.disturbances > 0.0)
         model.opt.timestep = task.physics_period
         if task.physics == "bare_arm":
             # The others stay as they are, since the torque law that holds them needs their inertia.
@@ -183,6 +214,8 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
             options:
                 "start": joint positions [N, n] or [n], rad, "home" or "random" (default: see `random_start`);
                 "goals": [N, d] or [d], m; random by default;
+                "hindrances": what hinders each arm, N `disturbances.Hindrance`, in a task with `disturbances`;
+                nothing by default;
                 "reset_mask": bool [N], the episodes to start anew; all by default. Random numbers are drawn
                 for all N either way.
         Returns:
@@ -196,11 +229,15 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
         mask = np.asarray(options.pop("reset_mask", np.ones(self.num_envs, dtype=bool)))
         start = self._start(options.pop("start", "random" if self.random_start else "home"))
         goals = self._checked_goals(options.pop("goals", None))
+        hindrances = self._checked_hindrances(options.pop("hindrances", None))
         if options:
-            raise ConfigError(f"unknown reset option {sorted(options)[0]!r}; known are start, goals and reset_mask.")
+            raise ConfigError(
+                f"unknown reset option {sorted(options)[0]!r}; known are start, goals, hindrances and reset_mask."
+            )
         if mask.shape != (self.num_envs,) or mask.dtype != bool:
             raise ConfigError(f"reset_mask is {mask.dtype} {list(mask.shape)}; give bool [{self.num_envs}].")
         self._goal[mask] = goals[mask]
+        self._hinder(mask, hindrances)
         self._place(mask, start)
         self._terminated[mask] = False
         self._elapsed[mask] = 0
@@ -235,6 +272,8 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
 
         intervened = np.zeros(self.num_envs)
         travel = np.zeros(self.num_envs)
+        if self.task.disturbances > 0.0:
+            self._push()
         for _ in range(self.task.substeps):
             self._physics_step(action, intervened, travel)
         self._terminate(self._exploded())
@@ -258,12 +297,15 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
         """One torque and one physics step; adds to `intervened` [N] and to the torque's `travel` [N]."""
         position = self._qpos[:, self._position_columns]
         velocity = self._qvel[:, self._velocity_columns]
-        wanted = self._law.torque(action, position, velocity)
+        law = self._law.torque(action, position, velocity)
+        wanted = law if self.helper is None else self.helper.helped(law, velocity)
         limited = self._limiter.limit(wanted, self._limited_torque, position, velocity, self.task.physics_period)
         intervened += (limited != wanted).any(axis=1)
         change = np.abs(limited - self._limited_torque)
         travel += change[:, : self.task.controlled_joints].sum(axis=1)
         self._limited_torque = limited
+        if self.helper is not None:
+            self.helper.note_sent(law, wanted, limited, position, velocity)
         self._queue.append(limited)
         self._applied_torque = self._queue.pop(0)
         self._ctrl[:, self._motor_columns] = self._applied_torque
@@ -298,6 +340,35 @@ class ReachVectorEnv(VectorEnv[Observation, NDArray[np.floating], NDArray[Any]])
         self._qpos[_at(rows, self._position_columns)] = joint_position[rows]
         for torque in (*self._queue, self._limited_torque, self._applied_torque):
             torque[rows] = 0.0
+
+    def _hinder(self, mask: NDArray[np.bool_], hindrances: Sequence[Hindrance]) -> None:
+        """Hinder the arms in the mask [N] by these hindrances [N] from now on."""
+        now = [new if is_new else old for is_new, new, old in zip(mask, hindrances, self._hindrances, strict=True)]
+        if now == self._hindrances:
+            return
+        assert isinstance(self._batch, Batch)  # nothing else can be hindered
+        compensated = self.task.gravity_convention == "compensated"
+        models = [copy.copy(self._batch.model) for _ in now]
+        for model, hindrance in zip(models, now, strict=True):
+            ConditionedModel(model, self.task.arm, compensated).apply(hindrance.condition)
+        self._batch.set_models(models)
+        self._hindrances = now
+
+    def _push(self) -> None:
+        """Push the hands that are pushed in the coming control step; the payload sits at the tool point."""
+        for arm, (hindrance, steps) in enumerate(zip(self._hindrances, self._elapsed, strict=True)):
+            is_pushed = hindrance.begin <= steps * self.task.control_period < hindrance.end
+            self._wrench[arm, self._payload, :3] = hindrance.push if is_pushed and not self._terminated[arm] else 0.0
+
+    def _checked_hindrances(self, hindrances: Sequence[Hindrance] | None) -> Sequence[Hindrance]:
+        """Hindrances [N] from the option "hindrances"."""
+        if hindrances is None:
+            return [Hindrance(ArmCondition())] * self.num_envs
+        if self.task.disturbances == 0.0:
+            raise ConfigError("hindrances are given, but the task's disturbances are 0; give a task with more.")
+        if len(hindrances) != self.num_envs:
+            raise ConfigError(f"there are {len(hindrances)} hindrances; give one for each of the {self.num_envs} arms.")
+        return hindrances
 
     def _start(self, start: object) -> FloatArray:
         """Joint positions [N, n] from the option "start"."""

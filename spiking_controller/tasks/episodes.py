@@ -1,12 +1,13 @@
 """Lets an agent act through whole episodes and records them, for training, evaluation and tests alike."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spiking_controller.tasks.disturbances import Hindrance
 from spiking_controller.tasks.environment import ReachVectorEnv
 
 Array = NDArray[np.floating]
@@ -57,6 +58,7 @@ def run_episodes(
     noise: Callable[[int], Array] | None = None,
     start: ArrayLike | str | None = None,
     goals: ArrayLike | None = None,
+    hindrances: Sequence[Hindrance] | None = None,
     seed: int | None = None,
 ) -> Episodes:
     """One whole episode of every arm of `env`.
@@ -66,17 +68,15 @@ def run_episodes(
         noise: exploration noise [B, m] of control step t, added to the agent's action before clipping.
         start: joint positions [B, n], "home" or "random"; by default as the environment does.
         goals: [B, d], m; random by default.
+        hindrances: what hinders each arm, B of them; nothing by default.
         seed: starts the environment's random numbers anew.
     Returns:
         the episodes, B = env.num_envs.
     """
     task, batch, steps = env.task, env.num_envs, env.task.steps_per_episode
     m, n = task.controlled_joints, len(task.arm.joint_names)
-    options: dict[str, ArrayLike] = {}
-    if start is not None:
-        options["start"] = start
-    if goals is not None:
-        options["goals"] = goals
+    given: dict[str, Any] = {"start": start, "goals": goals, "hindrances": hindrances}
+    options = {name: value for name, value in given.items() if value is not None}
     seen, info = env.reset(seed=seed, options=options)
     agent.reset(batch)
 

@@ -81,6 +81,8 @@ class ReachTask:
     """The hand is on target within this distance of the goal, m: by default that of Huebotter et al. 2025 (Panda)."""
     target_box: bool = False
     """The tolerance holds for each coordinate by itself, not for the distance."""
+    disturbances: float = 0.0
+    """Share of training episodes in which something disturbs the arm, see `disturbances`; evaluations are never."""
     evaluation_goals: int = 200
     """How many held-out starts and goals the task is evaluated on."""
 
@@ -89,7 +91,8 @@ class ReachTask:
 
         Raises:
             ConfigError: a period that is no whole multiple of a shorter one, a negative delay or damping, an action
-                scale outside of (0, 1] or not for every controlled joint, or an unknown gravity convention.
+                scale outside of (0, 1] or not for every controlled joint, an unknown gravity convention, or
+                disturbances of an arm that cannot be disturbed.
         """
         for longer, shorter in (("episode_duration", "control_period"), ("control_period", "physics_period")):
             ratio = getattr(self, longer) / getattr(self, shorter)
@@ -124,6 +127,15 @@ class ReachTask:
         if not 0.0 <= self.observation_noise < np.inf:
             raise ConfigError(
                 f"task {self.name!r}: observation_noise is {self.observation_noise}; give a finite number from 0."
+            )
+        if not 0.0 <= self.disturbances <= 1.0:
+            raise ConfigError(
+                f"task {self.name!r}: disturbances is {self.disturbances}; give a share of the episodes from 0 to 1."
+            )
+        if self.disturbances > 0.0 and self.physics != "arm":
+            raise ConfigError(
+                f"task {self.name!r}: disturbances is {self.disturbances}, but with physics {self.physics!r} nothing "
+                "can disturb the arm; give 0."
             )
 
     @cached_property

@@ -16,10 +16,13 @@ from spiking_controller.errors import SimulationStoppedError
 from spiking_controller.networks.agent import ExploringAgent, SpikingAgent
 from spiking_controller.networks.checkpoint import build_networks
 from spiking_controller.networks.config import TrainingConfig
+from spiking_controller.networks.forward_model import ForwardModel
 from spiking_controller.networks.policy import Policy
+from spiking_controller.tasks.disturbances import sample_hindrances
 from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.episodes import Episodes, run_episodes
 from spiking_controller.tasks.goals import sample_goals
+from spiking_controller.training.observed_agent import ObservedAgent, Observers
 from spiking_controller.training.seeds import Purpose, environment_seed, generator
 
 Weights = dict[str, np.ndarray]
@@ -35,13 +38,40 @@ def first_episodes(config: TrainingConfig, policy: Policy) -> Episodes:
     return run_episodes(env, agent, seed=environment_seed(config.seed, Purpose.RANDOM_EPISODES, 0))
 
 
-def policy_episodes(config: TrainingConfig, env: ReachVectorEnv, policy: Policy, iteration: int) -> Episodes:
-    """One episode of every arm of `env` with the policy; its noise fades with the iterations."""
-    progress = (iteration - 1) / config.iterations
-    agent = _exploring(config, SpikingAgent(policy), config.exploration.policy_deviation * (1.0 - progress), iteration)
-    rng = generator(config.seed, Purpose.GOALS, iteration)
-    goals = sample_goals(config.reach_task, rng, env.num_envs, config.policy_updates.goals.hard)
-    return run_episodes(env, agent, goals=goals, seed=environment_seed(config.seed, Purpose.POLICY_EPISODES, iteration))
+class PolicyEpisodes:
+    """The arms of a run, one for each episode of an iteration; kept from one iteration to the next."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        """Reserve the simulations; where something disturbs the arms, with the live controller's observers."""
+        self._config = config
+        self._env = ReachVectorEnv(config.reach_task, config.episodes_per_iteration)
+        self._observers = Observers(self._env) if config.reach_task.disturbances > 0.0 else None
+
+    def collect(self, policy: Policy, model: ForwardModel, iteration: int) -> Episodes:
+        """One episode of every arm with the policy; its noise fades with the iterations.
+
+        Args:
+            policy: acts.
+            model: tells the observers what it expects.
+            iteration: of the run, from 1 on.
+        """
+        config, env, observers = self._config, self._env, self._observers
+        progress = (iteration - 1) / config.iterations
+        networks = SpikingAgent(policy) if observers is None else SpikingAgent(policy, model)
+        exploring = _exploring(config, networks, config.exploration.policy_deviation * (1.0 - progress), iteration)
+        goals = sample_goals(
+            config.reach_task,
+            generator(config.seed, Purpose.GOALS, iteration),
+            env.num_envs,
+            config.policy_updates.goals.hard,
+        )
+        seed = environment_seed(config.seed, Purpose.POLICY_EPISODES, iteration)
+        if observers is None:
+            return run_episodes(env, exploring, goals=goals, seed=seed)
+        rng = generator(config.seed, Purpose.DISTURBANCES, iteration)
+        hindrances = sample_hindrances(config.reach_task, rng, env.num_envs)
+        agent = ObservedAgent(exploring, networks, observers)
+        return run_episodes(env, agent, goals=goals, hindrances=hindrances, seed=seed)
 
 
 def _exploring(config: TrainingConfig, agent: SpikingAgent | None, deviation: float, iteration: int) -> ExploringAgent:
@@ -50,10 +80,10 @@ def _exploring(config: TrainingConfig, agent: SpikingAgent | None, deviation: fl
 
 
 class Collector(Protocol):
-    """Collects an iteration's episodes from the policy as it is at `start`."""
+    """Collects an iteration's episodes from the networks as they are at `start`."""
 
-    def start(self, policy: Policy, iteration: int) -> None:
-        """Begin; the policy may be trained on at once."""
+    def start(self, policy: Policy, model: ForwardModel, iteration: int) -> None:
+        """Begin; the networks may be trained on at once."""
 
     def episodes(self) -> Episodes:
         """Wait for the episodes of the last `start`."""
@@ -66,12 +96,11 @@ class InlineCollector:
     """Simulates in this process, before training goes on."""
 
     def __init__(self, config: TrainingConfig) -> None:
-        self._config = config
-        self._env = ReachVectorEnv(config.reach_task, config.episodes_per_iteration)
+        self._arms = PolicyEpisodes(config)
 
-    def start(self, policy: Policy, iteration: int) -> None:
+    def start(self, policy: Policy, model: ForwardModel, iteration: int) -> None:
         """See `Collector`."""
-        self._episodes = policy_episodes(self._config, self._env, policy, iteration)
+        self._episodes = self._arms.collect(policy, model, iteration)
 
     def episodes(self) -> Episodes:
         """See `Collector`."""
@@ -90,11 +119,10 @@ class ProcessCollector:
         self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=_prepare, initargs=(config,))
         self._future: Future[Episodes] | None = None
 
-    def start(self, policy: Policy, iteration: int) -> None:
+    def start(self, policy: Policy, model: ForwardModel, iteration: int) -> None:
         """See `Collector`."""
-        weights = {name: tensor.detach().numpy().copy() for name, tensor in policy.state_dict().items()}
         try:
-            self._future = self._pool.submit(_collect, weights, iteration)
+            self._future = self._pool.submit(_collect, _weights(policy), _weights(model), iteration)
         except BrokenProcessPool as error:
             self._future = Future()
             self._future.set_exception(error)
@@ -119,12 +147,17 @@ class ProcessCollector:
         self._pool.shutdown(cancel_futures=True)
 
 
+def _weights(network: Policy | ForwardModel) -> Weights:
+    """Copied, since the network is trained on."""
+    return {name: tensor.detach().numpy().copy() for name, tensor in network.state_dict().items()}
+
+
 class _Workplace:
     """What the collecting process keeps from one iteration to the next."""
 
-    config: TrainingConfig
-    env: ReachVectorEnv
+    arms: PolicyEpisodes
     policy: Policy
+    model: ForwardModel
 
 
 def _prepare(config: TrainingConfig) -> None:
@@ -141,12 +174,11 @@ def _prepare(config: TrainingConfig) -> None:
 
     threading.Thread(target=leave_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    _Workplace.config = config
-    _Workplace.env = ReachVectorEnv(config.reach_task, config.episodes_per_iteration)
-    _Workplace.policy, _ = build_networks(config)
+    _Workplace.arms = PolicyEpisodes(config)
+    _Workplace.policy, _Workplace.model = build_networks(config)
 
 
-def _collect(weights: Weights, iteration: int) -> Episodes:
-    policy = _Workplace.policy
-    policy.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
-    return policy_episodes(_Workplace.config, _Workplace.env, policy, iteration)
+def _collect(policy: Weights, model: Weights, iteration: int) -> Episodes:
+    for network, weights in ((_Workplace.policy, policy), (_Workplace.model, model)):
+        network.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    return _Workplace.arms.collect(_Workplace.policy, _Workplace.model, iteration)

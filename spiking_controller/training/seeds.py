@@ -18,6 +18,7 @@ class Purpose(IntEnum):
     UPDATES = 4
     EVALUATION = 5
     GOALS = 6
+    DISTURBANCES = 7
 
 
 def generator(seed: int, purpose: Purpose, iteration: int) -> np.random.Generator:

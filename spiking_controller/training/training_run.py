@@ -258,7 +258,7 @@ class TrainingRun:
         """Update both networks while the next episodes are collected; returns the log line without evaluation."""
         config, number = self.config, self.iteration + 1
         progress = self.iteration / config.iterations
-        collector.start(self._updater.policy, number)
+        collector.start(self._updater.policy, self._updater.model, number)
         rng = generator(config.seed, Purpose.UPDATES, number)
         waits = self._monitor.policy_waits
         model_updates = self._updates(

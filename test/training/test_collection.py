@@ -11,15 +11,15 @@ from spiking_controller.training.collection import ProcessCollector
 
 
 def test_a_killed_simulation_process_ends_training_with_a_sentence(small_config: TrainingConfig) -> None:
-    policy, _ = build_networks(small_config)
+    policy, model = build_networks(small_config)
     collector = ProcessCollector(small_config)
     try:
-        collector.start(policy, 1)
+        collector.start(policy, model, 1)
         assert len(collector.episodes().goal) == small_config.episodes_per_iteration
         (process,) = multiprocessing.active_children()
         process.kill()
         process.join()
-        collector.start(policy, 2)
+        collector.start(policy, model, 2)
         with pytest.raises(SimulationStoppedError, match=r"was killed.*continue with --resume"):
             collector.episodes()
     finally:

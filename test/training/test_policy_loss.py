@@ -11,11 +11,10 @@ from spiking_controller.networks.config import GoalMix, PolicyLoss, TrainingConf
 from spiking_controller.networks.forward_model import ForwardModel
 from spiking_controller.snn.config import NetworkConfig
 from spiking_controller.snn.regularisers import ActivityRegulariser
-from spiking_controller.tasks.environment import ReachVectorEnv
 from spiking_controller.tasks.goals import is_hard
 from spiking_controller.tasks.reach import get_task
 from spiking_controller.tasks.segments import Windows
-from spiking_controller.training.collection import policy_episodes
+from spiking_controller.training.collection import PolicyEpisodes
 from spiking_controller.training.losses import Exercise, PolicyPenalties, policy_loss, self_motion
 
 BATCH, STEPS = 6, 3
@@ -83,11 +82,9 @@ def test_collected_episodes_have_the_asked_for_share_of_hard_goals(
     small_config: TrainingConfig, share: float, expected: bool
 ) -> None:
     updates = replace(small_config.policy_updates, goals=GoalMix(hard=share))
-    config = replace(small_config, task="panda_reach", policy_updates=updates)
-    task = replace(config.reach_task, episode_duration=0.04)
-    policy, _ = build_networks(config)
-    goals = policy_episodes(config, ReachVectorEnv(task, 8), policy, iteration=1).goal.astype(np.float64)
+    config = replace(small_config, task="panda_reach", episodes_per_iteration=8, policy_updates=updates)
+    goals = PolicyEpisodes(config).collect(*build_networks(config), iteration=1).goal.astype(np.float64)
     if expected:
-        assert is_hard(task, goals).all()
+        assert is_hard(config.reach_task, goals).all()
     else:
-        assert not is_hard(task, goals).all()
+        assert not is_hard(config.reach_task, goals).all()
