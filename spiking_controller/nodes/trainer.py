@@ -382,6 +382,10 @@ class TrainerNode(Node):
                 f"share of the largest learning rate, {name.replace('_', ' ')}": f"{detector.rate_fraction:.3f}"
                 for name, detector in learner.change_detectors.items()
             },
+            **{
+                f"changes of the arm noticed, {name.replace('_', ' ')}": learner.changes[name]
+                for name in learner.change_detectors
+            },
             "memory on disk (MB)": f"{experience.bytes_on_disk / 1e6:.1f}",
             "last rejection": self._last_rejection,
             **{f"dropped: {reason}": count for reason, count in sorted(builder.dropped.items())},

@@ -1,5 +1,6 @@
 """Learning while the arm works: improves running networks on recorded steps, and lets only better ones out."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias, cast
@@ -121,6 +122,7 @@ class OnlineLearner:
         experience: what there is to learn from and to judge on.
         policy, forward_model: the candidate.
         change_detectors: of either network; they say at which share of the largest learning rates it learns now.
+        changes: how many each of them has noticed.
     """
 
     def __init__(
@@ -174,6 +176,7 @@ class OnlineLearner:
             "policy": ChangeDetector(_CHANGED_DISTANCE, USUALLY_REACHED, settings.annealing, usual_rate),
             "forward_model": ChangeDetector(_CHANGED_ERROR, 0.0, settings.annealing, usual_rate),
         }
+        self.changes: Counter[NetworkName] = Counter()
         for name in NETWORKS:
             self._updater.set_rate(name, usual_rate)
         self._known: dict[str, Checkpoint] = {}
@@ -297,13 +300,19 @@ class OnlineLearner:
         """
         experience = self.experience
         held_back, distances = experience.held_back, experience.final_distances
-        if len(held_back) == held_back.capacity and self.change_detectors["forward_model"].see(relative_error):
+        if len(held_back) == held_back.capacity and self._has_changed("forward_model", relative_error):
             # A change shows when about half of the held-back segments are of the changed arm.
             experience.start_anew(keep=held_back.capacity // 2 * (experience.settings.hold_back_every - 1))
         if len(distances) == distances.maxlen:
-            self.change_detectors["policy"].see(float(np.median(distances)))
+            self._has_changed("policy", float(np.median(distances)))
         for name, detector in self.change_detectors.items():
             self._updater.set_rate(name, detector.rate_fraction)
+
+    def _has_changed(self, name: NetworkName, figure: float) -> bool:
+        """Whether a change of the arm begins with a network's next figure."""
+        begins = self.change_detectors[name].see(figure)
+        self.changes[name] += begins
+        return begins
 
     def _move(self, name: NetworkName) -> float:
         """How far the candidate's weights are from the running ones, as a share of the norm of these."""

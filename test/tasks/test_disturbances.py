@@ -81,7 +81,7 @@ def test_hindered_arms_move_as_the_simulation_of_the_live_graph() -> None:
 
 def test_the_next_episode_begins_without_what_hindered_the_last() -> None:
     env = ReachVectorEnv(TASK, len(HINDRANCES))
-    action = np.full(env.action_space.shape, 0.2)
+    action = np.full((len(HINDRANCES), TASK.controlled_joints), 0.2)
 
     def end(**options: Any) -> np.ndarray:
         env.reset(seed=1, options={"start": "home", **options})

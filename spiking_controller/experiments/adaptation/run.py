@@ -201,7 +201,11 @@ class AdaptationRun:
         if not self.learner.is_ready:
             return
         self.learner.update()
-        self._offer(self.learner.propose())
+        before = self.learner.changes.copy()
+        proposal = self.learner.propose()
+        for name in self.learner.changes - before:
+            self._note("noticed", f"the arm has changed, says the {name.replace('_', ' ')}.")
+        self._offer(proposal)
 
     def _offer(self, proposal: Proposal) -> None:
         accepted = proposal.data is not None
