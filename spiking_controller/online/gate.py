@@ -25,6 +25,8 @@ PREDICTED_STEPS = 10
 """The gate judges the forward model this many control steps ahead."""
 IMAGINED_STEPS = 100
 """The gate judges the policy at the end of this many imagined control steps: where it ends, not how fast it starts."""
+MOVING = 0.02
+"""From so much motion of the joints on (mean over joints, in PREDICTED_STEPS) an arm moves, rad."""
 _STARTS_PER_SEGMENT = 3
 
 
@@ -56,8 +58,8 @@ class Judgement(NamedTuple):
 
     Attributes:
         joint_rad, hand_m: error of the forward model `PREDICTED_STEPS` steps ahead in open loop.
-        relative_error: `joint_rad` as a share of that of the prediction that nothing moves, which depends less on
-            where the arm was sent.
+        relative_error: the same where the arm moves, as a share of how far, which depends less on where it was sent.
+            At rest a load shows that the disturbance observer knows to within little, in motion hardly.
         final_distance_m: at the end of imagined roll-outs of the policy.
         torque_change: mean difference to the running policy's torque, as a share of the torque scale.
     """
@@ -110,8 +112,7 @@ class Gate:
         batch = len(windows.goal)
         pairs = running, candidate
         errors = [ten_step_error(self._codec, pair.forward_model, windows, self._warm_up) for pair in pairs]
-        angle = self._codec.joint_position(windows.observation[[self._warm_up, self._warm_up + PREDICTED_STEPS]])
-        motion = max(float(np.abs(angle[1] - angle[0]).mean()), 1e-9)
+        relative = [relative_error(self._codec, pair.forward_model, windows, self._warm_up) for pair in pairs]
         better = (candidate if errors[1].joint_rad < errors[0].joint_rad else running).forward_model
         # Half of the roll-outs hold or reach what was asked for, half go somewhere else; the same in every judgement.
         number = np.arange(batch)
@@ -121,8 +122,8 @@ class Gate:
         torques = [self._safe_torque(pair.policy, windows) for pair in pairs]
         change = float(np.abs(torques[1] - torques[0]).mean())
         of_running, of_candidate = (
-            Judgement(error.joint_rad, error.hand_m, error.joint_rad / motion, distance, difference)
-            for error, distance, difference in zip(errors, distances, (0.0, change), strict=True)
+            Judgement(*error, share, distance, difference)
+            for error, share, distance, difference in zip(errors, relative, distances, (0.0, change), strict=True)
         )
         return of_running, of_candidate
 
@@ -180,6 +181,20 @@ def ten_step_error(codec: ObservationCodec, model: ForwardModel, windows: Window
     """Error of a forward model PREDICTED_STEPS steps after the warm-up, in open loop along the recorded actions."""
     predicted = open_loop_predictions(model, windows, warm_up)[PREDICTED_STEPS - 1]
     return prediction_error(codec, predicted, windows.observation[warm_up + PREDICTED_STEPS])
+
+
+def relative_error(codec: ObservationCodec, model: ForwardModel, windows: Windows, warm_up: int) -> float:
+    """The joints' `ten_step_error` in windows in which the arm moves, as a share of how far it moves in them.
+
+    Where it moves in none, all of them count.
+    """
+    angle = codec.joint_position(windows.observation[[warm_up, warm_up + PREDICTED_STEPS]])
+    motion = np.abs(angle[1] - angle[0]).mean(axis=-1)
+    moves = motion > MOVING if (motion > MOVING).any() else np.full(motion.shape, True)
+    chosen = Windows(
+        windows.observation[:, moves], windows.action[:, moves], windows.previous_action[:, moves], windows.goal[moves]
+    )
+    return ten_step_error(codec, model, chosen, warm_up).joint_rad / max(float(motion[moves].mean()), 1e-9)
 
 
 def _last_steps(windows: Windows, steps: int) -> Windows:

@@ -49,9 +49,10 @@ class SegmentCollector(StepStream):
 
     def _on_sample(self, sample: ArmSample, outcome: Outcome) -> None:
         for step in outcome.steps:
-            if not step.continues or step.torque is None:
+            if not step.continues or step.torque is None or step.unsettled:
                 self._break_off()
-            if step.torque is None:
+            self.counts["control step with a disturbance just noticed"] += step.unsettled
+            if step.torque is None or step.unsettled:
                 continue
             segment = self._cutter.add(step, self._codec.hand_position(step.following))
             if segment is not None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiking_controller.control.arm_state import ArmSample
+from spiking_controller.control.disturbance_observer import SETTLING
 from spiking_controller.robots.gravity import GravityModel
 from spiking_controller.tasks.observation import ObservationCodec
 from spiking_controller.tasks.reach import ReachTask
@@ -22,6 +23,8 @@ PERIOD_TOLERANCE = 0.25
 """Control steps may lie apart by this fraction more or less than the control period, with drivers that jitter."""
 LONGEST_HOLD = NANOSECONDS // 10
 """A measured torque, or what was taken off it, stands for so long where none follows, ns."""
+
+_SETTLING = round(SETTLING * NANOSECONDS)
 
 
 class ControlStep(NamedTuple):
@@ -37,6 +40,8 @@ class ControlStep(NamedTuple):
         torque_time: stamp of the torque, ns; -1 without one.
         torque_rate: mean |rate| of the controlled joints' torque within the step, N·m/s; NaN where it is not known.
         reported: the controller itself made its steps there.
+        unsettled: the controller had just begun to take something off: how much it is has yet to be found out, and what
+            acted was not what the networks expect.
     """
 
     time: int
@@ -48,6 +53,7 @@ class ControlStep(NamedTuple):
     torque_time: int
     torque_rate: float
     reported: bool
+    unsettled: bool = False
 
 
 class Outcome(NamedTuple):
@@ -93,6 +99,8 @@ class ControlStepBuilder:
         self._gravity_sign = 1.0 if wanted else -1.0
         self._torques: dict[int, FloatArray] = {}
         self._disturbances: dict[int, FloatArray] = {}
+        self._takes_off = False
+        self._noticed: list[int] = []
         self._last_reported: int | None = None
         self._anchors: list[int] = []
         self._last: ArmSample | None = None
@@ -130,6 +138,10 @@ class ControlStepBuilder:
             self.dropped["disturbance that is not finite"] += 1
             return
         self._disturbances[time] = torque
+        takes_off = bool(torque.any())
+        if takes_off and not self._takes_off:
+            self._noticed.append(time)
+        self._takes_off = takes_off
 
     def add(self, sample: ArmSample) -> Outcome:
         """The next joint state."""
@@ -185,6 +197,7 @@ class ControlStepBuilder:
             time,
             rate,
             reported,
+            any(noticed <= start.time < noticed + _SETTLING for noticed in self._noticed),
         )
         self._continues = True
         self._go_on_from(end)
@@ -237,11 +250,14 @@ class ControlStepBuilder:
         ):
             for stamp in [stamp for stamp in buffer if stamp < oldest]:
                 del buffer[stamp]
+        self._noticed = [noticed for noticed in self._noticed if noticed >= time - _SETTLING]
 
     def restart(self) -> None:
         """Time jumped: what is left belongs to the past."""
         self._torques.clear()
         self._disturbances.clear()
+        self._noticed.clear()
+        self._takes_off = False
         self._samples.clear()
         self._anchors.clear()
         self._last_reported = None

@@ -165,6 +165,8 @@ class SegmentBuilder:
             step = self._control_step(start, end)
             if step.torque is None:
                 self._break_off("missing torque")
+            elif step.unsettled:
+                self._break_off("disturbance just noticed")
             elif self._goal is not None:
                 segment = self._cutter.add(step, self._goal)
         for buffer in (self._states, self._torques, self._disturbances):

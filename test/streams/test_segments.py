@@ -119,12 +119,17 @@ def test_nothing_is_recorded_before_there_is_a_goal_and_the_buffers_stay_bounded
 
 
 def test_actions_are_the_networks_own_without_what_was_taken_off() -> None:
-    graph = Graph(3 * STEPS)
     taken_off = np.array([1.0, -8.0, 0.5, 3.0, 0.0, -0.2])
-    for torque in graph.torques:
+    noticed, settled = STEPS + 3, STEPS + 23
+    steps = settled + 2 * STEPS
+    graph = Graph(steps)
+    for torque in graph.torques[10 * noticed :]:
         torque[:6] -= taken_off
     builder = with_goal()
-    for step in range(3 * STEPS):
-        builder.add_disturbance(20 * MS * step, taken_off)
-    segments = list(graph.play(builder))
-    np.testing.assert_allclose(segments[0].action, graph.action[1 : 1 + STEPS], atol=1e-6)
+    for step in range(steps):
+        builder.add_disturbance(20 * MS * step, taken_off if step >= noticed else np.zeros(6))
+    first, second = graph.play(builder)
+    np.testing.assert_allclose(first.action, graph.action[1 : 1 + STEPS], atol=1e-6)
+    np.testing.assert_allclose(second.action, graph.action[settled + 1 : settled + 1 + STEPS], atol=1e-6)
+    np.testing.assert_allclose(second.previous_action, graph.action[settled], atol=1e-6)
+    assert dict(builder.dropped) == {"disturbance just noticed": 1}, "until it was known how much it is"
