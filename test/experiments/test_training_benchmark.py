@@ -46,8 +46,9 @@ PAPER = NetworkConfig(
         NetworkConfig(hidden=(24, 20), neuron="lif", rank=0, recurrence="step"),
         NetworkConfig(hidden=(24, 20), neuron="lif", rank=6, recurrence="tick"),
         PAPER,
+        NetworkConfig(hidden=(24, 20), neuron="lif", reset="zero", rank=6, delay=1),
     ],
-    ids=["feed-forward", "recurrent", "full-rank", "tick-wise", "paper"],
+    ids=["feed-forward", "recurrent", "full-rank", "tick-wise", "paper", "chip"],
 )
 def test_plain_neurons_of_both_networks_fire_the_same_spikes(config: NetworkConfig, tuned: bool) -> None:
     ours = SpikingNetwork(config, 9, 3, seed=1, backend="torch")

@@ -21,6 +21,14 @@ def test_the_shipped_configurations_load(task: str) -> None:
     assert config.policy.recurrence == "none"
 
 
+def test_the_configuration_for_chips_changes_reset_and_delay_of_the_policy_alone() -> None:
+    plain, chip = (
+        load_config(share_path("config", "train", f"{name}.yaml")) for name in ("planar_reach", "planar_reach_chip")
+    )
+    assert isinstance(plain.policy, NetworkConfig)
+    assert replace(plain, policy=replace(plain.policy, reset="zero", delay=1)) == chip
+
+
 def written(path: Path, text: str) -> Path:
     path.write_text(text)
     return path
