@@ -240,3 +240,27 @@ def test_with_the_observer_the_load_is_weighed_and_the_actions_are_the_networks_
     assert max(step.distance for step in held) < 0.01
     weight_in_action = np.abs(np.concatenate([s.action for s in run.loop.hold(2.0).segments])[:, 1]).max()
     assert weight_in_action < 0.5, "the torque of 2 kg would be most of the full action"
+
+
+@pytest.mark.parametrize(("change", "is_noticed"), [("payload", False), ("friction", True)])
+def test_a_load_that_the_observer_explains_is_no_change_of_the_arm_and_friction_is(
+    change: str, is_noticed: bool
+) -> None:
+    checkpoint = load_checkpoint(share_path("models", "panda_reach.safetensors"))
+    plan = AdaptationPlan(
+        change=change,
+        minutes=0.35,
+        goal_duration=2.0,
+        block=5,
+        lead=7,
+        update_period=2.0,
+        experience=ExperienceSettings(recent_segments=200, held_back_segments=9, hold_back_every=2),
+        online=OnlineSettings(minimum_segments=1, minimum_held_back=1, model_updates=0, policy_updates=0, margin=1.0),
+    )
+    run = complete(checkpoint, plan)
+    assert run.learner.is_ready
+    noticed = [event for event in run.events if event.kind == "noticed" and "forward model" in event.text]
+    assert bool(noticed) == is_noticed, noticed
+    assert all(event.time_s > 0.0 for event in noticed)
+    assert run.learner.changes["forward_model"] == len(noticed)
+    assert bool(len(run.experience.old)) == is_noticed, "what is known of the arm counts as old only if it has changed"
