@@ -13,7 +13,7 @@ from spiking_controller.control.disturbance_filter import RESIDUAL, correct, let
 
 FloatArray = NDArray[np.float64]
 
-FIRST_NOISE: Final = (0.005, 0.02)
+FIRST_NOISE: Final = (0.005, 0.008)
 """Standard deviation of the unexplained change of velocity in a control period, rad/s: at rest, and what full motion
 adds, before anything was learnt."""
 LEAST_NOISE: Final = (0.002, 0.005)
