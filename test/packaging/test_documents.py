@@ -37,3 +37,8 @@ def test_links_of_the_site_stay_inside_it(page: Path) -> None:
 
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 900
+
+
+def test_every_folder_of_the_package_is_in_the_reference() -> None:
+    folders = {file.parent.name for file in (ROOT / "spiking_controller").glob("*/__init__.py")}
+    assert folders == {page.stem for page in (DOCS / "reference").glob("*.md")} - {"top"}
