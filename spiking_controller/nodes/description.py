@@ -4,7 +4,6 @@ It stands in for robot_state_publisher where no ROS installation brings that.
 """
 
 import sys
-import time
 
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -16,7 +15,7 @@ from spiking_controller.nodes.common.arm_parameters import ARM, JOINT_NAMES, joi
 from spiking_controller.nodes.common.frame_prefix import FRAME_PREFIX, frame_prefix
 from spiking_controller.nodes.common.latest import LatestMessages
 from spiking_controller.nodes.common.parameters import ParameterSpec, declare_parameters, value_of
-from spiking_controller.nodes.common.process import StopRequest, create_executor, run_bystander
+from spiking_controller.nodes.common.process import StopRequest, repeat_until_stopped, run_bystander
 from spiking_controller.nodes.common.tf_message import Transform, message_type, serialised
 from spiking_controller.robots.arm import get_arm
 from spiking_controller.robots.link_frames import LinkFrames, LinkPose
@@ -57,24 +56,16 @@ class Description(Node):
 
     def run(self, stop: StopRequest) -> None:
         """Publish until asked to stop."""
-        executor = create_executor(self.context)
-        executor.add_node(self)
-        period, due = 1.0 / value_of(self, "frequency"), time.monotonic()
+        period = 1.0 / value_of(self, "frequency")
         try:
-            while not stop:
-                wait = due - time.monotonic()
-                if wait > 0.0:
-                    executor.spin_once(timeout_sec=wait)
-                    continue
-                due = max(due + period, time.monotonic())
-                state = self._latest.take("joint_states")
-                if state is not None:
-                    self._publish(state)
+            repeat_until_stopped(self, stop, lambda: period, self._publish)
         finally:
-            executor.shutdown()
             self._latest.close()
 
-    def _publish(self, state: JointState) -> None:
+    def _publish(self) -> None:
+        state = self._latest.take("joint_states")
+        if state is None:
+            return
         angles = dict(zip(state.name, state.position, strict=False))
         missing = [name for name in self._joint_names if name not in angles]
         if missing:

@@ -6,7 +6,6 @@ only while somebody listens.
 
 import math
 import sys
-import time
 from collections import OrderedDict, deque
 
 import numpy as np
@@ -29,7 +28,7 @@ from spiking_controller.nodes.common.frame_prefix import FRAME_PREFIX, frame_pre
 from spiking_controller.nodes.common.latest import LatestMessages
 from spiking_controller.nodes.common.model_parameters import MODEL_PARAMETERS, load_model
 from spiking_controller.nodes.common.parameters import ParameterSpec, declare_parameters, value_of
-from spiking_controller.nodes.common.process import StopRequest, create_executor, run_bystander
+from spiking_controller.nodes.common.process import StopRequest, repeat_until_stopped, run_bystander
 from spiking_controller.units import NANOSECONDS
 
 PAST = 10
@@ -79,23 +78,18 @@ class Imagination(Node):
 
     def run(self, stop: StopRequest) -> None:
         """Imagine until asked to stop."""
-        executor = create_executor(self.context)
-        executor.add_node(self)
-        period, due = 1.0 / value_of(self, "frequency"), time.monotonic()
+        period = 1.0 / value_of(self, "frequency")
         try:
-            while not stop:
-                wait = due - time.monotonic()
-                if wait > 0.0:
-                    executor.spin_once(timeout_sec=wait)
-                    continue
-                due = max(due + period, time.monotonic())
-                self._look_back()
-                publishers = (self._path_publisher, self._state_publisher)
-                if any(publisher.get_subscription_count() for publisher in publishers):
-                    self._publish()
+            repeat_until_stopped(self, stop, lambda: period, self._imagine)
         finally:
-            executor.shutdown()
             self._states.close()
+
+    def _imagine(self) -> None:
+        """Once, for whoever listens."""
+        self._look_back()
+        publishers = (self._path_publisher, self._state_publisher)
+        if any(publisher.get_subscription_count() for publisher in publishers):
+            self._publish()
 
     def _look_back(self) -> None:
         """Take the joint states that start control steps; time that jumps begins a new past."""

@@ -24,7 +24,7 @@ from spiking_controller.nodes.common.arm_parameters import ARM, JOINT_NAMES, joi
 from spiking_controller.nodes.common.frame_prefix import FRAME_PREFIX, frame_prefix
 from spiking_controller.nodes.common.latest import LatestMessages
 from spiking_controller.nodes.common.parameters import ParameterSpec, declare_parameters, value_of
-from spiking_controller.nodes.common.process import StopRequest, create_executor, run_bystander
+from spiking_controller.nodes.common.process import StopRequest, repeat_until_stopped, run_bystander
 from spiking_controller.robots.arm import get_arm
 from spiking_controller.robots.link_frames import JointAxes
 
@@ -73,6 +73,7 @@ class Markers(Node):
         self._prefix = frame_prefix(self)
         self._frame = self._prefix + arm.base_frame
         self._frequency = value_of(self, "frequency")
+        self._pictures = 0
         self._trail: deque[Point] = deque(maxlen=max(2, round(value_of(self, "trail") * self._frequency)))
         self._angles: np.ndarray | None = None
         self._stamp = 0
@@ -98,26 +99,20 @@ class Markers(Node):
 
     def run(self, stop: StopRequest) -> None:
         """Draw until asked to stop."""
-        executor = create_executor(self.context)
-        executor.add_node(self)
-        due, pictures = time.monotonic(), 0
         try:
-            while not stop:
-                wait = due - time.monotonic()
-                if wait > 0.0:
-                    executor.spin_once(timeout_sec=wait)
-                    continue
-                due = max(due + 1.0 / self._frequency, time.monotonic())
-                self._look()
-                if self._publisher.get_subscription_count():
-                    self._publisher.publish(MarkerArray(markers=self._markers()))
-                pictures += 1
-                if pictures % IMAGE_EVERY == 0 and self._image_publisher.get_subscription_count():
-                    self._image_publisher.publish(self._image())
+            repeat_until_stopped(self, stop, lambda: 1.0 / self._frequency, self._draw)
         finally:
-            executor.shutdown()
             self._states.close()
             self._spikes.close()
+
+    def _draw(self) -> None:
+        """One picture, for whoever listens."""
+        self._look()
+        if self._publisher.get_subscription_count():
+            self._publisher.publish(MarkerArray(markers=self._markers()))
+        self._pictures += 1
+        if self._pictures % IMAGE_EVERY == 0 and self._image_publisher.get_subscription_count():
+            self._image_publisher.publish(self._image())
 
     def _look(self) -> None:
         """Take what has come since the last picture."""

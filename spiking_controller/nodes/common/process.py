@@ -100,20 +100,20 @@ def run_process(body: Callable[[StopRequest], int], args: list[str] | None) -> i
         body: the node's life; returns the exit code soon after its argument is set.
         args: command line, ROS arguments among them; by default that of the process.
     Returns:
-        The exit code: what `body` returned, 0 after an interrupt, FAILED after an error that a user can fix (it is
-        printed as one sentence).
+        The exit code: what `body` returned, FAILED after an error that a user can fix (it is printed as one sentence).
     """
-    try:
-        with caught_signals() as stop:
+    # A second signal, while the middleware is being left, changes nothing: whoever sends it waits for a clean end.
+    with caught_signals() as stop:
+        try:
             start_ros(args)
             return body(stop)
-    except SpikingControllerError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return FAILED
-    except (KeyboardInterrupt, ExternalShutdownException):
-        return 0
-    finally:
-        rclpy.try_shutdown()
+        except SpikingControllerError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return FAILED
+        except ExternalShutdownException:
+            return 0
+        finally:
+            rclpy.try_shutdown()
 
 
 class Bystander(Protocol):
@@ -189,6 +189,32 @@ def spin_until_stopped(executor: Executor, stop: StopRequest, received: Callable
         now = time.monotonic()
         if received() > before:
             quiet = now + LONGEST_PAUSE
+
+
+def repeat_until_stopped(
+    node: Node, stop: StopRequest, period: Callable[[], float], action: Callable[[], None]
+) -> None:
+    """Do something again and again, and run the node's callbacks in between.
+
+    Args:
+        node: whose callbacks.
+        stop: ends it.
+        period: from one time to the next, s of the wall clock, asked each time. Times that were missed are left out.
+        action: what is done.
+    """
+    executor = create_executor(node.context)
+    executor.add_node(node)
+    due = time.monotonic()
+    try:
+        while not stop:
+            wait = due - time.monotonic()
+            if wait > 0.0:
+                executor.spin_once(timeout_sec=wait)
+                continue
+            due = max(due + period(), time.monotonic())
+            action()
+    finally:
+        executor.shutdown()
 
 
 def create_executor(context: Context | None = None) -> Executor:

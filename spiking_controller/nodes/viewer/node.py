@@ -13,7 +13,7 @@ from spiking_controller.errors import SpikingControllerError
 from spiking_controller.evaluation.raster import SpikeRaster
 from spiking_controller.nodes.common.arm_parameters import ARM, JOINT_NAMES, joint_names
 from spiking_controller.nodes.common.parameters import ParameterSpec, declare_parameters, value_of
-from spiking_controller.nodes.common.process import StopRequest, create_executor, run_bystander
+from spiking_controller.nodes.common.process import StopRequest, repeat_until_stopped, run_bystander
 from spiking_controller.nodes.viewer.live import LiveGraph
 from spiking_controller.robots.arm import get_arm
 from spiking_controller.streams.bag_moments import RecordedRun
@@ -78,25 +78,23 @@ class Viewer(Node):
 
     def run(self, stop: StopRequest) -> None:
         """Serve until asked to stop."""
-        executor = create_executor(self.context)
-        executor.add_node(self)
-        period, due = 1.0 / value_of(self, "frequency"), time.monotonic()
+        period = 1.0 / value_of(self, "frequency")
         try:
-            while not stop:
-                wait = due - time.monotonic()
-                if wait > 0.0:
-                    executor.spin_once(timeout_sec=wait)
-                    continue
-                has_visitor = bool(self._server.get_clients())
-                due = max(due + (period if has_visitor else IDLE_PERIOD), time.monotonic())
-                self._answer_requests()
-                self._live.watch(has_visitor)
-                if has_visitor:
-                    self._show()
+            repeat_until_stopped(self, stop, lambda: period if self._has_visitor() else IDLE_PERIOD, self._serve)
         finally:
-            executor.shutdown()
             self._live.watch(False)
             self._server.stop()
+
+    def _has_visitor(self) -> bool:
+        return bool(self._server.get_clients())
+
+    def _serve(self) -> None:
+        """Do what visitors have asked for, and show them what is new."""
+        self._answer_requests()
+        has_visitor = self._has_visitor()
+        self._live.watch(has_visitor)
+        if has_visitor:
+            self._show()
 
     def _show(self) -> None:
         """One picture."""
