@@ -10,7 +10,6 @@ import rclpy
 from geometry_msgs.msg import PointStamped, PoseStamped
 from playwright.sync_api import sync_playwright
 from rclpy.node import Node
-from std_srvs.srv import SetBool
 
 from spiking_controller.commands.up import command_line
 from spiking_controller.errors import ConfigError
@@ -34,8 +33,8 @@ def main() -> int:
         raise ConfigError("there is no Chromium here; run apt install chromium.")
     keep_to_ourselves()
     log = Path(os.environ.get("TMPDIR", "/tmp")) / f"page_picture_{os.getpid()}.log"
-    # Slowly and in lock-step: drawing without a graphics card leaves little time for anything else.
-    options = ["--view", "true", "--lock-step", "true", "--real-time-factor", "0.3"]
+    # Very slowly and in lock-step: drawing without a graphics card takes a second.
+    options = ["--view", "true", "--lock-step", "true", "--real-time-factor", "0.1"]
     graph = Graph(command_line(options), log)
     rclpy.init()
     photographer = Photographer()
@@ -52,8 +51,7 @@ def main() -> int:
             photographer.wait_for_distance(0.0, 0.01)
             photographer.send_goal(GOALS[1])
             photographer.wait_for_distance(0.1, 0.45)
-            photographer.pause()
-            page.wait_for_timeout(3_000)
+            page.wait_for_timeout(1_000)
             page.screenshot(path=str(PICTURE), timeout=120_000)
             browser.close()
     finally:
@@ -73,7 +71,6 @@ class Photographer(Node):
         self._goal = np.full(3, np.nan)
         self._hand = np.full(3, np.nan)
         self._goals = self.create_publisher(PointStamped, "goal_point", messages.RELIABLE)
-        self._pause = self.create_client(SetBool, "mujoco_bridge/pause")
         self.create_subscription(PoseStamped, "hand_pose", self._on_hand, messages.LATEST)
 
     def send_goal(self, goal: tuple[float, float, float]) -> None:
@@ -87,11 +84,6 @@ class Photographer(Node):
         """Until the hand is so far from the goal, m."""
         while not least <= np.linalg.norm(self._hand - self._goal) <= most:
             rclpy.spin_once(self)
-
-    def pause(self) -> None:
-        """Stop the simulated arm in its motion."""
-        self._pause.wait_for_service()
-        rclpy.spin_until_future_complete(self, self._pause.call_async(SetBool.Request(data=True)))
 
     def _on_hand(self, message: PoseStamped) -> None:
         position = message.pose.position

@@ -237,7 +237,7 @@ class Page:
             ({"label": "s"}, {"label": name, "stroke": "#1971c2", "width": 2}),
             title=f"{name}, {unit}",
             scales={"x": {"time": False}, "y": {"range": height}},
-            axes=({**grey, "show": has_time, "size": TIME_HEIGHT}, {**grey, "size": 60}),  # type: ignore[typeddict-item]
+            axes=({**grey, "show": has_time, "size": TIME_HEIGHT}, {**grey, "size": 60, "space": 14}),  # type: ignore[typeddict-item]
             legend={"show": False},
             height=CURVE_HEIGHT + TIME_HEIGHT * has_time,
             padding=(10, 10, 6, 0),
