@@ -2,7 +2,7 @@
 #
 #   make demo    bring the ROS graph up, send eight goals, write out/demo/
 #   make test    the whole test suite
-#   make quick   the tests that start no ROS nodes and train no networks
+#   make quick   the tests without ROS nodes, training and whole episodes
 #   make lint    ruff and mypy
 #   make docs    the documentation site, in site/
 #   make picture the README's picture of the page (needs Chromium)
@@ -20,6 +20,9 @@ WORKERS ?= 2
 # the kernels are compiled by then. Those that share a graph stay together. A browser that draws by software takes all
 # that there is, so those of the page come alone.
 BESIDE = --numprocesses $(WORKERS) --dist loadscope
+# Folders of which every test is left out are not even looked into: that takes seconds.
+QUICK = $(addprefix --ignore=test/,commands evaluation examples experiments nodes training) \
+	-m "not graph and not training and not study and not cold and not episodes"
 BESIDE_GRAPHS = --numprocesses $(WORKERS) --dist loadgroup
 
 # With a ROS 2 installation in reach its rclpy is used; without one, pip brings rclpy as wheels.
@@ -48,7 +51,7 @@ else
 endif
 
 quick: $(VENV)/.ready-dev
-	$(RUN) pytest $(BESIDE) -m "not graph and not training and not study and not cold" $(PYTEST_ARGS)
+	$(RUN) pytest $(BESIDE) $(QUICK) $(PYTEST_ARGS)
 
 docs: $(VENV)/.ready-docs
 	$(RUN) mkdocs build --strict

@@ -11,13 +11,21 @@ from hypothesis import settings
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
-# Tests of these folders and files start ROS nodes, train networks, start Ray, or compile from nothing; `make quick`
-# leaves them out.
+# Tests of these folders and files start ROS nodes, train networks, start Ray, compile from nothing, or let arms work
+# through whole episodes; `make quick` leaves them out.
 _MARKED = {
     "graph": ("nodes", "commands", "examples/test_send_goals.py"),
     "training": ("training", "online/test_learner.py", "examples/test_train_and_evaluate.py"),
     "study": ("experiments", "control/test_lies.py"),
     "cold": ("snn/compiled/test_cache.py",),
+    "episodes": (
+        "control/test_contact.py",
+        "control/test_disturbance_observer.py",
+        "evaluation",
+        "examples",
+        "networks/test_onnx_export.py",
+        "viewing/test_page_cost.py",
+    ),
 }
 
 pytest_plugins = ["browser", "live_graph"]
