@@ -253,6 +253,7 @@ def test_goals_that_the_controller_would_refuse_are_counted(checkpoint: Checkpoi
     evaluator.add_goal(NANOSECONDS, (0.4, 0.0, float("nan")), "")
     evaluator.add_goal(NANOSECONDS, (0.4, 0.0, 0.5), "camera")
     evaluator.add_goal(NANOSECONDS, (0.4, 0.0, 0.5), "panda_link0", False)
+    evaluator.add_goal(NANOSECONDS, (0.4, 0.0, 0.5), "left/panda_link0")
     assert dict(evaluator.counts) == {
         "goal that the controller would refuse": 1,
         "goal that is not finite": 1,
